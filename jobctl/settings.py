@@ -1,0 +1,230 @@
+"""Every setting of the server: command line over environment over TOML over these defaults.
+
+``configs/jobctl.toml`` shows them all. An environment variable is ``JOBCTL_`` and the name, with ``__`` for a dot:
+``JOBCTL_PORT=8001``, ``JOBCTL_STREAM__MAX_CONNECTIONS=500``; ``JOBCTL_SECRET`` is ``auth.secret``.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from jobctl.errors import ConfigError
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+_CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN"})
+"""Variables of the command-line client, not settings of the server."""
+
+Seconds = Annotated[float, Field(gt=0, le=31 * 86400)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Auth(_Section):
+    """Who may sign in."""
+
+    secret: SecretStr | None = None
+    """HS256 secret, at least 32 bytes; else the file ``secret`` in the state folder, made by the first start."""
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < 32:
+            raise ValueError("a secret has at least 32 bytes (RFC 7518 section 3.2)")
+        return value
+
+
+class Stream(_Section):
+    """Limits of the WebSocket stream."""
+
+    max_connections: int = Field(10_000, ge=1)
+    max_per_subject: int = Field(2_000, ge=1)
+    outbox_bytes: int = Field(256 * 1024, ge=4096)
+    auth_timeout: Seconds = 10.0
+    ping_interval: Seconds = 30.0
+    dead_after: Seconds = 75.0
+
+
+class QueueSettings(_Section):
+    """One queue."""
+
+    concurrency: int | None = Field(None, ge=1)
+
+
+class CommandSettings(_Section):
+    """A handler that runs a program; ``{field}`` in ``argv`` becomes exactly one argument (or part of one)."""
+
+    argv: tuple[str, ...] = Field(min_length=1)
+    cwd: Path | None = None
+    env: dict[str, str] = {}
+    timeout: Seconds | None = None
+    allow_dash: bool = False
+
+
+class Logging(_Section):
+    """What the server says on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+    """``auto``: console on a terminal, JSON otherwise."""
+
+
+class Settings(BaseSettings):
+    """All settings. Frozen: nothing changes them after the start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="JOBCTL_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    db: Path = Path("jobctl.db")
+    app: str | None = None
+    """Module with ``@job`` handlers; several separated by commas. The current folder is importable."""
+    concurrency: int = Field(10, ge=1, le=10_000)
+    accept_unknown: bool = False
+    durability: Literal["full", "normal"] = "full"
+    state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir("jobctl")))
+    grace: float = Field(25.0, ge=0)
+    """Seconds that running jobs get to finish when the server stops."""
+    cancel_grace: float = Field(10.0, ge=0)
+    """Seconds that a running job gets to stop by itself when it is cancelled."""
+    rate_limit: str = "6000/1m"
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    auth: Auth = Auth()
+    stream: Stream = Stream()
+    log: Logging = Logging()
+    queues: dict[str, QueueSettings] = {}
+    commands: dict[str, CommandSettings] = {}
+
+    @field_validator("queues", "commands")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r}: a name is 1 to 100 of A-Z a-z 0-9 . _ : -")
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        parse_rate(value)
+        return value
+
+    @model_validator(mode="after")
+    def _tls_pair(self) -> "Settings":
+        if (self.certfile is None) != (self.keyfile is None):
+            raise ValueError("certfile and keyfile go together")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line first, then the environment; the TOML comes in by ``load`` below both."""
+        return (init_settings, env_settings, _Toml(settings_cls, _toml_values))
+
+
+class _Toml(PydanticBaseSettingsSource):
+    """Values of the configuration file, which ``load`` has read."""
+
+    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._values = dict(values)
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._values
+
+
+_toml_values: dict[str, Any] = {}
+
+
+def parse_rate(text: str) -> tuple[int, float]:
+    """``100/15m`` as (100, 900.0): a capacity, and the seconds over which it refills.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,4})?([smhd])", text)
+    if found is None:
+        raise ValueError("a rate is written like 100/15m (100 requests, refilled over 15 minutes; units s m h d)")
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[3]]
+    return int(found[1]), float(int(found[2] or 1) * unit)
+
+
+def load(path: Path | None, **overrides: Any) -> Settings:
+    """The settings from ``path`` (TOML), the environment and ``overrides`` (None: not given).
+
+    Raises:
+        ConfigError: the file cannot be read, a key does not exist, or a value is wrong; the message names it.
+    """
+    where = str(path) if path else "the environment"
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise ConfigError(f"cannot read the configuration {path}: {reason}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from None
+    _refuse_unknown_environment()
+    if secret := os.environ.get("JOBCTL_SECRET"):
+        overrides["auth"] = {**values.pop("auth", {}), "secret": secret}
+    given = {name: value for name, value in overrides.items() if value is not None}
+    _toml_values.clear()
+    _toml_values.update(values)
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from None
+    finally:
+        _toml_values.clear()
+
+
+def _refuse_unknown_environment() -> None:
+    known = {f"JOBCTL_{name.upper()}" for name in Settings.model_fields} | _CLIENT_ENV | {"JOBCTL_SECRET"}
+    for name in os.environ:
+        if name.startswith("JOBCTL_") and name.split("__")[0] not in known:
+            raise ConfigError(f"the environment variable {name} is no setting{_guess(name, sorted(known))}")
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting {place!r}{_guess(place, _all_names())}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+def _guess(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _all_names() -> list[str]:
+    names = list(Settings.model_fields)
+    for section, kind in (("auth", Auth), ("stream", Stream), ("log", Logging)):
+        names += [f"{section}.{field}" for field in kind.model_fields]
+    return names

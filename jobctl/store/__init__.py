@@ -1,0 +1,1 @@
+"""Where jobs live: the ``Store`` protocol and its implementations."""

@@ -1,0 +1,254 @@
+"""What the rest of jobctl asks of a store. One conformance suite (``tests/store``) holds every implementation to it.
+
+Rules that every implementation keeps:
+
+* A state change, its event and its counters are one transaction; ``seq`` has no gap and follows commit order.
+* Listeners hear each commit in order, on the trio thread, before the caller of the write is answered.
+* A write that returned is durable (as far as the ``durability`` setting says) and seen by the next read.
+* A write that raised ``StoreUnavailable`` left nothing behind.
+* ``owner`` scopes: None sees everything, a name only what it created; the rest is ``NotFound``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from jobctl.events import Commit, Event
+from jobctl.model import Job, JobPage, JobQuery, LogLine, NewJob, Position, Queue, Stats
+
+T = TypeVar("T")
+
+
+class Read(NamedTuple, Generic[T]):
+    """A value and the place in the log at which it was true, both from one read transaction."""
+
+    value: T
+    position: Position
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """A client's key and a digest of the request that it stands for. Kept 24 h, per owner."""
+
+    key: str
+    fingerprint: bytes
+
+
+class Enqueued(msgspec.Struct, frozen=True):
+    """What an enqueue did: an id for each job asked for, in order.
+
+    ``job`` is the job itself where exactly one was asked for. ``replayed``: the idempotency key had been used before,
+    nothing was done now, and the figures are those of the first time.
+    """
+
+    ids: tuple[str, ...]
+    created: int
+    existing: int
+    job: Job | None = None
+    replayed: bool = False
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A job handed to a runner: run number ``run`` of it. ``data`` is JSON text of an object, never shortened."""
+
+    job: Job
+    run: int
+    data: bytes
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """The answer to ``claim``. ``next_due`` (ms) is when the next delayed job falls due; ``more``: ask again soon."""
+
+    claims: tuple[Claim, ...]
+    next_due: int | None
+    more: bool
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """The handler returned ``result`` (JSON text; ``b"null"`` for None)."""
+
+    result: bytes = b"null"
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The run failed. ``retry``: again after ``delay`` seconds while attempts are left; else for good."""
+
+    error: str
+    retry: bool = True
+    delay: float = 0.0
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """The run was cancelled on request. Counts as an attempt (it ended)."""
+
+    error: str | None = None
+
+
+class Released(msgspec.Struct, frozen=True):
+    """The run is given back unfinished, because the server stops. Does not count as an attempt."""
+
+
+Outcome = Completed | Failed | Cancelled | Released
+
+
+class LogEntry(NamedTuple):
+    """A line on its way into a job's log: ms since the epoch, ``stdout|stderr|log``, text."""
+
+    at: int
+    stream: str
+    text: str
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """A command that a former process had started: process group leader and its start time (clock ticks)."""
+
+    job_id: str
+    run: int
+    pid: int
+    started: int
+
+
+class Rescued(msgspec.Struct, frozen=True):
+    """What ``rescue`` found: ids that were running, and their commands."""
+
+    jobs: tuple[str, ...]
+    orphans: tuple[Orphan, ...]
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events after a position, in ``seq`` order. ``start`` is the oldest number that the log still has
+    (``head + 1`` when it is empty) and ``head`` the newest, both of the same read transaction as the events."""
+
+    events: tuple[Event, ...]
+    start: int
+    head: int
+
+
+class LogPage(msgspec.Struct, frozen=True):
+    """Lines of a log; ``has_more`` when the page is full."""
+
+    lines: tuple[LogLine, ...]
+    has_more: bool
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """Every counter: ``(owner, queue, status) -> n``, and the names of paused queues. Totals are not among them."""
+
+    counts: Mapping[tuple[str, str, str], int]
+    queues: Mapping[str, bool]
+
+
+class Store(Protocol):
+    """A durable queue with an event log. Methods raise ``StoreUnavailable`` when the database cannot be used."""
+
+    epoch: str
+
+    @property
+    def trouble(self) -> str | None:
+        """Why writes fail at present; None when the last one went well."""
+
+    def listen(self, listener: Callable[[Commit], None]) -> None:
+        """Call ``listener`` with every commit from now on. It must not raise and not block."""
+
+    # --- writes --------------------------------------------------------------------------------------------------
+
+    async def enqueue(
+        self, jobs: Sequence[NewJob], *, owner: str, idempotency: Idempotency | None = None
+    ) -> Enqueued:
+        """All or nothing. A live job of the same owner with the same ``unique_key`` is returned instead of a new one.
+
+        Raises:
+            IdempotencyMismatch: the key stands for another request.
+            TooLarge: it would be more than 1,000 queues (field ``queue``).
+        """
+
+    async def claim(
+        self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]
+    ) -> Claims:
+        """Start up to ``slots`` ready jobs, by queue, priority and age.
+
+        Args:
+            slots: Free places in all.
+            worker: Shown as ``processingBy``.
+            limits: Most runs at once per queue; a queue not named has no bound of its own.
+            busy: Runs now alive per queue.
+        """
+
+    async def finish(self, job_id: str, run: int, outcome: Outcome, *, held: bool = False) -> bool:
+        """End run ``run``. Changes nothing and returns False unless the job is still running that run.
+
+        ``held``: the run has been given up but is still alive (a thread past its time-out): the job is not claimed
+        again before ``release``.
+        """
+
+    async def release(self, job_id: str, run: int) -> None:
+        """A held run has ended at last; its job may be claimed again."""
+
+    async def progress(self, job_id: str, run: int, value: float, message: str | None) -> bool:
+        """Record progress of run ``run``; False when it is not running any more."""
+
+    async def append_logs(self, job_id: str, run: int, lines: Sequence[LogEntry]) -> bool:
+        """Append to the job's log; False when run ``run`` is not running any more."""
+
+    async def record_process(self, job_id: str, run: int, pid: int, started: int) -> bool:
+        """Remember the command's process, so that the next start can end it if we die."""
+
+    async def cancel(self, job_id: str, *, owner: str | None) -> Job:
+        """Cancel a waiting job at once; ask a running one to stop (``cancelRequested``; ``Commit.cancels``).
+
+        Raises:
+            NotFound: no such job of that owner.
+            IllegalTransition: it has ended.
+        """
+
+    async def retry(self, job_id: str, *, owner: str | None) -> Job:
+        """Put an ended job back in its queue, attempts at 0.
+
+        Raises:
+            NotFound: no such job of that owner.
+            IllegalTransition: it has not ended.
+            UniqueKeyLive: another live job holds its unique key.
+        """
+
+    async def delete(self, job_id: str, *, owner: str | None) -> None:
+        """Remove a job and its log.
+
+        Raises:
+            NotFound: no such job of that owner.
+            IllegalTransition: it is running.
+        """
+
+    async def set_paused(self, queue: str, paused: bool) -> Queue:
+        """Pause or resume a queue. Raises NotFound for one that does not exist."""
+
+    async def set_known(self, names: frozenset[str] | None) -> None:
+        """Tell which handler names can run here (None: all). Jobs of other names wait without being in the way."""
+
+    async def rescue(self) -> Rescued:
+        """At start: end every run that a former process left (a crash counts as an attempt), free held jobs."""
+
+    # --- reads ---------------------------------------------------------------------------------------------------
+
+    async def job(self, job_id: str, *, owner: str | None) -> Read[Job]:
+        """One job, whole. Raises NotFound."""
+
+    async def jobs(self, query: JobQuery) -> Read[JobPage]:
+        """One page, newest first, large fields omitted. Raises InvalidCursor."""
+
+    async def stats(self, *, owner: str | None) -> Read[Stats]:
+        """Counts over all, or over one owner's jobs."""
+
+    async def queues(self) -> Read[tuple[Queue, ...]]:
+        """Every queue by name; ``concurrency`` is None (the store does not know limits)."""
+
+    async def logs(self, job_id: str, *, owner: str | None, after: int = 0, limit: int = 1000) -> Read[LogPage]:
+        """Lines with ``n > after``. Raises NotFound."""
+
+    async def history(self, job_id: str, *, owner: str | None) -> Read[tuple[Event, ...]]:
+        """The job's own events that the log still has, oldest first. Raises NotFound."""
+
+    async def events(self, after: int, *, limit: int, upto: int | None = None) -> EventPage:
+        """Up to ``limit`` events with ``after < seq <= upto`` of everybody; the caller scopes and filters."""
+
+    async def counters(self) -> Read[Counters]:
+        """All counters at one position, for whoever keeps them up to date from commits."""
