@@ -1,0 +1,142 @@
+"""A row of the ``job`` table, what becomes of it on the wire, and the named statements of ``sql/``."""
+
+from importlib.resources import files
+from typing import Final
+
+import msgspec
+
+from jobctl.events import Event
+from jobctl.model import MAX_INLINE, Job, Progress, wire_time
+from jobctl.states import Status
+
+
+class Row(msgspec.Struct, gc=False):
+    """One job as it is stored; the fields are the columns, in order. Changed in place, then saved."""
+
+    pk: int
+    id: str
+    name: str
+    queue: str
+    data: bytes
+    status: str
+    priority: int
+    attempts: int
+    max_attempts: int
+    error: str | None
+    result: bytes | None
+    progress: float | None
+    progress_message: str | None
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+    scheduled_for: int | None
+    processing_by: str | None
+    created_by: str
+    unique_key: str | None
+    timeout: float
+    tags: str | None
+    version: int
+    cancel_requested: int
+    run: int
+    ready: int
+    due: int | None
+    held: int
+    pid: int | None
+    pid_started: int | None
+    seq: int
+
+    def saved(self) -> tuple[object, ...]:
+        """The parameters of ``save_job``."""
+        return (
+            self.status,
+            self.attempts,
+            self.error,
+            self.result,
+            self.progress,
+            self.progress_message,
+            self.started_at,
+            self.completed_at,
+            self.scheduled_for,
+            self.processing_by,
+            self.version,
+            self.cancel_requested,
+            self.run,
+            self.ready,
+            self.due,
+            self.held,
+            self.pid,
+            self.pid_started,
+            self.seq,
+            self.pk,
+        )
+
+    def job(self, *, whole: bool = False) -> Job:
+        """The job on the wire; unless ``whole``, large fields are null and named in ``omitted``."""
+        data: msgspec.Raw | None = msgspec.Raw(self.data)
+        result = None if self.result is None else msgspec.Raw(self.result)
+        omitted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+        if not whole:
+            if len(self.data) > MAX_INLINE:
+                data, omitted = None, ("data",)
+            if self.result is not None and len(self.result) > MAX_INLINE:
+                result, omitted = None, (*(omitted or ()), "result")
+        return Job(
+            id=self.id,
+            name=self.name,
+            queue=self.queue,
+            data=data,
+            status=Status(self.status),
+            priority=self.priority,
+            attempts=self.attempts,
+            max_attempts=self.max_attempts,
+            error=self.error,
+            result=result,
+            progress=None if self.progress is None else Progress(value=self.progress, message=self.progress_message),
+            created_at=wire_time(self.created_at),
+            started_at=None if self.started_at is None else wire_time(self.started_at),
+            completed_at=None if self.completed_at is None else wire_time(self.completed_at),
+            scheduled_for=None if self.scheduled_for is None else wire_time(self.scheduled_for),
+            processing_by=self.processing_by,
+            created_by=self.created_by,
+            unique_key=self.unique_key,
+            timeout=self.timeout,
+            tags=load_tags(self.tags),
+            version=self.version,
+            cancel_requested=bool(self.cancel_requested),
+            omitted=omitted,
+        )
+
+
+COLUMNS: Final = ", ".join(Row.__struct_fields__)
+
+_tags_decoder = msgspec.json.Decoder(tuple[str, ...])
+
+
+def load_tags(text: str | None) -> tuple[str, ...]:
+    """Tags of the column's JSON."""
+    return _tags_decoder.decode(text) if text else ()
+
+
+def dump_tags(tags: tuple[str, ...]) -> str | None:
+    """Tags as the column's JSON."""
+    return msgspec.json.encode(tags).decode() if tags else None
+
+
+def event_of(row: tuple[object, ...]) -> Event:
+    """An event from the columns that ``events_after`` selects."""
+    values = list(row)
+    values[7] = load_tags(values[7])  # type: ignore[arg-type]
+    return Event(*values)  # type: ignore[arg-type]
+
+
+def _load() -> dict[str, str]:
+    text = files("jobctl.store").joinpath("sql/queries.sql").read_text("utf-8")
+    found = {}
+    for block in text.split("-- name: ")[1:]:
+        name, _, body = block.partition("\n")
+        found[name.strip()] = body.strip().replace("{columns}", COLUMNS)
+    return found
+
+
+SQL: Final = _load()
+"""Named statements of ``sql/queries.sql``."""

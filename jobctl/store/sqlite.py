@@ -1,0 +1,329 @@
+"""The SQLite store: one file, one owner, one writer thread, readers beside it."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import apsw
+import trio
+
+from jobctl.errors import DatabaseInUse, NotADatabase, StartupError, StoreUnavailable
+from jobctl.events import Commit, Event
+from jobctl.model import Job, JobPage, JobQuery, NewJob, Position, Queue, Stats
+from jobctl.store import epoch as epochs
+from jobctl.store import reads, writes
+from jobctl.store.base import (
+    Claims,
+    Counters,
+    Enqueued,
+    EventPage,
+    Idempotency,
+    LogEntry,
+    LogPage,
+    Outcome,
+    Read,
+    Rescued,
+)
+from jobctl.store.committer import Committer, now_ms
+from jobctl.store.rows import SQL
+from jobctl.store.transaction import Tx, WriterState
+
+T = TypeVar("T")
+log = logging.getLogger("jobctl.store")
+
+APPLICATION_ID: Final = 0x6A6F6263  # "jobc": tells our files from other SQLite databases
+READERS: Final = 4
+"""Read connections: on few cores more only wait for each other."""
+BUSY_MS: Final = 5000
+"""How long a lock of another program (a backup, a shell) is waited for."""
+MARK_EVERY_S: Final = 1.0
+
+
+class SqliteStore:
+    """A ``Store`` in one SQLite file. Made by ``open_store``."""
+
+    def __init__(self, path: Path, connection: apsw.Connection, mark: Path, epoch: str, boot: str) -> None:
+        self.path = path
+        self.epoch = epoch
+        self._connection = connection
+        self._mark = mark
+        self._boot = boot
+        self._marked = 0.0
+        self._state = WriterState(connection)
+        self._listeners: list[Callable[[Commit], None]] = []
+        self._readers: list[apsw.Connection] = []
+        self._limiter = trio.CapacityLimiter(READERS)
+        self.clock: Callable[[], int] = now_ms
+        self.committer = Committer(
+            connection,
+            begin=lambda: Tx(self._state, self.clock()),
+            rolled_back=self._state.reload,
+            committed=self._after_commit,
+            idle=self._write_mark,
+            deliver=self._deliver,
+        )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why writes fail at present."""
+        return self.committer.trouble
+
+    def listen(self, listener: Callable[[Commit], None]) -> None:
+        """Call ``listener`` with every commit from now on."""
+        self._listeners.append(listener)
+
+    def _deliver(self, commit: Commit) -> None:
+        for listener in self._listeners:
+            try:
+                listener(commit)
+            except Exception:  # an exception here would end trio; the queue goes on whatever a listener does
+                log.exception("a listener failed")
+
+    def _after_commit(self) -> None:
+        if time.monotonic() - self._marked >= MARK_EVERY_S:
+            self._write_mark()
+
+    def _write_mark(self) -> None:
+        self._marked = time.monotonic()
+        try:
+            epochs.write_mark(self._mark, epochs.Mark(self.epoch, self._boot, self._state.seq))
+        except StartupError as error:
+            log.warning("%s", error)
+
+    # --- writes --------------------------------------------------------------------------------------------------
+
+    async def enqueue(
+        self, jobs: Sequence[NewJob], *, owner: str, idempotency: Idempotency | None = None
+    ) -> Enqueued:
+        return await self.committer.submit(lambda tx: writes.enqueue(tx, jobs, owner, idempotency))
+
+    async def claim(self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]) -> Claims:
+        return await self.committer.submit(lambda tx: writes.claim(tx, slots, worker, limits, busy))
+
+    async def finish(self, job_id: str, run: int, outcome: Outcome, *, held: bool = False) -> bool:
+        return await self.committer.submit(lambda tx: writes.finish(tx, job_id, run, outcome, held=held))
+
+    async def release(self, job_id: str, run: int) -> None:
+        await self.committer.submit(lambda tx: writes.release(tx, job_id, run))
+
+    async def progress(self, job_id: str, run: int, value: float, message: str | None) -> bool:
+        return await self.committer.submit(lambda tx: writes.progress(tx, job_id, run, value, message))
+
+    async def append_logs(self, job_id: str, run: int, lines: Sequence[LogEntry]) -> bool:
+        return await self.committer.submit(lambda tx: writes.append_logs(tx, job_id, run, lines))
+
+    async def record_process(self, job_id: str, run: int, pid: int, started: int) -> bool:
+        return await self.committer.submit(lambda tx: writes.record_process(tx, job_id, run, pid, started))
+
+    async def cancel(self, job_id: str, *, owner: str | None) -> Job:
+        return await self.committer.submit(lambda tx: writes.cancel(tx, job_id, owner))
+
+    async def retry(self, job_id: str, *, owner: str | None) -> Job:
+        return await self.committer.submit(lambda tx: writes.retry(tx, job_id, owner))
+
+    async def delete(self, job_id: str, *, owner: str | None) -> None:
+        await self.committer.submit(lambda tx: writes.delete(tx, job_id, owner))
+
+    async def set_paused(self, queue: str, paused: bool) -> Queue:
+        await self.committer.submit(lambda tx: writes.set_paused(tx, queue, paused))
+        found = await self.queues()
+        return next(each for each in found.value if each.name == queue)
+
+    async def set_known(self, names: frozenset[str] | None) -> None:
+        await self.committer.submit(lambda tx: writes.set_known(tx, names))
+
+    async def rescue(self) -> Rescued:
+        return await self.committer.submit(writes.rescue)
+
+    # --- reads ---------------------------------------------------------------------------------------------------
+
+    async def job(self, job_id: str, *, owner: str | None) -> Read[Job]:
+        return await self._read(reads.job, job_id, owner)
+
+    async def jobs(self, query: JobQuery) -> Read[JobPage]:
+        return await self._read(reads.jobs, query)
+
+    async def stats(self, *, owner: str | None) -> Read[Stats]:
+        return await self._read(reads.stats, owner)
+
+    async def queues(self) -> Read[tuple[Queue, ...]]:
+        return await self._read(reads.queues)
+
+    async def logs(self, job_id: str, *, owner: str | None, after: int = 0, limit: int = 1000) -> Read[LogPage]:
+        return await self._read(reads.logs, job_id, owner, after, limit)
+
+    async def history(self, job_id: str, *, owner: str | None) -> Read[tuple[Event, ...]]:
+        return await self._read(reads.history, job_id, owner)
+
+    async def events(self, after: int, *, limit: int, upto: int | None = None) -> EventPage:
+        return (await self._read(reads.events, after, limit, upto)).value
+
+    async def counters(self) -> Read[Counters]:
+        return await self._read(reads.counters)
+
+    async def _read(self, function: Callable[..., T], *arguments: Any) -> Read[T]:
+        return await trio.to_thread.run_sync(
+            partial(self._read_in_thread, function, arguments), limiter=self._limiter
+        )
+
+    def _read_in_thread(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> Read[T]:
+        try:
+            connection = self._readers.pop() if self._readers else _open_reader(self.path)
+            try:
+                connection.execute("BEGIN")
+                try:
+                    value = function(connection, *arguments)
+                    seq = reads.head(connection)
+                finally:
+                    connection.execute("ROLLBACK")
+            finally:
+                self._readers.append(connection)
+        except apsw.Error as error:
+            log.error("a read failed: %s", error)
+            raise StoreUnavailable("the database cannot be read now") from error
+        return Read(value, Position(self.epoch, seq))
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Write what waits, put the log into the file, and say that the stop was clean."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
+            await self.committer.stop()
+            await trio.to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
+        for reader in self._readers:
+            reader.close()
+        try:
+            self._write_mark()
+            self._connection.execute(SQL["set_meta"], ("clean", "1"))
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except apsw.Error as error:
+            log.warning("the stop is not clean: %s", error)
+        finally:
+            self._connection.close()
+
+
+@contextlib.asynccontextmanager
+async def open_store(path: Path, *, state_dir: Path, durability: str = "full") -> AsyncIterator[SqliteStore]:
+    """Own the database file (made if it is not there) until the block ends.
+
+    Args:
+        path: The file; ``-wal``, ``-shm`` and ``.lock`` stand beside it.
+        state_dir: Where the high-water mark is kept; not the database's folder, so that a restore does not bring
+            back an old mark with an old file.
+        durability: ``full``: every commit is synced; ``normal``: a power cut may lose the last ones.
+
+    Raises:
+        DatabaseInUse: another server owns it.
+        NotADatabase: the file is something else.
+        StartupError: the file or its folder cannot be used.
+    """
+    with _own(path):
+        store = await trio.to_thread.run_sync(partial(_open, path, state_dir, durability))
+        store.committer.start()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+@contextlib.contextmanager
+def _own(path: Path) -> Any:
+    lock = path.with_name(path.name + ".lock")
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartupError(f"cannot write beside the database {path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip()
+            who = f" (process {holder})" if holder.isdecimal() else ""
+            raise DatabaseInUse(
+                f"another server{who} owns {path}; stop it, or choose another file with --db"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(fd)
+
+
+def _open(path: Path, state_dir: Path, durability: str) -> SqliteStore:
+    try:
+        connection = apsw.Connection(str(path))
+    except apsw.Error as error:
+        raise StartupError(f"cannot open the database {path}: {error}") from None
+    try:
+        _prepare(connection, path, durability)
+        meta: dict[str, str] = dict(connection.execute(SQL["meta"]).fetchall())
+        mark = epochs.mark_path(state_dir, path)
+        seq = int(connection.execute(SQL["head"]).get)
+        kept = epochs.continues(meta, epochs.read_mark(mark), seq)
+        epoch = meta["epoch"] if kept else epochs.fresh()
+        if not kept and "epoch" in meta:
+            log.warning("the event log may not continue what clients have seen: a new epoch begins")
+        boot = epochs.fresh()
+        with connection:
+            for item in (("epoch", epoch), ("boot", boot), ("clean", "0"), ("durability", durability)):
+                connection.execute(SQL["set_meta"], item)
+        epochs.write_mark(mark, epochs.Mark(epoch, boot, seq))
+        return SqliteStore(path, connection, mark, epoch, boot)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _prepare(connection: apsw.Connection, path: Path, durability: str) -> None:
+    connection.set_busy_timeout(BUSY_MS)
+    try:
+        ours = connection.pragma("application_id") == APPLICATION_ID
+        empty = not connection.execute("SELECT count(*) FROM sqlite_schema").get
+        if not ours and not empty:
+            raise NotADatabase(f"{path} is a database, but not one of jobctl; choose another file with --db")
+        if connection.pragma("journal_mode", "wal") != "wal":
+            raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
+        connection.pragma("synchronous", 2 if durability == "full" else 1)
+        connection.pragma("foreign_keys", 1)
+        _migrate(connection, path)
+    except apsw.NotADBError:
+        raise NotADatabase(f"{path} is not a database; choose another file with --db") from None
+    except apsw.Error as error:
+        raise StartupError(f"cannot use the database {path}: {error}") from None
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    """Bring the file to this version: ``sql/NNNN_*.sql`` in order, each with its version row in one transaction."""
+    steps = sorted(
+        (each for each in files("jobctl.store").joinpath("sql").iterdir() if each.name[:4].isdecimal()),
+        key=lambda each: each.name,
+    )
+    version = int(connection.pragma("user_version") or 0)
+    if version > len(steps):
+        raise NotADatabase(f"{path} was written by a newer jobctl (schema {version}); update jobctl")
+    for number, step in enumerate(steps[version:], version + 1):
+        with connection:
+            connection.execute(step.read_text("utf-8"))
+            connection.pragma("user_version", number)
+            connection.pragma("application_id", APPLICATION_ID)
+
+
+def _open_reader(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(BUSY_MS)
+    connection.pragma("query_only", 1)
+    connection.create_scalar_function("casefold", _casefold, 1, deterministic=True)
+    return connection
+
+
+def _casefold(text: object) -> object:
+    return text.casefold() if isinstance(text, str) else text

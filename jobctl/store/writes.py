@@ -1,0 +1,419 @@
+"""The writes of the SQLite store, each a function of an open transaction. The committer runs them on its thread."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import uuid_utils
+
+from jobctl.errors import IdempotencyMismatch, IllegalTransition, NotFound, TooLarge, UniqueKeyLive
+from jobctl.model import MAX_QUEUES, Job, NewJob
+from jobctl.states import Action, Status, after
+from jobctl.store.base import (
+    Cancelled,
+    Claim,
+    Claims,
+    Completed,
+    Enqueued,
+    Failed,
+    Idempotency,
+    LogEntry,
+    Orphan,
+    Outcome,
+    Rescued,
+)
+from jobctl.store.rows import SQL, Row, dump_tags
+from jobctl.store.transaction import Tx
+
+IDEMPOTENCY_TTL_MS: Final = 24 * 3600 * 1000
+STAGE_BATCH: Final = 500
+"""Delayed jobs made ready in one claim: bounds the time that it holds the writer."""
+
+
+def find(tx: Tx, job_id: str, owner: str | None) -> Row:
+    """The job, if ``owner`` (None: anybody) may know of it."""
+    found = tx.execute(SQL["job_by_id"], (job_id,)).fetchone()
+    if found is not None:
+        row = Row(*found)
+        if owner is None or row.created_by == owner:
+            return row
+    raise NotFound("there is no such job")
+
+
+# --- enqueue -------------------------------------------------------------------------------------------------------
+
+
+def enqueue(tx: Tx, jobs: Sequence[NewJob], owner: str, idempotency: Idempotency | None) -> Enqueued:
+    """All of ``jobs``, or the answer of the first time the key was used."""
+    if idempotency is not None:
+        before = _remembered(tx, owner, idempotency, single=len(jobs) == 1)
+        if before is not None:
+            return before
+    ids, rows, existing, single = [], [], 0, None
+    keys: dict[str, str] = {}
+    for new in jobs:
+        twin = _live_twin(tx, owner, new.unique_key, keys)
+        if twin is not None:
+            existing += 1
+            ids.append(twin)
+            continue
+        row = _new_row(tx, new, owner)
+        if new.unique_key is not None:
+            keys[new.unique_key] = row.id
+        rows.append(row)
+        ids.append(row.id)
+    tx.executemany(SQL["insert_job"], [_inserted(row) for row in rows])
+    for row in rows:
+        tx.changed(row, None, prev=0)
+    if len(jobs) == 1:
+        single = (rows[0] if rows else find(tx, ids[0], owner)).job(whole=True)
+    answer = Enqueued(ids=tuple(ids), created=len(rows), existing=existing, job=single)
+    if idempotency is not None:
+        _remember(tx, owner, idempotency, answer)
+    return answer
+
+
+def _new_row(tx: Tx, new: NewJob, owner: str) -> Row:
+    if new.queue not in tx.state.paused:
+        if len(tx.state.paused) >= MAX_QUEUES:
+            raise TooLarge(f"there are {MAX_QUEUES} queues already; use one of them", field="queue")
+        tx.execute(SQL["insert_queue"], (new.queue,))
+        tx.queue_changed(new.queue, False)
+    row = Row(
+        pk=0,
+        id=str(uuid_utils.uuid7()),
+        name=new.name,
+        queue=new.queue,
+        data=new.data,
+        status=Status.PENDING.value,
+        priority=new.priority,
+        attempts=0,
+        max_attempts=new.max_attempts,
+        error=None,
+        result=None,
+        progress=None,
+        progress_message=None,
+        created_at=tx.now,
+        started_at=None,
+        completed_at=None,
+        scheduled_for=new.scheduled_for,
+        processing_by=None,
+        created_by=owner,
+        unique_key=new.unique_key,
+        timeout=new.timeout,
+        tags=dump_tags(new.tags),
+        version=1,
+        cancel_requested=0,
+        run=0,
+        ready=0,
+        due=new.scheduled_for if new.scheduled_for is not None and new.scheduled_for > tx.now else None,
+        held=0,
+        pid=None,
+        pid_started=None,
+        seq=tx.next_seq(),
+    )
+    tx.enqueued(row)
+    return row
+
+
+def _inserted(row: Row) -> tuple[object, ...]:
+    return (
+        row.id,
+        row.name,
+        row.queue,
+        row.data,
+        row.status,
+        row.priority,
+        row.max_attempts,
+        row.created_at,
+        row.scheduled_for,
+        row.created_by,
+        row.unique_key,
+        row.timeout,
+        row.tags,
+        row.ready,
+        row.due,
+        row.seq,
+    )
+
+
+def _live_twin(tx: Tx, owner: str, key: str | None, in_batch: Mapping[str, str]) -> str | None:
+    if key is None:
+        return None
+    if key in in_batch:
+        return in_batch[key]
+    found = tx.execute(SQL["live_by_unique_key"], (owner, key)).fetchone()
+    return None if found is None else Row(*found).id
+
+
+class _Answer(msgspec.Struct):
+    ids: tuple[str, ...]
+    created: int
+    existing: int
+
+
+def _remembered(tx: Tx, owner: str, idempotency: Idempotency, *, single: bool) -> Enqueued | None:
+    oldest = tx.now - IDEMPOTENCY_TTL_MS
+    found = tx.execute(SQL["remembered"], (owner, idempotency.key, oldest)).fetchone()
+    if found is None:
+        return None
+    fingerprint, answer = found
+    if fingerprint != idempotency.fingerprint:
+        raise IdempotencyMismatch("this Idempotency-Key was used for a different request in the last 24 h")
+    first = msgspec.json.decode(answer, type=_Answer)
+    job = find(tx, first.ids[0], owner).job(whole=True) if single else None
+    return Enqueued(ids=first.ids, created=first.created, existing=first.existing, job=job, replayed=True)
+
+
+def _remember(tx: Tx, owner: str, idempotency: Idempotency, answer: Enqueued) -> None:
+    tx.execute(SQL["forget_old"], (tx.now - IDEMPOTENCY_TTL_MS,))
+    told = msgspec.json.encode(_Answer(answer.ids, answer.created, answer.existing))
+    tx.execute(SQL["remember"], (owner, idempotency.key, idempotency.fingerprint, told, tx.now))
+
+
+# --- running -------------------------------------------------------------------------------------------------------
+
+
+def claim(tx: Tx, slots: int, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]) -> Claims:
+    """Up to ``slots`` ready jobs, shared out evenly over the queues that have some."""
+    staged_all = _stage(tx)
+    room = {
+        name: min(slots, limits.get(name, slots) - busy.get(name, 0))
+        for name in tx.state.hot
+        if not tx.state.paused.get(name, False)
+    }
+    asked = [name for name, free in room.items() if free > 0]
+    rows: list[Row] = []
+    while asked and len(rows) < slots:
+        share = -(-(slots - len(rows)) // len(asked))
+        full = []
+        for name in asked:
+            wanted = min(share, room[name], slots - len(rows))
+            if wanted <= 0:
+                continue
+            got = [Row(*found) for found in tx.execute(SQL["ready_jobs"], (name, wanted))]
+            _start(tx, got, worker)
+            rows += got
+            room[name] -= len(got)
+            if len(got) < wanted:
+                tx.state.hot.pop(name, None)
+            else:
+                tx.state.hot[name] = tx.state.hot.pop(name)  # to the back: the next claim begins with another
+                if room[name] > 0:
+                    full.append(name)
+        asked = full
+    claims = tuple(Claim(job=row.job(), run=row.run, data=row.data) for row in rows)
+    due = tx.execute(SQL["next_due"]).fetchone()
+    more = not staged_all or any(not tx.state.paused.get(name, False) for name in tx.state.hot)
+    return Claims(claims=claims, next_due=due and due[0], more=more)
+
+
+def _stage(tx: Tx) -> bool:
+    """Make ready what has fallen due; False if there was more of it than one batch."""
+    due = tx.execute(SQL["due_jobs"], (tx.now, STAGE_BATCH)).fetchall()
+    if due:
+        tx.executemany(SQL["stage_job"], [(int(tx.state.can_run(name)), pk) for pk, name, _ in due])
+        for _, _, queue in due:
+            tx.state.hot[queue] = None
+    return len(due) < STAGE_BATCH
+
+
+def _start(tx: Tx, rows: list[Row], worker: str) -> None:
+    changes = []
+    for row in rows:
+        before, prev = row.status, row.seq
+        row.status = after(row.status, Action.CLAIM).value
+        row.ready = 0
+        row.run += 1
+        row.version += 1
+        row.started_at = tx.now
+        row.processing_by = worker
+        row.progress = row.progress_message = None
+        row.seq = tx.next_seq()
+        changes.append((row.run, row.version, row.started_at, row.processing_by, row.seq, row.pk))
+        tx.changed(row, before, prev=prev)
+    tx.executemany(SQL["start_job"], changes)
+
+
+def _running(tx: Tx, job_id: str, run: int) -> Row | None:
+    """The job, if it is still running that run; else the write is stale and changes nothing."""
+    found = tx.execute(SQL["job_by_id"], (job_id,)).fetchone()
+    if found is None:
+        return None
+    row = Row(*found)
+    return row if row.run == run and row.status == Status.RUNNING.value else None
+
+
+def finish(tx: Tx, job_id: str, run: int, outcome: Outcome, *, held: bool) -> bool:
+    """End a run; False if it was not running any more."""
+    row = _running(tx, job_id, run)
+    if row is None:
+        return False
+    row.held = run if held else 0
+    _end(tx, row, outcome)
+    return True
+
+
+def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
+    before = row.status
+    row.pid = row.pid_started = row.due = None
+    if isinstance(outcome, Completed):
+        row.status = after(before, Action.COMPLETE).value
+        row.attempts += 1
+        row.result, row.error = outcome.result, None
+        row.completed_at = tx.now
+    elif isinstance(outcome, Failed):
+        row.attempts += 1
+        row.error = outcome.error
+        if outcome.retry and row.attempts < row.max_attempts:
+            row.status = after(before, Action.BACK_OFF).value
+            delay = round(outcome.delay * 1000)
+            row.due = tx.now + delay if delay > 0 else None
+            row.scheduled_for = tx.now + delay
+            tx.enqueued(row)
+        else:
+            row.status = after(before, Action.FAIL).value
+            row.completed_at = tx.now
+    elif isinstance(outcome, Cancelled):
+        row.status = after(before, Action.CANCEL).value
+        row.attempts += 1
+        row.error = outcome.error
+        row.completed_at = tx.now
+    else:
+        row.status = after(before, Action.RELEASE).value
+        row.started_at = row.processing_by = row.progress = row.progress_message = None
+        tx.enqueued(row)
+    tx.save(row, before)
+
+
+def release(tx: Tx, job_id: str, run: int) -> None:
+    """A held run has ended; nothing that a person sees changes."""
+    found = tx.execute(SQL["job_by_id"], (job_id,)).fetchone()
+    if found is not None:
+        row = Row(*found)
+        if row.held == run:
+            row.held = 0
+            tx.execute(SQL["save_job"], row.saved())
+            tx.work = True
+
+
+def progress(tx: Tx, job_id: str, run: int, value: float, message: str | None) -> bool:
+    """Note how far a run is."""
+    row = _running(tx, job_id, run)
+    if row is None:
+        return False
+    prev, row.seq = row.seq, tx.next_seq()
+    row.progress, row.progress_message = value, message
+    row.version += 1
+    tx.execute(SQL["note_progress"], (value, message, row.version, row.seq, row.pk))
+    tx.changed(row, row.status, prev=prev)
+    return True
+
+
+def append_logs(tx: Tx, job_id: str, run: int, lines: Sequence[LogEntry]) -> bool:
+    """Append lines, numbered on from the last."""
+    row = _running(tx, job_id, run)
+    if row is None:
+        return False
+    n = tx.execute(SQL["last_log_line"], (row.pk,)).get
+    tx.executemany(
+        SQL["insert_log_line"],
+        [(row.pk, n + i, line.at, line.stream, line.text) for i, line in enumerate(lines, 1)],
+    )
+    tx.logged(job_id, n + len(lines))
+    return True
+
+
+def record_process(tx: Tx, job_id: str, run: int, pid: int, started: int) -> bool:
+    """Note the command's process."""
+    row = _running(tx, job_id, run)
+    if row is not None:
+        tx.execute(SQL["note_process"], (pid, started, row.pk))
+    return row is not None
+
+
+def rescue(tx: Tx) -> Rescued:
+    """End what a former process left running: a crash counts as an attempt, and the job is ready again at once."""
+    tx.execute(SQL["free_held"])
+    rows = [Row(*found) for found in tx.execute(SQL["running_jobs"])]
+    orphans = tuple(
+        Orphan(row.id, row.run, row.pid, row.pid_started or 0) for row in rows if row.pid is not None
+    )
+    for row in rows:
+        if row.cancel_requested:
+            _end(tx, row, Cancelled("the server stopped while it was being cancelled"))
+        else:
+            _end(tx, row, Failed("the server stopped while this job ran"))
+    return Rescued(jobs=tuple(row.id for row in rows), orphans=orphans)
+
+
+def set_known(tx: Tx, names: frozenset[str] | None) -> None:
+    """Park ready jobs that nobody here can run, and bring back those that somebody can again."""
+    tx.state.known = names
+    wanted = None if names is None else msgspec.json.encode(sorted(names)).decode()
+    if wanted is not None:
+        tx.execute(SQL["park_unknown"], (wanted,))
+    tx.execute(SQL["unpark_known"], (wanted,))
+    tx.state.hot = dict.fromkeys(tx.state.paused)
+    tx.work = True
+
+
+# --- by hand -------------------------------------------------------------------------------------------------------
+
+
+def cancel(tx: Tx, job_id: str, owner: str | None) -> Job:
+    """Cancel what waits; ask what runs."""
+    row = find(tx, job_id, owner)
+    before = row.status
+    if Status(before) is Status.RUNNING:
+        if not row.cancel_requested:
+            row.cancel_requested = 1
+            tx.save(row, before)
+        tx.cancel_asked(row.id)
+    else:
+        row.status = after(before, Action.CANCEL).value
+        row.cancel_requested = 1
+        row.completed_at = tx.now
+        row.ready, row.due = 0, None
+        tx.save(row, before)
+    return row.job(whole=True)
+
+
+def retry(tx: Tx, job_id: str, owner: str | None) -> Job:
+    """Put an ended job back in its queue."""
+    row = find(tx, job_id, owner)
+    before = row.status
+    row.status = after(before, Action.RETRY).value
+    if row.unique_key is not None:
+        twin = tx.execute(SQL["live_by_unique_key"], (row.created_by, row.unique_key)).fetchone()
+        if twin is not None:
+            raise UniqueKeyLive(f"job {Row(*twin).id} is live with the same unique key")
+    row.attempts = row.cancel_requested = 0
+    row.error = row.result = row.progress = row.progress_message = None
+    row.started_at = row.completed_at = row.scheduled_for = row.processing_by = row.due = None
+    tx.enqueued(row)
+    tx.save(row, before)
+    return row.job(whole=True)
+
+
+def delete(tx: Tx, job_id: str, owner: str | None) -> None:
+    """Remove a job that does not run."""
+    row = find(tx, job_id, owner)
+    if Status(row.status) is Status.RUNNING:
+        raise IllegalTransition("delete", row.status)
+    tx.execute(SQL["delete_log"], (row.pk,))
+    tx.execute(SQL["delete_job"], (row.pk,))
+    tx.deleted(row)
+
+
+def set_paused(tx: Tx, name: str, paused: bool) -> None:
+    """Pause or resume a queue."""
+    if name not in tx.state.paused:
+        raise NotFound("there is no such queue")
+    if tx.state.paused[name] != paused:
+        tx.execute(SQL["pause_queue"], (int(paused), name))
+        tx.queue_changed(name, paused)
+    if not paused:
+        tx.hot(name)
+
+
