@@ -46,14 +46,14 @@ class Wire(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     """Base of what goes over the wire; frozen, camelCase."""
 
 
-class Progress(Wire):
+class Progress(Wire, frozen=True):
     """How far a run is: ``value`` from 0 to 1."""
 
     value: float
     message: str | None = None
 
 
-class Job(Wire):
+class Job(Wire, frozen=True):
     """A job as everybody sees it. ``data`` and ``result`` are any JSON value (``msgspec.Raw`` on the server)."""
 
     id: str
@@ -81,7 +81,7 @@ class Job(Wire):
     omitted: tuple[str, ...] | UnsetType = UNSET
 
 
-class EnqueueRequest(Wire, forbid_unknown_fields=True):
+class EnqueueRequest(Wire, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /api/jobs``. What is left out takes the handler's or the server's default."""
 
     name: Name
@@ -110,7 +110,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
-class LogLine(Wire):
+class LogLine(Wire, frozen=True):
     """One line of a job's log; ``n`` counts from 1 within the job, over all its runs."""
 
     n: int
@@ -119,7 +119,7 @@ class LogLine(Wire):
     text: str
 
 
-class StatusCounts(Wire):
+class StatusCounts(Wire, frozen=True):
     """How many jobs there are in each status."""
 
     pending: int = 0
@@ -131,19 +131,19 @@ class StatusCounts(Wire):
     total: int = 0
 
 
-class QueueStats(StatusCounts):
+class QueueStats(StatusCounts, frozen=True):
     """The counts of one queue."""
 
     paused: bool = False
 
 
-class Stats(StatusCounts):
+class Stats(StatusCounts, frozen=True):
     """The counts over all that the reader may see."""
 
     by_queue: dict[str, QueueStats] = {}
 
 
-class Queue(Wire):
+class Queue(Wire, frozen=True):
     """A queue as ``GET /api/queues`` shows it. ``concurrency`` is null where only the server's own bounds it."""
 
     name: str
@@ -152,7 +152,7 @@ class Queue(Wire):
     counts: StatusCounts
 
 
-class JobPage(Wire):
+class JobPage(Wire, frozen=True):
     """One page of jobs, newest first."""
 
     jobs: tuple[Job, ...]
@@ -160,7 +160,7 @@ class JobPage(Wire):
     has_more: bool
 
 
-class JobFilter(Wire, forbid_unknown_fields=True):
+class JobFilter(Wire, frozen=True, forbid_unknown_fields=True):
     """Which jobs a subscriber wants: all conditions hold together, an absent one holds always.
 
     ``statuses`` matches before or after a change, so that a row can leave a view.

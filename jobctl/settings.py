@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from jobctl.errors import ConfigError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-_CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN"})
+_CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
 """Variables of the command-line client, not settings of the server."""
 
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400)]

@@ -4,10 +4,10 @@ Server messages that carry a job are put together from the log's bytes (``job_up
 encoded once, whoever reads it. A client decodes them with ``decode_server``.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from jobctl.errors import InvalidInput
 from jobctl.events import JOB_DELETED, JOB_UPDATE, Event
@@ -24,13 +24,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fie
 # --- from the client -------------------------------------------------------------------------------------------
 
 
-class Auth(Message, tag="auth"):
+class Auth(Message, frozen=True, tag="auth"):
     """Sign in; again on an open connection, replace the token."""
 
     token: str
 
 
-class SubscribeJobs(Message, tag="subscribe_jobs"):
+class SubscribeJobs(Message, frozen=True, tag="subscribe_jobs"):
     """Follow jobs. With ``since`` and ``epoch``: from there on. A second one replaces the first."""
 
     filter: JobFilter | None = None
@@ -41,28 +41,28 @@ class SubscribeJobs(Message, tag="subscribe_jobs"):
     conflate: bool = False
 
 
-class UnsubscribeJobs(Message, tag="unsubscribe_jobs"):
+class UnsubscribeJobs(Message, frozen=True, tag="unsubscribe_jobs"):
     """Stop following jobs."""
 
 
-class SubscribeLogs(Message, tag="subscribe_logs"):
+class SubscribeLogs(Message, frozen=True, tag="subscribe_logs"):
     """Follow the log of one job from line ``after`` (0 is the start; absent: only new lines)."""
 
     id: str
     after: Annotated[int, Meta(ge=0)] | None = None
 
 
-class UnsubscribeLogs(Message, tag="unsubscribe_logs"):
+class UnsubscribeLogs(Message, frozen=True, tag="unsubscribe_logs"):
     """Stop following the log of one job."""
 
     id: str
 
 
-class Ping(Message, tag="ping"):
+class Ping(Message, frozen=True, tag="ping"):
     """Ask for a ``pong``, which carries the connection's position."""
 
 
-class ClientPong(Message, tag="pong"):
+class ClientPong(Message, frozen=True, tag="pong"):
     """An answer to a server's ping; taken and ignored."""
 
 
@@ -72,11 +72,11 @@ ClientMessage = Auth | SubscribeJobs | UnsubscribeJobs | SubscribeLogs | Unsubsc
 # --- from the server -------------------------------------------------------------------------------------------
 
 
-class AuthRequired(Message, tag="auth_required"):
+class AuthRequired(Message, frozen=True, tag="auth_required"):
     """The first message of every connection."""
 
 
-class Connected(Message, tag="connected"):
+class Connected(Message, frozen=True, tag="connected"):
     """Signed in."""
 
     connection_id: str
@@ -85,13 +85,13 @@ class Connected(Message, tag="connected"):
     message: str = "WebSocket connection established"
 
 
-class AuthFailed(Message, tag="auth_failed"):
+class AuthFailed(Message, frozen=True, tag="auth_failed"):
     """The token is not valid or no longer; the connection is closed with 4401 after it."""
 
     message: str = "Invalid or expired token"
 
 
-class JobsSubscribed(Message, tag="jobs_subscribed"):
+class JobsSubscribed(Message, frozen=True, tag="jobs_subscribed"):
     """Subscribed. ``seq`` is where the subscriber is; a replay up to ``head`` follows."""
 
     seq: int
@@ -101,11 +101,11 @@ class JobsSubscribed(Message, tag="jobs_subscribed"):
     message: str = "Subscribed to job updates"
 
 
-class JobsUnsubscribed(Message, tag="jobs_unsubscribed"):
+class JobsUnsubscribed(Message, frozen=True, tag="jobs_unsubscribed"):
     """No more updates."""
 
 
-class JobUpdate(Message, tag="job_update"):
+class JobUpdate(Message, frozen=True, tag="job_update"):
     """A job is new or has changed."""
 
     job: Job
@@ -113,7 +113,7 @@ class JobUpdate(Message, tag="job_update"):
     timestamp: str
 
 
-class JobDeleted(Message, tag="job_deleted"):
+class JobDeleted(Message, frozen=True, tag="job_deleted"):
     """A job is gone."""
 
     id: str
@@ -121,7 +121,7 @@ class JobDeleted(Message, tag="job_deleted"):
     timestamp: str
 
 
-class JobsPruned(Message, tag="jobs_pruned"):
+class JobsPruned(Message, frozen=True, tag="jobs_pruned"):
     """Old jobs were removed."""
 
     statuses: tuple[str, ...]
@@ -131,7 +131,7 @@ class JobsPruned(Message, tag="jobs_pruned"):
     timestamp: str
 
 
-class JobStatsUpdate(Message, tag="job_stats_update"):
+class JobStatsUpdate(Message, frozen=True, tag="job_stats_update"):
     """The counts, whole."""
 
     stats: Stats
@@ -139,33 +139,33 @@ class JobStatsUpdate(Message, tag="job_stats_update"):
     timestamp: str
 
 
-class JobLog(Message, tag="job_log"):
+class JobLog(Message, frozen=True, tag="job_log"):
     """New lines of a followed log."""
 
     id: str
     lines: tuple[LogLine, ...]
 
 
-class Pong(Message, tag="pong"):
+class Pong(Message, frozen=True, tag="pong"):
     """The connection's position: everything up to ``seq`` has been sent (or did not match)."""
 
     seq: int
 
 
-class TokenExpiring(Message, tag="token_expiring"):
+class TokenExpiring(Message, frozen=True, tag="token_expiring"):
     """60 s are left; send ``auth`` with a fresh token."""
 
     expires_at: str
 
 
-class Resync(Message, tag="resync"):
+class Resync(Message, frozen=True, tag="resync"):
     """The log no longer reaches back to where the subscriber was: fetch lists again, then go on from ``seq``."""
 
     seq: int
     epoch: str
 
 
-class Error(Message, tag="error"):
+class Error(Message, frozen=True, tag="error"):
     """The last message was not understood, or not allowed."""
 
     code: str
@@ -190,8 +190,8 @@ ServerMessage = (
 )
 
 _encoder = msgspec.json.Encoder()
-_client_decoder = msgspec.json.Decoder(ClientMessage)
-_server_decoder = msgspec.json.Decoder(ServerMessage)
+_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 
 
 def encode(message: Message) -> bytes:
@@ -226,9 +226,7 @@ class _Tagged(msgspec.Struct):
     type: str
 
 
-KNOWN_SERVER_TYPES: Final = frozenset(
-    str(kind.__struct_config__.tag) for kind in ServerMessage.__args__
-)
+KNOWN_SERVER_TYPES: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(ServerMessage))
 
 
 def event_text(event: Event) -> bytes:
@@ -239,8 +237,3 @@ def event_text(event: Event) -> bytes:
     if event.kind == JOB_DELETED:
         return b'{"type":"job_deleted",' + event.body[1:-1] + tail
     return b'{"type":"jobs_pruned",' + event.body[1:-1] + tail
-
-
-__all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, Message)]
-__all__ += ["ClientMessage", "ServerMessage", "decode_client", "decode_server", "encode", "event_text"]
-_ = (Any, UNSET, UnsetType)

@@ -125,10 +125,11 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """Lines of a log; ``has_more`` when the page is full."""
+    """Lines of a log; ``has_more`` when the page is full. ``last`` is the number of the log's last line (0: none)."""
 
     lines: tuple[LogLine, ...]
     has_more: bool
+    last: int
 
 
 class Counters(msgspec.Struct, frozen=True):

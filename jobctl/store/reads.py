@@ -14,7 +14,7 @@ from jobctl.errors import InvalidCursor, NotFound
 from jobctl.events import Event
 from jobctl.model import Job, JobPage, JobQuery, LogLine, Queue, QueueStats, Stats, StatusCounts, wire_time
 from jobctl.store.base import Counters, EventPage, LogPage
-from jobctl.store.rows import COLUMNS, SQL, Row, event_of
+from jobctl.store.rows import COLUMNS, SQL, Row, event_of, fetch, fetch_one, scalar
 
 MAX_HISTORY: Final = 10_000
 """Events of one job that are told: the latest ones."""
@@ -22,12 +22,12 @@ MAX_HISTORY: Final = 10_000
 
 def head(connection: apsw.Connection) -> int:
     """The newest number of the log."""
-    return int(connection.execute(SQL["head"]).get)
+    return int(scalar(connection, SQL["head"]))
 
 
 def find(connection: apsw.Connection, job_id: str, owner: str | None) -> Row:
     """The job, if ``owner`` may know of it."""
-    found = connection.execute(SQL["job_by_id"], (job_id,)).fetchone()
+    found = fetch_one(connection, SQL["job_by_id"], job_id)
     if found is not None:
         row = Row(*found)
         if owner is None or row.created_by == owner:
@@ -51,7 +51,7 @@ def jobs(connection: apsw.Connection, query: JobQuery) -> JobPage:
         values.append(_open_cursor(query))
     clause = " AND ".join(where) or "1"
     sql = f"SELECT {COLUMNS} FROM job WHERE {clause} ORDER BY pk DESC LIMIT ?"  # noqa: S608 - fixed conditions only
-    rows = [Row(*found) for found in connection.execute(sql, (*values, query.limit + 1)).fetchall()]
+    rows = [Row(*found) for found in fetch(connection, sql, *values, query.limit + 1)]
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     return JobPage(
@@ -115,9 +115,9 @@ def _open_cursor(query: JobQuery) -> int:
 
 def stats(connection: apsw.Connection, owner: str | None) -> Stats:
     """Counts over all, or of one owner, from the counters."""
-    names = {name: bool(paused) for name, paused in connection.execute(SQL["all_queues"]).fetchall()}
+    names = {name: bool(paused) for name, paused in fetch(connection, SQL["all_queues"])}
     counts: dict[str, dict[str, int]] = {}
-    for queue, status, n in connection.execute(SQL["counters_of"], (owner or "",)).fetchall():
+    for queue, status, n in fetch(connection, SQL["counters_of"], owner or ""):
         counts.setdefault(queue, {})[status] = n
     return make_stats(counts, names, all_queues=owner is None)
 
@@ -149,8 +149,8 @@ def _plain(seen: QueueStats) -> StatusCounts:
 
 def counters(connection: apsw.Connection) -> Counters:
     """All counters but the totals."""
-    found = connection.execute(SQL["all_counters"]).fetchall()
-    names = connection.execute(SQL["all_queues"]).fetchall()
+    found = fetch(connection, SQL["all_counters"])
+    names = fetch(connection, SQL["all_queues"])
     return Counters(
         counts={(owner, queue, status): n for owner, queue, status, n in found},
         queues={name: bool(paused) for name, paused in names},
@@ -163,23 +163,24 @@ def counters(connection: apsw.Connection) -> Counters:
 def logs(connection: apsw.Connection, job_id: str, owner: str | None, after: int, limit: int) -> LogPage:
     """Lines of a job's log after number ``after``."""
     row = find(connection, job_id, owner)
-    found = connection.execute(SQL["log_lines"], (row.pk, after, limit + 1)).fetchall()
+    found = fetch(connection, SQL["log_lines"], row.pk, after, limit + 1)
     lines = tuple(LogLine(n=n, at=wire_time(at), stream=stream, text=text) for n, at, stream, text in found[:limit])
-    return LogPage(lines=lines, has_more=len(found) > limit)
+    last = int(scalar(connection, SQL["last_log_line"], row.pk))
+    return LogPage(lines=lines, has_more=len(found) > limit, last=last)
 
 
 def history(connection: apsw.Connection, job_id: str, owner: str | None) -> tuple[Event, ...]:
     """The job's events, found by walking their chain back from the last."""
     row = find(connection, job_id, owner)
-    return tuple(event_of(found) for found in connection.execute(SQL["history"], (row.seq, MAX_HISTORY)).fetchall())
+    return tuple(event_of(found) for found in fetch(connection, SQL["history"], row.seq, MAX_HISTORY))
 
 
 def events(connection: apsw.Connection, after: int, limit: int, upto: int | None) -> EventPage:
     """A page of the log, with the log's bounds at the same instant."""
     newest = head(connection)
-    oldest = connection.execute(SQL["log_start"]).get
+    oldest = scalar(connection, SQL["log_start"])
     last = newest if upto is None else min(upto, newest)
-    found = connection.execute(SQL["events_after"], (after, last, limit)).fetchall()
+    found = fetch(connection, SQL["events_after"], after, last, limit)
     return EventPage(
         events=tuple(event_of(row) for row in found),
         start=newest + 1 if oldest is None else int(oldest),

@@ -1,8 +1,10 @@
 """A row of the ``job`` table, what becomes of it on the wire, and the named statements of ``sql/``."""
 
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
+import apsw
 import msgspec
 
 from jobctl.events import Event
@@ -122,11 +124,26 @@ def dump_tags(tags: tuple[str, ...]) -> str | None:
     return msgspec.json.encode(tags).decode() if tags else None
 
 
-def event_of(row: tuple[object, ...]) -> Event:
+def event_of(row: Sequence[Any]) -> Event:
     """An event from the columns that ``events_after`` selects."""
     values = list(row)
-    values[7] = load_tags(values[7])  # type: ignore[arg-type]
-    return Event(*values)  # type: ignore[arg-type]
+    values[7] = load_tags(values[7])
+    return Event(*values)
+
+
+def fetch(connection: apsw.Connection, sql: str, *values: Any) -> list[Any]:
+    """All rows, as tuples; nothing stays open."""
+    return connection.execute(sql, values).fetchall()
+
+
+def fetch_one(connection: apsw.Connection, sql: str, *values: Any) -> Any:
+    """The first row as a tuple, or None."""
+    return connection.execute(sql, values).fetchone()
+
+
+def scalar(connection: apsw.Connection, sql: str, *values: Any) -> Any:
+    """The first value of the first row, or None."""
+    return connection.execute(sql, values).get
 
 
 def _load() -> dict[str, str]:

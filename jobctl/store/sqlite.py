@@ -32,7 +32,7 @@ from jobctl.store.base import (
     Rescued,
 )
 from jobctl.store.committer import Committer, now_ms
-from jobctl.store.rows import SQL
+from jobctl.store.rows import SQL, fetch, scalar
 from jobctl.store.transaction import Tx, WriterState
 
 T = TypeVar("T")
@@ -265,9 +265,9 @@ def _open(path: Path, state_dir: Path, durability: str) -> SqliteStore:
         raise StartupError(f"cannot open the database {path}: {error}") from None
     try:
         _prepare(connection, path, durability)
-        meta: dict[str, str] = dict(connection.execute(SQL["meta"]).fetchall())
+        meta: dict[str, str] = dict(fetch(connection, SQL["meta"]))
         mark = epochs.mark_path(state_dir, path)
-        seq = int(connection.execute(SQL["head"]).get)
+        seq = scalar(connection, SQL["head"])
         kept = epochs.continues(meta, epochs.read_mark(mark), seq)
         epoch = meta["epoch"] if kept else epochs.fresh()
         if not kept and "epoch" in meta:
@@ -287,7 +287,7 @@ def _prepare(connection: apsw.Connection, path: Path, durability: str) -> None:
     connection.set_busy_timeout(BUSY_MS)
     try:
         ours = connection.pragma("application_id") == APPLICATION_ID
-        empty = not connection.execute("SELECT count(*) FROM sqlite_schema").get
+        empty = not scalar(connection, "SELECT count(*) FROM sqlite_schema")
         if not ours and not empty:
             raise NotADatabase(f"{path} is a database, but not one of jobctl; choose another file with --db")
         if connection.pragma("journal_mode", "wal") != "wal":
@@ -325,5 +325,6 @@ def _open_reader(path: Path) -> apsw.Connection:
     return connection
 
 
-def _casefold(text: object) -> object:
+def _casefold(*values: Any) -> Any:
+    text = values[0]
     return text.casefold() if isinstance(text, str) else text

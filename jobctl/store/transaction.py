@@ -10,7 +10,7 @@ import apsw
 import msgspec
 
 from jobctl.events import JOB_DELETED, JOB_UPDATE, Commit, Event, LogsAppended, QueueChanged
-from jobctl.store.rows import SQL, Row, load_tags
+from jobctl.store.rows import SQL, Row, fetch, fetch_one, load_tags, scalar
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -28,8 +28,8 @@ class WriterState:
 
     def reload(self) -> None:
         """Read it all from the database; every queue is worth a look again."""
-        self.seq = self.connection.execute(SQL["head"]).get
-        self.paused = {name: bool(paused) for name, paused in self.connection.execute(SQL["all_queues"])}
+        self.seq = scalar(self.connection, SQL["head"])
+        self.paused = {name: bool(paused) for name, paused in fetch(self.connection, SQL["all_queues"])}
         self.hot = dict.fromkeys(self.paused)
 
     def can_run(self, name: str) -> bool:
@@ -82,6 +82,16 @@ class Tx:
             cancels=tuple(self._cancels),
             work=self.work,
         )
+
+    # --- asking --------------------------------------------------------------------------------------------------
+
+    def one(self, name: str, *values: Any) -> Any:
+        """The first row of a named statement, or None."""
+        return fetch_one(self.state.connection, SQL[name], *values)
+
+    def all(self, name: str, *values: Any) -> list[Any]:
+        """All rows of a named statement."""
+        return fetch(self.state.connection, SQL[name], *values)
 
     # --- what writes say -----------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ STAGE_BATCH: Final = 500
 
 def find(tx: Tx, job_id: str, owner: str | None) -> Row:
     """The job, if ``owner`` (None: anybody) may know of it."""
-    found = tx.execute(SQL["job_by_id"], (job_id,)).fetchone()
+    found = tx.one("job_by_id", job_id)
     if found is not None:
         row = Row(*found)
         if owner is None or row.created_by == owner:
@@ -142,7 +142,7 @@ def _live_twin(tx: Tx, owner: str, key: str | None, in_batch: Mapping[str, str])
         return None
     if key in in_batch:
         return in_batch[key]
-    found = tx.execute(SQL["live_by_unique_key"], (owner, key)).fetchone()
+    found = tx.one("live_by_unique_key", owner, key)
     return None if found is None else Row(*found).id
 
 
@@ -154,7 +154,7 @@ class _Answer(msgspec.Struct):
 
 def _remembered(tx: Tx, owner: str, idempotency: Idempotency, *, single: bool) -> Enqueued | None:
     oldest = tx.now - IDEMPOTENCY_TTL_MS
-    found = tx.execute(SQL["remembered"], (owner, idempotency.key, oldest)).fetchone()
+    found = tx.one("remembered", owner, idempotency.key, oldest)
     if found is None:
         return None
     fingerprint, answer = found
@@ -191,7 +191,7 @@ def claim(tx: Tx, slots: int, worker: str, limits: Mapping[str, int], busy: Mapp
             wanted = min(share, room[name], slots - len(rows))
             if wanted <= 0:
                 continue
-            got = [Row(*found) for found in tx.execute(SQL["ready_jobs"], (name, wanted))]
+            got = [Row(*found) for found in tx.all("ready_jobs", name, wanted)]
             _start(tx, got, worker)
             rows += got
             room[name] -= len(got)
@@ -203,14 +203,14 @@ def claim(tx: Tx, slots: int, worker: str, limits: Mapping[str, int], busy: Mapp
                     full.append(name)
         asked = full
     claims = tuple(Claim(job=row.job(), run=row.run, data=row.data) for row in rows)
-    due = tx.execute(SQL["next_due"]).fetchone()
+    due = tx.one("next_due")
     more = not staged_all or any(not tx.state.paused.get(name, False) for name in tx.state.hot)
     return Claims(claims=claims, next_due=due and due[0], more=more)
 
 
 def _stage(tx: Tx) -> bool:
     """Make ready what has fallen due; False if there was more of it than one batch."""
-    due = tx.execute(SQL["due_jobs"], (tx.now, STAGE_BATCH)).fetchall()
+    due = tx.all("due_jobs", tx.now, STAGE_BATCH)
     if due:
         tx.executemany(SQL["stage_job"], [(int(tx.state.can_run(name)), pk) for pk, name, _ in due])
         for _, _, queue in due:
@@ -237,7 +237,7 @@ def _start(tx: Tx, rows: list[Row], worker: str) -> None:
 
 def _running(tx: Tx, job_id: str, run: int) -> Row | None:
     """The job, if it is still running that run; else the write is stale and changes nothing."""
-    found = tx.execute(SQL["job_by_id"], (job_id,)).fetchone()
+    found = tx.one("job_by_id", job_id)
     if found is None:
         return None
     row = Row(*found)
@@ -288,7 +288,7 @@ def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
 
 def release(tx: Tx, job_id: str, run: int) -> None:
     """A held run has ended; nothing that a person sees changes."""
-    found = tx.execute(SQL["job_by_id"], (job_id,)).fetchone()
+    found = tx.one("job_by_id", job_id)
     if found is not None:
         row = Row(*found)
         if row.held == run:
@@ -315,7 +315,7 @@ def append_logs(tx: Tx, job_id: str, run: int, lines: Sequence[LogEntry]) -> boo
     row = _running(tx, job_id, run)
     if row is None:
         return False
-    n = tx.execute(SQL["last_log_line"], (row.pk,)).get
+    (n,) = tx.one("last_log_line", row.pk)
     tx.executemany(
         SQL["insert_log_line"],
         [(row.pk, n + i, line.at, line.stream, line.text) for i, line in enumerate(lines, 1)],
@@ -335,7 +335,7 @@ def record_process(tx: Tx, job_id: str, run: int, pid: int, started: int) -> boo
 def rescue(tx: Tx) -> Rescued:
     """End what a former process left running: a crash counts as an attempt, and the job is ready again at once."""
     tx.execute(SQL["free_held"])
-    rows = [Row(*found) for found in tx.execute(SQL["running_jobs"])]
+    rows = [Row(*found) for found in tx.all("running_jobs")]
     orphans = tuple(
         Orphan(row.id, row.run, row.pid, row.pid_started or 0) for row in rows if row.pid is not None
     )
@@ -385,7 +385,7 @@ def retry(tx: Tx, job_id: str, owner: str | None) -> Job:
     before = row.status
     row.status = after(before, Action.RETRY).value
     if row.unique_key is not None:
-        twin = tx.execute(SQL["live_by_unique_key"], (row.created_by, row.unique_key)).fetchone()
+        twin = tx.one("live_by_unique_key", row.created_by, row.unique_key)
         if twin is not None:
             raise UniqueKeyLive(f"job {Row(*twin).id} is live with the same unique key")
     row.attempts = row.cancel_requested = 0

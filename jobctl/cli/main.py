@@ -1,0 +1,97 @@
+"""``jobctl``: the entry point, and what becomes of errors."""
+
+import os
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from jobctl import __version__
+from jobctl.cli import demo, enqueue, jobs, queues, serve, token, watch
+from jobctl.cli.output import ExitCode, exit_of, say
+from jobctl.errors import JobctlError
+
+app: Final = typer.Typer(
+    name="jobctl",
+    help="A durable background-job queue with a live event stream.",
+    epilog="Exit codes: 0 done, 1 a job failed, 2 usage, 3 no connection or sign-in, 4 timed out, 5 cancelled, "
+    "130 Ctrl-C.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: importing rich for it costs 70 ms
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("enqueue")(enqueue.enqueue)
+app.command("watch")(watch.watch)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(queues.app, name="queues")
+app.command("token")(token.token)
+app.command("demo")(demo.demo)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's calling convention
+    if wanted:
+        sys.stdout.write(f"jobctl {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,  # noqa: FBT002
+) -> None:
+    """A durable background-job queue with a live event stream."""
+
+
+def run() -> None:
+    """Run the command of ``sys.argv`` and leave with its exit code; every error is one line on stderr."""
+    code = _guarded(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+    sys.exit(code)
+
+
+def _guarded(arguments: list[str]) -> int:
+    try:
+        result = app(arguments, prog_name="jobctl", standalone_mode=False)
+        return int(result or 0)
+    except JobctlError as error:
+        if not _debugging():
+            say(str(error))
+            return exit_of(error)
+        raise
+    except typer.TyperException as error:
+        return _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone: `jobctl watch | head`
+        _forget_stdout()
+        return ExitCode.DONE
+    except Exception as error:
+        if _debugging():
+            raise
+        say(f"internal error: {type(error).__name__}: {error} (set JOBCTL_DEBUG=1 to see where)")
+        return ExitCode.INTERNAL
+
+
+def _usage(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is not None and message == context.get_help():  # called with nothing at all
+        sys.stderr.write(message + "\n")
+    else:
+        place = context.command_path if context is not None else "jobctl"
+        say(f"{message} (see `{place} --help`)")
+    return ExitCode.USAGE
+
+
+def _forget_stdout() -> None:
+    """Let nothing be written to a closed pipe when the interpreter flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _debugging() -> bool:
+    return bool(os.environ.get("JOBCTL_DEBUG"))

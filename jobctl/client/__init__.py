@@ -1,0 +1,23 @@
+"""The client for programs: ``from jobctl.client import Client``.
+
+Names are loaded on first use, because the command line shares ``client.api`` and must start without trio.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobctl.client.client import Client
+    from jobctl.client.live import Resynced, Watch
+
+__all__ = ["Client", "Resynced", "Watch"]
+
+_HOMES = {"Client": "jobctl.client.client", "Resynced": "jobctl.client.live", "Watch": "jobctl.client.live"}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'jobctl.client' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(home), name)

@@ -1,0 +1,295 @@
+"""The HTTP API as pure functions: what to send for each operation, and what an answer means.
+
+No I/O: ``client.client`` (httpx2 on trio) and ``client.session`` (``http.client``, for commands that must start fast)
+both send these ``Call``s and read their answers with ``parse``.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from jobctl.errors import ApiError, ClientError, InvalidInput, SignInFailed, Unreachable
+from jobctl.model import Job, JobPage, LogLine, Position, Queue, Stats, Wire, wire_time
+from jobctl.retry import backoff
+
+T = TypeVar("T")
+
+RETRY_BASE_S: Final = 0.2
+RETRY_CAP_S: Final = 5.0
+MAX_RETRY_AFTER_S: Final = 30.0
+"""A ``Retry-After`` beyond this is reported instead of slept through."""
+POSITION_HEADER: Final = "x-jobctl-position"
+
+
+class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One request. ``repeatable``: sent twice it does no more than once, so it may be sent again after a failure."""
+
+    method: str
+    path: str
+    kind: Any
+    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    repeatable: bool = False
+
+
+class Answer(NamedTuple):
+    """A success: the JSON text of ``data``, and the place in the log at which it was true."""
+
+    status: int
+    data: bytes
+    position: Position | None
+
+
+class BatchResult(Wire, frozen=True):
+    """What a batch did: an id for each job, in order; ``existing`` had a live job with their unique key."""
+
+    ids: tuple[str, ...]
+    created: int
+    existing: int
+
+
+class LogPage(Wire, frozen=True):
+    """Lines of a job's log, oldest first."""
+
+    lines: tuple[LogLine, ...]
+    has_more: bool = False
+
+
+class QueueList(Wire, frozen=True):
+    """All queues."""
+
+    queues: tuple[Queue, ...]
+
+
+class BusyError(ApiError):
+    """The server asks to come back in ``retry_after`` seconds (429, 503)."""
+
+    def __init__(self, status: int, problem: dict[str, Any], retry_after: float) -> None:
+        super().__init__(status, problem)
+        self.retry_after = retry_after
+
+
+class _Envelope(msgspec.Struct):
+    data: msgspec.Raw
+
+
+# --- reading answers -------------------------------------------------------------------------------------------
+
+
+def parse(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """What an answer means. ``headers`` has lower-case names.
+
+    Raises:
+        SignInFailed: 401.
+        BusyError: 429 or 503.
+        ApiError: any other refusal.
+        ClientError: not an answer of a jobctl server.
+    """
+    if status == 204:
+        return Answer(status, b"null", None)
+    if 200 <= status < 300:
+        try:
+            data = bytes(msgspec.json.decode(body, type=_Envelope).data)
+            place = headers.get(POSITION_HEADER)
+            return Answer(status, data, Position.parse(place) if place else None)
+        except (msgspec.MsgspecError, InvalidInput):
+            raise ClientError("the answer is not one of a jobctl server; is this the right URL?") from None
+    problem = _problem(status, body)
+    if status == 401:
+        raise SignInFailed("the server refuses the token")
+    if status in (429, 503):
+        raise BusyError(status, problem, _seconds(headers.get("retry-after")))
+    if 300 <= status < 400:
+        raise ApiError(status, {"title": "the server redirects; give the URL that it redirects to"})
+    raise ApiError(status, problem)
+
+
+def decode(call: Call[T], answer: Answer) -> T:
+    """The value of an answer.
+
+    Raises:
+        ClientError: it does not have the shape that this client knows.
+    """
+    try:
+        return cast("T", msgspec.json.decode(answer.data, type=call.kind))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ClientError(f"the server's answer has another shape than this client knows: {error}") from None
+
+
+def retry_delay(call: Call[Any], error: Exception, tries: int, draw: float) -> float | None:
+    """Seconds after which to send ``call`` again; None: do not.
+
+    Args:
+        call: What failed.
+        error: How.
+        tries: How often it has been sent, >= 1.
+        draw: A uniform random number in [0, 1).
+    """
+    if isinstance(error, BusyError):  # nothing was done, whatever the call
+        delay = max(error.retry_after, backoff(tries, draw, base=RETRY_BASE_S, cap=RETRY_CAP_S))
+        return delay if delay <= MAX_RETRY_AFTER_S else None
+    if isinstance(error, Unreachable) and call.repeatable:
+        return backoff(tries, draw, base=RETRY_BASE_S, cap=RETRY_CAP_S)
+    return None
+
+
+def _problem(status: int, body: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
+        return {"title": f"the server answers HTTP {status}"}
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text and text.isascii() and text.isdigit() else 0.0
+
+
+# --- operations ------------------------------------------------------------------------------------------------
+
+
+def job_fields(name: str, data: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """The body of an enqueue. ``options``: ``queue priority delay scheduled_for max_attempts timeout unique_key tags``.
+
+    Raises:
+        InvalidInput: an option that does not exist.
+    """
+    unknown = options.keys() - _OPTIONS.keys()
+    if unknown:
+        raise InvalidInput(f"there is no option {min(unknown)!r}; there are: {', '.join(_OPTIONS)}")
+    fields: dict[str, Any] = {"name": name}
+    if data is not None:
+        fields["data"] = dict(data)
+    fields |= {_OPTIONS[key]: value for key, value in options.items() if value is not None}
+    when = fields.get("scheduledFor")
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise InvalidInput("scheduled_for needs a time zone", field="scheduledFor")
+        fields["scheduledFor"] = wire_time(round(when.astimezone(UTC).timestamp() * 1000))
+    return fields
+
+
+_OPTIONS: Final = {
+    "queue": "queue",
+    "priority": "priority",
+    "delay": "delay",
+    "scheduled_for": "scheduledFor",
+    "max_attempts": "maxAttempts",
+    "timeout": "timeout",
+    "unique_key": "uniqueKey",
+    "tags": "tags",
+}
+
+
+def enqueue(fields: Mapping[str, Any], *, key: str | None = None) -> Call[Job]:
+    """Enqueue one job (``job_fields``). A key is made if none is given, so that it may be sent again."""
+    return Call(
+        method="POST", path="/api/jobs", kind=Job, body=encode(fields), headers=_keyed(key, "application/json"),
+        repeatable=True,
+    )  # fmt: skip
+
+
+def enqueue_batch(lines: Iterable[bytes], *, key: str | None = None) -> Call[BatchResult]:
+    """Enqueue many jobs, all or nothing; each line is the JSON of one."""
+    return Call(
+        method="POST", path="/api/jobs/batch", kind=BatchResult, body=b"\n".join(lines),
+        headers=_keyed(key, "application/x-ndjson"), repeatable=True,
+    )  # fmt: skip
+
+
+def get_job(job_id: str) -> Call[Job]:
+    """One job, whole."""
+    return _get(f"/api/jobs/{_part(job_id)}", Job)
+
+
+def list_jobs(
+    *,
+    statuses: Iterable[str] = (),
+    names: Iterable[str] = (),
+    queues: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    created_by: str | None = None,
+    q: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Call[JobPage]:
+    """A page of jobs, newest first."""
+    query = [("status", v) for v in statuses] + [("name", v) for v in names]
+    query += [("queue", v) for v in queues] + [("tag", v) for v in tags]
+    single = (("createdBy", created_by), ("q", q), ("limit", limit), ("cursor", cursor))
+    query += [(key, str(value)) for key, value in single if value is not None]
+    return _get("/api/jobs" + (f"?{urlencode(query)}" if query else ""), JobPage)
+
+
+def stats() -> Call[Stats]:
+    """The counts."""
+    return _get("/api/jobs/stats", Stats)
+
+
+def logs(job_id: str, after: int = 0) -> Call[LogPage]:
+    """A job's log after line ``after``."""
+    return _get(f"/api/jobs/{_part(job_id)}/logs?after={after}", LogPage)
+
+
+def queues() -> Call[QueueList]:
+    """All queues."""
+    return _get("/api/queues", QueueList)
+
+
+def handlers() -> Call[Any]:
+    """What this server can run."""
+    return _get("/api/handlers", Any)
+
+
+def cancel(job_id: str) -> Call[Job]:
+    """Cancel a job."""
+    return Call(method="POST", path=f"/api/jobs/{_part(job_id)}/cancel", kind=Job)
+
+
+def retry(job_id: str) -> Call[Job]:
+    """Run a finished job again."""
+    return Call(method="POST", path=f"/api/jobs/{_part(job_id)}/retry", kind=Job)
+
+
+def delete(job_id: str) -> Call[Any]:
+    """Delete a finished or waiting job."""
+    return Call(method="DELETE", path=f"/api/jobs/{_part(job_id)}", kind=Any)
+
+
+def pause(queue: str) -> Call[Any]:
+    """Start nothing more of a queue."""
+    return Call(method="POST", path=f"/api/queues/{_part(queue)}/pause", kind=Any, repeatable=True)
+
+
+def resume(queue: str) -> Call[Any]:
+    """Start jobs of a queue again."""
+    return Call(method="POST", path=f"/api/queues/{_part(queue)}/resume", kind=Any, repeatable=True)
+
+
+def encode(value: Any) -> bytes:
+    """A value as JSON text.
+
+    Raises:
+        InvalidInput: JSON cannot carry it.
+    """
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError, UnicodeError) as error:
+        raise InvalidInput(f"this cannot be sent as JSON: {error}", field="data") from None
+
+
+def _get(path: str, kind: Any) -> Call[Any]:
+    return Call(method="GET", path=path, kind=kind, repeatable=True)
+
+
+def _part(text: str) -> str:
+    if not text:
+        raise InvalidInput("an id or a name is empty")
+    return quote(text, safe="")
+
+
+def _keyed(key: str | None, content_type: str) -> tuple[tuple[str, str], ...]:
+    return (("Content-Type", content_type), ("Idempotency-Key", key or secrets.token_urlsafe(18)))

@@ -1,0 +1,222 @@
+"""One run of one job: call its handler, within its time, and say how it ended.
+
+How a run ends that was asked to stop (a cancel, or the end of the server's grace time):
+
+* its handler is cancelled by us, raises, or returns after it has seen ``ctx.cancelled``: it is cancelled (given back);
+* it returns without having looked: it has done all of its work, and is completed. "Cancelled" would be untrue, and
+  would make people run it again.
+
+A handler that was told to stop and goes on (a thread cannot be stopped; an async one may shield itself) is not waited
+for: ``Run.outlives`` says so, and the runner keeps its slot until it ends.
+"""
+
+import contextlib
+import inspect
+import math
+import random
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from jobctl.engine.commands import run_command
+from jobctl.engine.context import Context, Run
+from jobctl.engine.registry import Handler, Registry
+from jobctl.errors import NoRetry, RetryAfter
+from jobctl.model import MAX_ERROR, MAX_RESULT, clip
+from jobctl.retry import backoff
+from jobctl.store.base import Cancelled, Completed, Failed, Outcome, Released
+
+_NOTHING: Final = Completed()
+_NOT_THEIRS: Final = (str(Path(__file__).parent), str(Path(trio.__file__).parent))
+_MAX_FRAMES: Final = 30
+"""Innermost frames shown: those of a deep recursion say nothing new."""
+_MAX_HEADLINE: Final = 4096
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Executor:
+    """Runs claims with the handlers of ``registry``; ``threads`` bounds the plain functions at work."""
+
+    def __init__(self, registry: Registry, *, threads: int, draw: Callable[[], float] = random.random) -> None:
+        self._registry = registry
+        self._threads = trio.CapacityLimiter(threads)
+        self._draw = draw
+
+    async def execute(self, run: Run) -> Outcome:
+        """Run the claim to its end or its time-out. Raises nothing but the ``trio.Cancelled`` of a surrounding scope."""
+        handler = self._registry.get(run.job.name)
+        if handler is None:
+            return self._failed(run, f"this server has no handler named {run.job.name!r}")
+        try:
+            data = _decode(run.claim.data)
+            scope = run.scope
+            scope.deadline = min(scope.deadline, trio.current_time() + run.job.timeout)
+            if handler.kind == "async":
+                with scope:
+                    value = await handler.fn(Context(run, data), **data)  # type: ignore[misc]
+                    return self._returned(run, value)
+            elif handler.kind == "thread":
+                return await self._in_thread(run, handler, data)
+            else:
+                run.immediate = True
+                if run.asked:
+                    scope.cancel()
+                assert handler.command is not None  # noqa: S101 - its kind says so
+                return await run_command(handler.command, run, data, self._draw()) or self._stopped(run)
+        except BaseException as error:
+            if _from_outside(error):
+                raise
+            return self._raised(run, error)
+        return self._stopped(run)
+
+    async def _in_thread(self, run: Run, handler: Handler, data: dict[str, Any]) -> Outcome:
+        ended = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        result: list[tuple[Any, BaseException | None]] = []
+        starting = threading.Lock()
+        state = "queued"
+
+        def call() -> None:
+            nonlocal state
+            with starting:
+                if state == "abandoned":
+                    return
+                state = "started"
+            # What it raises is kept, not raised: a StopIteration cannot leave a coroutine, a SystemExit must not.
+            try:
+                result.append((handler.fn(Context(run, data), **data), None))  # type: ignore[misc]
+            except BaseException as error:
+                result.append((None, error))
+            with contextlib.suppress(trio.RunFinishedError):  # abandoned by a server that is gone
+                token.run_sync_soon(ended.set)
+
+        with run.scope:
+            await trio.to_thread.run_sync(
+                call, abandon_on_cancel=True, limiter=self._threads, thread_name=handler.name
+            )
+        if result:
+            value, error = result[0]
+            return self._returned(run, value) if error is None else self._raised(run, error)
+        with starting:  # a thread that was asked for and has not begun must not begin any more
+            if state == "started":
+                run.outlives = ended.wait
+            state = "abandoned"
+        return self._stopped(run)
+
+    def _returned(self, run: Run, value: Any) -> Outcome:
+        if inspect.iscoroutine(value):
+            value.close()
+            return Failed("the handler returned a coroutine that was not awaited: an `await` is missing", retry=False)
+        if run.asked and (run.noticed or run.scope.cancel_called):
+            return self._stopped(run)
+        if value is None:
+            return _NOTHING
+        try:
+            result = _encode(value)
+        except Exception as error:
+            return Failed(f"the result is not JSON: {_headline(error)}", retry=False)
+        if len(result) > MAX_RESULT:
+            return Failed(f"the result has {len(result):,} bytes of JSON; at most {MAX_RESULT:,} are kept", retry=False)
+        return Completed(result)
+
+    def overdue(self, run: Run) -> Outcome:
+        """How a run ends that was cancelled long enough ago and goes on."""
+        return self._stopped(run, "; it does not stop")
+
+    def _stopped(self, run: Run, note: str = "") -> Outcome:
+        """How a run ends that did not get to its own end."""
+        if run.outlives is not None:
+            note = "; its thread cannot be stopped and goes on"
+        if run.asked == "stop":
+            return Released()
+        if run.asked == "cancel":
+            return Cancelled(f"asked to stop{note}" if note else None)
+        return self._failed(run, f"timed out after {run.job.timeout:g} s{note}")
+
+    def _raised(self, run: Run, error: BaseException) -> Outcome:
+        if run.asked == "stop" and run.scope.cancel_called:
+            return Released()
+        text = describe(error)
+        if run.asked == "cancel":
+            return Cancelled(text)
+        leaves = _leaves(error)
+        if any(isinstance(leaf, NoRetry) for leaf in leaves):
+            return Failed(text, retry=False)
+        delays = [leaf.seconds for leaf in leaves if isinstance(leaf, RetryAfter)]
+        if delays:
+            return Failed(text, delay=max(delays))
+        if run.scope.cancel_called:
+            text = clip(f"timed out after {run.job.timeout:g} s\n{text}")
+        return self._failed(run, text)
+
+    def _failed(self, run: Run, text: str) -> Failed:
+        return Failed(text, delay=backoff(run.job.attempts + 1, self._draw()))
+
+
+def describe(error: BaseException) -> str:
+    """An exception as a job's error: type and message, then the traceback from the user's first frame on.
+
+    ``NoRetry`` and ``RetryAfter`` are meant, not accidents: only their message is shown. A group of one (trio wraps
+    what leaves a nursery) is shown as that one. At most 16 KiB.
+    """
+    leaves = _leaves(error)
+    if len(leaves) == 1:
+        error = leaves[0]
+    if isinstance(error, NoRetry | RetryAfter):
+        cause = f" ({_headline(error.__cause__)})" if error.__cause__ else ""
+        return clip((_message(error) or type(error).__name__) + cause)
+    head = _headline(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
+        trace = trace.tb_next
+    return clip(f"{head}\n\n{_trace(error, trace)}".rstrip() if trace else head, MAX_ERROR)
+
+
+def _trace(error: BaseException, trace: TracebackType) -> str:
+    try:
+        lines = list(traceback.TracebackException(type(error), error, trace, limit=-_MAX_FRAMES, compact=True).format())
+    except Exception as odd:  # an exception may have been made so that it cannot be shown
+        return f"(no traceback: {type(odd).__name__})"
+    if not isinstance(error, BaseExceptionGroup) and lines[-1].startswith(type(error).__name__):
+        lines.pop()  # it stands above
+    return "".join(lines)
+
+
+def _headline(error: BaseException) -> str:
+    message = _message(error)
+    return clip(f"{type(error).__name__}: {message}" if message else type(error).__name__, _MAX_HEADLINE)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as odd:
+        return f"(no message: str() raised {type(odd).__name__})"
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions that a group holds, however deep; of another exception, itself."""
+    leaves, waiting = [], [error]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+        else:
+            leaves.append(each)
+    return leaves
+
+
+def _from_outside(error: BaseException) -> bool:
+    """Whether this is the cancellation of a scope around the run, which must go on its way.
+
+    One that a handler kept and raised again later belongs to no live scope; let out, it would end the server.
+    """
+    cancelled = any(isinstance(leaf, trio.Cancelled) for leaf in _leaves(error))
+    return cancelled and trio.current_effective_deadline() == -math.inf

@@ -1,0 +1,324 @@
+"""Claims jobs as slots become free, runs them, records how they ended.
+
+A slot is taken from the claim until the end is in the store, and longer by a run that does not stop when it should.
+Only one claim is under way at a time; the claimer sleeps until a commit, a free slot or the next due job wakes it.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
+
+import trio
+
+from jobctl.engine.context import Host, Run
+from jobctl.engine.executor import Executor
+from jobctl.engine.registry import Registry
+from jobctl.errors import StoreUnavailable
+from jobctl.events import Commit
+from jobctl.store.base import Claims, Failed, Outcome, Released, Store
+
+MAX_SLEEP_S: Final = 60.0
+"""The claimer looks again after this time though nothing called it: the wall clock may have been set."""
+UNWIND_S: Final = 2.0
+"""How long a cancelled async handler may take to clean up before its run is ended over its head."""
+WATCH_S: Final = 0.5
+STOP_KILL_S: Final = 3.0
+"""At the server's stop: between SIGTERM and SIGKILL for commands."""
+STOP_S: Final = 5.0
+"""At the server's stop: how long everything may take to unwind after the grace time."""
+RECORD_S: Final = 2.0
+"""At the server's stop: how long the last outcomes may take to be stored; what is missed is rescued at the next start."""
+_RETRY_FIRST_S: Final = 0.05
+_RETRY_CAP_S: Final = 5.0
+log = logging.getLogger("jobctl.engine")
+
+T = TypeVar("T")
+
+
+class Runner:
+    """Runs the jobs of ``store`` with the handlers of ``registry``.
+
+    Args:
+        store: Where jobs come from. The caller registers ``on_commit`` with ``store.listen`` before ``run``.
+        registry: What can be run.
+        concurrency: Runs at once, >= 1; those that do not stop are among them.
+        limits: Most runs at once per queue.
+        worker: This server's name, shown as ``processingBy``.
+        grace: Seconds that runs get to end when the server stops.
+        cancel_grace: Seconds that a run gets to end by itself when it is cancelled.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        concurrency: int,
+        limits: Mapping[str, int],
+        worker: str,
+        grace: float,
+        cancel_grace: float,
+    ) -> None:
+        self._store, self._registry = store, registry
+        self._concurrency, self._limits, self._worker = concurrency, dict(limits), worker
+        self._grace, self._cancel_grace = grace, cancel_grace
+        self._executor = Executor(registry, threads=concurrency)
+        self._live: dict[str, Run] = {}
+        self._held: set[str] = set()
+        self._busy: Counter[str] = Counter()
+        self._work = True
+        self._claiming = False
+        self._early_cancels: set[str] = set()
+        self._stopping = False
+        self._wake = trio.Event()
+        self._changed = trio.Event()  # fires at each end of a run once the server is stopping
+        self._watch = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._over = False
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """Ids of the jobs that hold a slot, those of runs that do not stop included."""
+        return tuple(self._live)
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Ids of jobs whose run was ended in the store but still goes on, and keeps its slot."""
+        return tuple(self._held)
+
+    @property
+    def free(self) -> int:
+        """Free slots."""
+        return self._concurrency - len(self._live)
+
+    def on_commit(self, commit: Commit) -> None:
+        """Hear of work and of cancels; a listener of the store."""
+        if commit.work:
+            self._work = True
+            self._wake.set()
+        for job_id in commit.cancels:
+            if run := self._live.get(job_id):
+                run.ask("cancel", self._cancel_grace)
+            elif self._claiming:  # committed after the claim, heard before its answer
+                self._early_cancels.add(job_id)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Claim and run until ``drain`` is called.
+
+        Cancelled from outside it stops at once: commands are killed, and what ran is rescued at the next start.
+        """
+        await self._insist(lambda: self._store.set_known(frozenset(self._registry.names())), "the handlers' names")
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            host = Host(self._store, nursery.start_soon, trio.lowlevel.current_trio_token(), threading.get_ident())
+            nursery.start_soon(self._watch_over, nursery)
+            task_status.started()
+            await self._claim_on(host, nursery)
+            if not self._over:
+                await trio.sleep_forever()
+
+    def stop(self) -> None:
+        """Claim nothing from now on. What runs goes on."""
+        self._stopping = True
+        self._wake.set()
+
+    async def drain(self) -> tuple[str, ...]:
+        """Stop: claim no more, let runs end within the grace time, then cancel them and give their jobs back.
+
+        Takes at most ``grace`` + 9 s.
+
+        Returns:
+            Ids of jobs whose handler goes on all the same. A thread does not keep the process from exiting, but an
+            async handler that shields itself keeps ``run`` from returning: the caller then leaves by ``os._exit``.
+        """
+        self.stop()
+        with trio.move_on_after(self._grace):
+            await self._until_quiet()
+        for run in self._running():
+            run.ask("stop", STOP_KILL_S)
+        with trio.move_on_after(STOP_S):
+            await self._until_quiet()
+        with trio.move_on_after(RECORD_S):
+            async with trio.open_nursery() as nursery:
+                for run in self._running():
+                    if run.given_up is None and not run.over:
+                        run.given_up = trio.Event()
+                        nursery.start_soon(self._give_up, run, Released())
+        left = self.live
+        if left:
+            log.warning("jobs that did not stop: %s", ", ".join(left))
+        self._over = True
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+        return left
+
+    # --- claiming ------------------------------------------------------------------------------------------------
+
+    async def _claim_on(self, host: Host, nursery: trio.Nursery) -> None:
+        pause = _RETRY_FIRST_S
+        due: int | None = None
+        while not self._stopping:
+            slots = self.free
+            if slots <= 0:
+                await self._sleep(None)
+                continue
+            if not self._work:
+                await self._sleep(due)
+                continue
+            self._work, self._claiming = False, True
+            try:
+                claims = await self._store.claim(
+                    slots, worker=self._worker, limits=self._limits, busy={q: n for q, n in self._busy.items() if n}
+                )
+            except StoreUnavailable as error:
+                log.warning("cannot claim jobs, next try in %.2g s: %s", pause, error)
+                self._work, self._claiming = True, False
+                await self._nap(pause)
+                pause = min(pause * 2, _RETRY_CAP_S)
+                continue
+            due = claims.next_due
+            self._work = self._work or claims.more or len(claims.claims) == slots
+            self._start(claims, host, nursery)
+            if claims.more and not claims.claims:  # ready, but not for us now: perhaps a queue at its limit
+                await self._nap(pause)
+                pause = min(pause * 2, _RETRY_CAP_S)
+            else:
+                pause = _RETRY_FIRST_S
+
+    def _start(self, claims: Claims, host: Host, nursery: trio.Nursery) -> None:
+        for claim in claims.claims:
+            run = Run(claim, host)
+            self._live[claim.job.id] = run
+            self._busy[claim.job.queue] += 1
+            if claim.job.id in self._early_cancels:
+                run.ask("cancel", self._cancel_grace)
+            if self._stopping:
+                nursery.start_soon(self._give_back, run)
+            else:
+                nursery.start_soon(self._one, run)
+        self._claiming = False
+        self._early_cancels.clear()
+        if self._stopping:
+            self._changed.set()
+        if self._live:
+            self._watch.set()
+
+    async def _sleep(self, due: int | None) -> None:
+        """Until something wakes us, or the job that is due next (ms, wall clock) is due."""
+        wait = MAX_SLEEP_S
+        if due is not None:
+            # One millisecond more: the store compares whole ones, and an early look would be for nothing.
+            wait = min(wait, max(0.0, (due + 1) / 1000 - time.time()))
+        if await self._nap(wait):
+            self._work = True
+
+    async def _nap(self, seconds: float) -> bool:
+        """Sleep unless woken; True when the time was slept through."""
+        if not self._wake.is_set():
+            with trio.move_on_after(seconds):
+                await self._wake.wait()
+        slept = not self._wake.is_set()
+        if not self._stopping:
+            self._wake = trio.Event()
+        return slept
+
+    # --- one run -------------------------------------------------------------------------------------------------
+
+    async def _one(self, run: Run) -> None:
+        outcome = await self._executor.execute(run)
+        run.over = True
+        if run.given_up is not None:
+            await run.given_up.wait()
+        else:
+            await self._record(run, outcome, held=run.outlives is not None and not isinstance(outcome, Released))
+        if run.job.id not in self._held:
+            self._forget(run)
+            return
+        if run.outlives is not None:
+            await run.outlives()
+        self._forget(run)  # first: once released, the job may be claimed again at any moment
+        await self._insist(lambda: self._store.release(run.job.id, run.claim.run), f"the end of job {run.job.id}")
+
+    async def _give_back(self, run: Run) -> None:
+        await self._record(run, Released(), held=False)
+        self._forget(run)
+
+    async def _record(self, run: Run, outcome: Outcome, *, held: bool) -> None:
+        await run.close()
+        if held:
+            self._held.add(run.job.id)
+            log.warning("job %s (%s) does not stop; it keeps its slot until it ends", run.job.id, run.job.name)
+        elif isinstance(outcome, Failed):
+            log.info("job %s (%s) failed: %s", run.job.id, run.job.name, outcome.error.partition("\n")[0])
+        try:
+            await self._store.finish(run.job.id, run.claim.run, outcome, held=held)
+        except Exception as error:  # the rare way, which costs the short one nothing
+            await self._record_at_last(run, outcome, error, held=held)
+
+    async def _record_at_last(self, run: Run, outcome: Outcome, error: Exception, *, held: bool) -> None:
+        if not isinstance(error, StoreUnavailable):
+            log.error("the outcome of job %s cannot be stored", run.job.id, exc_info=error)
+            outcome = Failed(f"the outcome could not be stored: {type(error).__name__}: {error}", retry=False)
+        await self._insist(
+            lambda: self._store.finish(run.job.id, run.claim.run, outcome, held=held), f"the outcome of {run.job.id}"
+        )
+
+    async def _insist(self, write: Callable[[], Awaitable[T]], what: str) -> T:
+        """Write until it succeeds; only the end of the process, or of the drain, ends the attempts."""
+        pause = _RETRY_FIRST_S
+        while True:
+            try:
+                return await write()
+            except Exception as error:
+                level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
+                log.log(level, "cannot store %s, next try in %.2g s: %s", what, pause, error)
+            await trio.sleep(pause)
+            pause = min(pause * 2, _RETRY_CAP_S)
+
+    def _forget(self, run: Run) -> None:
+        del self._live[run.job.id]
+        self._held.discard(run.job.id)
+        self._busy[run.job.queue] -= 1
+        if self._stopping:
+            self._changed.set()
+        elif self._work:
+            self._wake.set()
+        elif run.job.queue in self._limits:  # its queue may have more than it was allowed to give
+            self._work = True
+            self._wake.set()
+
+    # --- runs that do not stop -----------------------------------------------------------------------------------
+
+    async def _watch_over(self, nursery: trio.Nursery) -> None:
+        """End, over their heads, the runs of async handlers that were cancelled and go on.
+
+        One task looks at all runs now and then: a timer a run would cost every run, for what hardly ever happens.
+        """
+        while True:
+            await self._watch.wait()
+            await trio.sleep(WATCH_S)
+            late = trio.current_time() - UNWIND_S
+            for run in self._live.values():
+                if run.scope.deadline < late and not run.over and not run.immediate and run.given_up is None:
+                    run.given_up = trio.Event()
+                    nursery.start_soon(self._give_up, run, self._executor.overdue(run))
+            if not self._live:
+                self._watch = trio.Event()
+
+    async def _give_up(self, run: Run, outcome: Outcome) -> None:
+        assert run.given_up is not None  # noqa: S101 - set by whoever starts this
+        try:
+            await self._record(run, outcome, held=not isinstance(outcome, Released))
+        finally:
+            run.given_up.set()
+
+    def _running(self) -> list[Run]:
+        return [run for run in self._live.values() if run.job.id not in self._held]
+
+    async def _until_quiet(self) -> None:
+        while self._claiming or self._running():
+            self._changed = trio.Event()
+            await self._changed.wait()

@@ -1,0 +1,272 @@
+"""One HTTP/1.1 connection: between its socket, Hypercorn's protocol object and the app.
+
+This stands in for Hypercorn's ``TCPServer`` and ``TaskGroup``. Its sends can be cancelled and have a time limit (theirs
+are shielded: a peer that does not read holds up the end for ever), heads and bodies have a time limit, an early answer
+is not lost while its request is still being sent, and no exception leaves the connection.
+"""
+
+import logging
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final, cast
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope, TaskGroup
+from hypercorn.utils import parse_socket_addr
+
+from jobctl.hypercorn_h11 import H11Connection, HandOff, Protocol, Refused, UpgradeRequest
+
+MAX_RECV: Final = 64 * 1024
+"""Bytes a read asks for, and so about the largest body event an app gets (Hypercorn's figure)."""
+
+HEAD_TIMEOUT_S = 20.0
+"""From the first byte of a request (or the accept) to the end of its head; Apache's ``mod_reqtimeout`` has 20 s."""
+BODY_TIMEOUT_S = 60.0
+"""Between two reads of a request body; nginx's ``client_body_timeout`` has 60 s."""
+KEEP_ALIVE_TIMEOUT_S = 75.0
+"""Between two requests; nginx's ``keepalive_timeout`` has 75 s, and its upstream side closes at 60 s, before us."""
+STALL_TIMEOUT_S = 30.0
+"""A write that moves nothing for so long closes the connection; TCP_USER_TIMEOUT says the same to the kernel."""
+LINGER_TIMEOUT_S = 2.0
+"""How long a peer that still sends is listened to after its answer: closing with unread bytes would reset the
+connection and could destroy the answer on its way (RFC 9112 section 9.6)."""
+AFTER_RESPONSE_S = 5.0
+"""What an app may still do after its last response, when the connection's next request is the stream's upgrade."""
+_TLS_CHUNK: Final = 16 * 1024
+"""One TLS record: the grain at which progress of an encrypted write is seen."""
+
+_PEER_GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+logger = logging.getLogger("jobctl.door")
+
+
+@dataclass(slots=True)
+class HttpService:
+    """What the HTTP connections of one door have in common."""
+
+    app: ASGIFramework
+    config: Config
+    stream_path: bytes
+    slots: trio.Semaphore
+    """One a connection; who accepts waits here when there are too many."""
+    context: WorkerContext = field(default_factory=lambda: WorkerContext(None))
+    state: dict[str, Any] = field(default_factory=dict)
+    """What the app's lifespan left for its requests."""
+    idle: dict[trio.CancelScope, None] = field(default_factory=dict)
+    """Connections between two requests, oldest first. Cancelling one closes it."""
+
+    def close_oldest_idle(self) -> None:
+        """Make room for somebody who has something to ask."""
+        if self.idle:
+            scope = next(iter(self.idle))
+            del self.idle[scope]
+            scope.cancel()
+
+
+class HttpConnection:
+    """One peer, from its first bytes until it leaves, or until it asks for the stream.
+
+    Args:
+        service: what this connection has in common with others.
+        stream: the peer: a ``trio.SocketStream``, or a ``trio.SSLStream`` after its handshake.
+        sock: the socket at the bottom of ``stream``.
+        head_deadline: when the head of the first request must be complete.
+    """
+
+    def __init__(
+        self, service: HttpService, stream: trio.abc.Stream, sock: trio.socket.SocketType, *, head_deadline: float
+    ) -> None:
+        self._service = service
+        self._stream = stream
+        self._sock = sock
+        self._tls = isinstance(stream, trio.SSLStream)
+        self._head_deadline: float | None = head_deadline
+        self._reading = trio.CancelScope()
+        self._writing = trio.Lock()
+        self._answered = False
+        self._nursery: trio.Nursery
+        self._protocol: Protocol
+
+    async def run(self, data: bytes) -> UpgradeRequest | None:
+        """Serve until the connection ends or leaves HTTP. ``data`` is what has been read already.
+
+        Returns:
+            ``None``: the socket is closed. Otherwise it is open and the caller's; all responses are sent, and no task
+            of the app is left.
+        """
+        taken: UpgradeRequest | None = None
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._protocol = self._make_protocol()
+                try:
+                    with self._reading:
+                        await self._read(data)
+                except HandOff as hand_off:
+                    taken = hand_off.request
+                    self._nursery.cancel_scope.deadline = trio.current_time() + AFTER_RESPONSE_S
+                else:
+                    await self._hang_up()
+        finally:
+            self._service.idle.pop(self._reading, None)
+            # They refer to this object and it to them: without this, only the collector could free any of it.
+            del self._nursery, self._protocol
+        return taken
+
+    def _make_protocol(self) -> Protocol:
+        service = self._service
+        protocol = Protocol(
+            service.app,  # type: ignore[arg-type]  # passed through to our spawn_app and to nobody else
+            service.config,
+            service.context,
+            cast(TaskGroup, self),
+            ConnectionState(service.state.copy()),
+            self._tls,
+            parse_socket_addr(self._sock.family, self._sock.getpeername()),
+            parse_socket_addr(self._sock.family, self._sock.getsockname()),
+            self._send,
+        )
+        protocol.stream_path = service.stream_path
+        limit = service.config.h11_max_incomplete_size
+        protocol.connection = H11Connection(h11.SERVER, max_incomplete_event_size=limit)
+        return protocol
+
+    async def _read(self, data: bytes) -> None:
+        while data:
+            try:
+                if self._protocol.connection.their_state is not h11.MUST_CLOSE:
+                    await self._protocol.handle(RawData(data))
+            except Refused as refusal:
+                await self._protocol.refuse(refusal.status)  # Which ends this loop at the next checkpoint.
+            self._reading.deadline = self._patience()
+            try:
+                data = bytes(await self._stream.receive_some(MAX_RECV))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            self._reading.deadline = inf
+
+    def _patience(self) -> float:
+        """Until when the next bytes are waited for."""
+        their_state = self._protocol.connection.their_state
+        now = trio.current_time()
+        if their_state is h11.SEND_BODY:
+            return now + BODY_TIMEOUT_S
+        if their_state is not h11.IDLE:
+            return inf
+        if self._protocol.connection.trailing_data[0]:
+            self._service.idle.pop(self._reading, None)
+            if self._head_deadline is None:
+                self._head_deadline = now + HEAD_TIMEOUT_S
+        return self._head_deadline or now + KEEP_ALIVE_TIMEOUT_S
+
+    def _set_idle(self, *, idle: bool) -> None:
+        self._head_deadline = None
+        if not idle:
+            self._service.idle.pop(self._reading, None)
+            self._reading.deadline = inf
+        elif not self._protocol.connection.trailing_data[0]:
+            self._reading.deadline = trio.current_time() + KEEP_ALIVE_TIMEOUT_S
+            if self._service.slots.statistics().tasks_waiting:
+                self._reading.cancel()
+            else:
+                self._service.idle[self._reading] = None
+
+    async def _send(self, event: Event) -> None:
+        """Take what the protocol object has for its peer, or for its keeper."""
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        elif isinstance(event, Closed):
+            self._answered = True
+            self._reading.cancel()
+        elif isinstance(event, Updated):
+            self._set_idle(idle=event.idle)
+
+    async def _write(self, data: bytes) -> None:
+        whole = False
+        try:
+            async with self._writing:
+                rest = memoryview(data)
+                while rest:
+                    with trio.fail_after(STALL_TIMEOUT_S):
+                        if self._tls:
+                            await self._stream.send_all(rest[:_TLS_CHUNK])
+                            rest = rest[_TLS_CHUNK:]
+                        else:
+                            rest = rest[await self._sock.send(rest) :]
+            whole = True
+        except (*_PEER_GONE, trio.TooSlowError) as error:
+            logger.debug("a response could not be sent: %r", error)
+        finally:
+            if not whole:  # Also when the app was cancelled: half a response cannot be followed by another.
+                self._abort()
+
+    async def _hang_up(self) -> None:
+        if self._protocol.stream is not None:
+            # In a task: an app that does not listen must not keep the socket open.
+            self._nursery.start_soon(self._protocol.handle, Closed())
+        if self._answered and self._protocol.connection.their_state in (h11.SEND_BODY, h11.ERROR):
+            with trio.move_on_after(LINGER_TIMEOUT_S), suppress(*_PEER_GONE):
+                if not self._tls:
+                    self._sock.shutdown(trio.socket.SHUT_WR)
+                while await self._stream.receive_some(MAX_RECV):
+                    pass
+        with trio.move_on_after(LINGER_TIMEOUT_S), suppress(*_PEER_GONE):
+            await self._stream.aclose()
+
+    def _abort(self) -> None:
+        """Close now, and let the kernel forget what it has not sent."""
+        with suppress(OSError):
+            self._sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._sock.close()
+        self._reading.cancel()
+
+    async def spawn_app(
+        self,
+        app: ASGIFramework,
+        config: Config,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        """Start the app on a request: Hypercorn's ``TaskGroup`` interface, of which ``HTTPStream`` uses only this.
+
+        Returns:
+            An async function that gives the app an event. It waits while the app has enough of them.
+        """
+        put, take = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
+        self._nursery.start_soon(self._run_app, app, scope, take, send)
+
+        async def deliver(event: ASGIReceiveEvent) -> None:
+            with suppress(trio.BrokenResourceError):  # The app has ended.
+                try:
+                    # Without a checkpoint: an app that ignores a short body does not answer before its end is read.
+                    put.send_nowait(event)
+                except trio.WouldBlock:
+                    await put.send(event)
+
+        return deliver
+
+    async def _run_app(
+        self,
+        app: ASGIFramework,
+        scope: Scope,
+        take: trio.MemoryReceiveChannel[ASGIReceiveEvent],
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> None:
+        try:
+            with take:
+                try:
+                    await app(scope, take.receive, send)
+                except* Exception:
+                    logger.exception("error in the application")
+            await send(None)
+        except* Exception:
+            # What the app sent was not HTTP, and h11 will not send anything after that.
+            logger.exception("error in a response")
+            self._abort()

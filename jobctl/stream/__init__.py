@@ -1,0 +1,1 @@
+"""The live stream: from a commit to the sockets of those who watch."""

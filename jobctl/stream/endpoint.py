@@ -1,0 +1,337 @@
+"""The WebSocket endpoint: one task a connection reads what clients say; a sweep each second keeps time for all.
+
+``wsproto`` parses. No extension is ever agreed to, so nothing is inflated.
+"""
+
+import heapq
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, Protocol
+
+import trio
+from wsproto import events as ws
+from wsproto.connection import Connection as Parser
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from jobctl.model import Identity
+from jobctl.protocol import close_codes, messages
+from jobctl.protocol.close_codes import Close
+from jobctl.protocol.session import AUTH_FAILED, AUTH_REQUIRED, End, Say, ServerSession, SignedIn, Step
+from jobctl.store.base import Store
+from jobctl.stream import frames, handshake
+from jobctl.stream.connection import Connection
+from jobctl.stream.hub import Hub
+from jobctl.stream.outbox import Outbox
+from jobctl.stream.transport import PlainTransport, TlsTransport, Transport
+
+log = logging.getLogger("jobctl.stream")
+
+PATH: Final = "/api/notifications/ws"
+SWEEP_EVERY_S: Final = 1.0
+WARN_BEFORE_S: Final = 60.0
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a peer gets to take the last frames and close its side."""
+GOODBYE_S: Final = 2.0
+"""How long all peers together get when the server stops."""
+
+
+class Upgrade(Protocol):
+    """What the door hands over; see ``door.Upgrade``."""
+
+    @property
+    def stream(self) -> trio.abc.Stream: ...
+    @property
+    def sock(self) -> trio.socket.SocketType: ...
+    @property
+    def target(self) -> bytes: ...
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def leftover(self) -> bytes: ...
+    @property
+    def tls(self) -> bool: ...
+
+
+class Limits(Protocol):
+    """Settings of the stream; see ``settings.Stream``."""
+
+    max_connections: int
+    max_per_subject: int
+    outbox_bytes: int
+    auth_timeout: float
+    ping_interval: float
+    dead_after: float
+
+
+class Endpoint:
+    """Serves every stream connection.
+
+    Args:
+        hub: Where live connections are.
+        store: The log, for those who are behind.
+        verify: Who a token speaks for; raises ``Unauthorized``.
+        limits: Bounds and times.
+        origins: Browser origins allowed besides the same one.
+        clock: Seconds since the epoch, for tokens.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: Store,
+        *,
+        verify: Callable[[str], Identity],
+        limits: Limits,
+        origins: Collection[str] = (),
+        clock: Callable[[], float],
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._verify = verify
+        self._limits = limits
+        self._origins = origins
+        self._clock = clock
+        self._nursery: trio.Nursery | None = None
+        self._subjects: Counter[str] = Counter()
+        self._deadlines: list[tuple[float, int, Connection]] = []
+        self._stopping = False
+        self.connections: dict[Connection, float] = {}
+        """Every open connection, with the time (trio's clock) at which it came."""
+        hub.before_flush = self.expire_due
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep time, and be the parent of the tasks that feed slow readers."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            while True:
+                await trio.sleep(self._next_sweep())
+                self.sweep()
+
+    async def stop(self) -> None:
+        """Tell everybody that the server goes away; what has not closed after a moment is dropped."""
+        self._stopping = True
+        self._end_all(close_codes.GOING_AWAY)
+        with trio.move_on_after(GOODBYE_S):
+            while self.connections:
+                await trio.sleep(0.02)
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def _end_all(self, why: Close) -> None:
+        for connection in tuple(self.connections):
+            connection.end(why)
+
+    def _spawn(self, task: Callable[[], object]) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(task)  # type: ignore[arg-type]
+
+    # --- one connection ------------------------------------------------------------------------------------------
+
+    async def serve(self, upgrade: Upgrade) -> None:
+        """Speak with one peer until either side ends it. Closes the socket."""
+        transport: Transport
+        if isinstance(upgrade.stream, trio.SSLStream):
+            transport = TlsTransport(upgrade.stream)
+        else:
+            transport = PlainTransport(upgrade.sock)
+        try:
+            reply = self._greet(upgrade)
+            parser = handshake.parser(upgrade.leftover)
+            del upgrade  # the request's headers are of no more use, and this task lives long
+            await _send(transport, reply if isinstance(reply, bytes) else reply.encode())
+            if isinstance(reply, bytes):
+                await self._attend(transport, parser)
+        except OSError as error:
+            log.debug("a connection broke: %s", error)
+        finally:
+            transport.close()
+
+    def _greet(self, upgrade: Upgrade) -> bytes | handshake.Refused:
+        if self._stopping:
+            return handshake.STOPPING
+        if not handshake.origin_allowed(upgrade.headers, tls=upgrade.tls, allowed=self._origins):
+            return handshake.WRONG_ORIGIN
+        return handshake.answer(upgrade.headers, upgrade.target)
+
+    async def _attend(self, transport: Transport, parser: Parser) -> None:
+        now = trio.current_time()
+        outbox = Outbox(transport, self._limits.outbox_bytes, clock=self._clock)
+        connection = Connection(outbox, self._hub, self._store, spawn=self._spawn, now=now)
+        if len(self.connections) >= self._limits.max_connections:
+            connection.end(close_codes.TOO_MANY)
+            return
+        session = ServerSession(str(uuid.uuid4()), verify=self._verify, clock=self._clock)
+        self.connections[connection] = now
+        try:
+            connection.say(AUTH_REQUIRED)
+            await self._converse(connection, session, parser)
+        finally:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        connection.drop_all()
+        connection.closing = True
+        self.connections.pop(connection, None)
+        if connection.identity is not None:
+            self._leave_subject(connection.identity.subject)
+
+    async def _converse(self, connection: Connection, session: ServerSession, parser: Parser) -> None:
+        parts: list[str] = []
+        size = 0
+        data = b""  # what came with the request is in the parser already
+        while True:
+            if not connection.closing:
+                if data:
+                    parser.receive_data(data)
+                self.expire_due()
+                try:
+                    for event in parser.events():
+                        if isinstance(event, ws.Message):
+                            size += _bytes_of(event.data)
+                            if size > messages.MAX_MESSAGE:
+                                connection.end(close_codes.TOO_BIG)
+                                return  # closing with bytes unread resets the connection: the rest is never read
+                            text = event.data if isinstance(event.data, str) else ""
+                            parts.append(text)
+                            if event.message_finished:
+                                binary = not isinstance(event.data, str)
+                                whole = parts[0] if len(parts) == 1 else "".join(parts)
+                                parts, size = [], 0
+                                steps = session.not_text() if binary else session.receive(whole)
+                                await self._carry_out(connection, steps)
+                        elif isinstance(event, ws.Ping):
+                            connection.control(frames.pong(bytes(event.payload)))
+                        elif isinstance(event, ws.CloseConnection):
+                            connection.end(_echo(event.code))
+                        if connection.closing:
+                            break
+                except RemoteProtocolError as error:
+                    hint = error.event_hint
+                    code = hint.code if isinstance(hint, ws.CloseConnection) else close_codes.PROTOCOL_ERROR.code
+                    connection.end(close_codes.TABLE.get(int(code), close_codes.PROTOCOL_ERROR))
+                except LocalProtocolError:
+                    connection.end(close_codes.PROTOCOL_ERROR)
+            data = await connection.transport.receive()
+            if not data:
+                return
+            connection.last_life = trio.current_time()
+
+    async def _carry_out(self, connection: Connection, steps: Iterable[Step]) -> None:
+        for step in steps:
+            if connection.closing:
+                return
+            match step:
+                case Say():
+                    connection.say(step.text)
+                case SignedIn():
+                    self._sign_in(connection, step)
+                case End():
+                    connection.end(step.close, step.text)
+                case messages.SubscribeJobs():
+                    await connection.subscribe(step)
+                case messages.UnsubscribeJobs():
+                    connection.unsubscribe()
+                    connection.say(messages.encode(messages.JobsUnsubscribed()))
+                case messages.SubscribeLogs():
+                    await connection.follow_log(step)
+                case messages.UnsubscribeLogs():
+                    connection.unfollow_log(step.id)
+                case messages.Ping():
+                    connection.say(messages.encode(messages.Pong(seq=connection.position)))
+
+    # --- who is signed in ----------------------------------------------------------------------------------------
+
+    def _sign_in(self, connection: Connection, step: SignedIn) -> None:
+        subject = step.identity.subject
+        before = connection.identity
+        if before is None or before.subject != subject:
+            if self._subjects[subject] >= self._limits.max_per_subject:
+                connection.end(close_codes.TOO_MANY)
+                return
+            self._subjects[subject] += 1
+            if before is not None:
+                self._leave_subject(before.subject)
+        connection.sign_in(step.identity, drop=step.drop)
+        heapq.heappush(self._deadlines, (step.identity.expires_at, id(connection), connection))
+
+    def _leave_subject(self, subject: str) -> None:
+        self._subjects[subject] -= 1
+        if self._subjects[subject] <= 0:
+            del self._subjects[subject]
+
+    def expire_due(self) -> None:
+        """End every connection whose token has ended. Called before anything is written."""
+        now = self._clock()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            connection = heapq.heappop(self._deadlines)[2]
+            if connection.identity is not None and connection.identity.expires_at <= now:
+                connection.expire()
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def _next_sweep(self) -> float:
+        if not self._deadlines:
+            return SWEEP_EVERY_S
+        return min(SWEEP_EVERY_S, max(0.001, self._deadlines[0][0] - self._clock()))
+
+    def sweep(self) -> None:
+        """Expiries, warnings, heartbeats, and the peers that are gone."""
+        self.expire_due()
+        now, wall = trio.current_time(), self._clock()
+        self._deadlines = [entry for entry in self._deadlines if entry[2] in self.connections]
+        heapq.heapify(self._deadlines)
+        for connection, since in tuple(self.connections.items()):
+            try:
+                self._look_after(connection, since, now, wall)
+            except Exception:
+                log.debug("a connection failed", exc_info=True)
+                connection.abort()
+
+    def _look_after(self, connection: Connection, since: float, now: float, wall: float) -> None:
+        limits = self._limits
+        if connection.closing:
+            if now - connection.ended_at > CLOSE_TIMEOUT_S:
+                connection.abort()
+            return
+        if connection.identity is None:
+            if now - since > limits.auth_timeout:
+                connection.end(AUTH_FAILED.close, AUTH_FAILED.text)
+            return
+        if wall >= connection.identity.expires_at - WARN_BEFORE_S:
+            connection.warn()
+        taken = connection.transport.acknowledged()
+        if taken > connection.acknowledged:
+            connection.acknowledged = taken
+            connection.last_life = now
+        if now - connection.last_life > limits.dead_after:
+            log.debug("a peer neither sent nor took anything for %.0f s", limits.dead_after)
+            connection.abort()
+        elif now - connection.last_ping >= limits.ping_interval:
+            connection.last_ping = now
+            if not connection.outbox.pending:  # a reader that is behind is seen by what it takes
+                connection.control(frames.PING)
+
+
+def _bytes_of(data: str | bytes | bytearray) -> int:
+    return len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
+
+
+def _echo(code: int) -> Close:
+    """The close to answer a client's close with."""
+    return Close(int(code) if code and code != 1005 else 1000, "", False)
+
+
+async def _send(transport: Transport, data: bytes) -> None:
+    """Write the handshake's answer: a few hundred bytes on a fresh connection."""
+    with trio.fail_after(CLOSE_TIMEOUT_S):
+        while data:
+            if transport.direct:
+                taken = transport.try_send(data)
+                if not taken:
+                    await transport.wait_writable()
+            else:
+                taken = await transport.send_some(data)
+            data = data[taken:]

@@ -1,0 +1,69 @@
+"""The WebSocket handshake of an upgrade request that the door has already parsed (RFC 6455 section 4.2)."""
+
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+from wsproto.connection import Connection as Parser
+from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.events import AcceptConnection
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Refused(NamedTuple):
+    """An HTTP answer instead of a WebSocket."""
+
+    status: int
+    reason: str
+    header: tuple[str, str] | None = None
+
+    def encode(self) -> bytes:
+        """The answer as bytes; the connection is closed after it."""
+        lines = [f"HTTP/1.1 {self.status} {self.reason}", "Content-Length: 0", "Connection: close"]
+        if self.header is not None:
+            lines.append(": ".join(self.header))
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+BAD_HANDSHAKE: Final = Refused(400, "Bad Request")
+WRONG_VERSION: Final = Refused(426, "Upgrade Required", ("Sec-WebSocket-Version", "13"))
+WRONG_ORIGIN: Final = Refused(403, "Forbidden")
+STOPPING: Final = Refused(503, "Service Unavailable", ("Retry-After", "1"))
+
+
+def answer(headers: Headers, target: bytes) -> bytes | Refused:
+    """The 101 answer, without any extension or subprotocol; or why not."""
+    version = _one(headers, b"sec-websocket-version")
+    if version is not None and version.strip() != b"13":
+        return WRONG_VERSION
+    shake = H11Handshake(ConnectionType.SERVER)
+    try:
+        shake.initiate_upgrade_connection(list(headers), target)
+        accepted = shake.send(AcceptConnection())
+    except (RemoteProtocolError, ValueError, KeyError):
+        return BAD_HANDSHAKE
+    return accepted if shake.state is ConnectionState.OPEN else BAD_HANDSHAKE
+
+
+def parser(leftover: bytes) -> Parser:
+    """Reads the client's frames; ``leftover`` came with the request."""
+    return Parser(ConnectionType.SERVER, trailing_data=leftover)
+
+
+def origin_allowed(headers: Headers, *, tls: bool, allowed: Collection[str]) -> bool:
+    """Whether a page of this origin may connect: the same origin, or one of ``allowed``; programs send none."""
+    origin = _one(headers, b"origin")
+    if origin is None:
+        return True
+    host = _one(headers, b"host") or b""
+    text = origin.decode("latin-1").strip().lower()
+    own = f"{'https' if tls else 'http'}://{host.decode('latin-1').strip().lower()}"
+    return text == own or text in {each.rstrip("/").lower() for each in allowed}
+
+
+def _one(headers: Headers, name: bytes) -> bytes | None:
+    """The header's value; a repeated one is nobody's."""
+    found = [value for key, value in headers if key.lower() == name]
+    return None if not found else found[0] if len(found) == 1 else b"\x00"

@@ -1,0 +1,276 @@
+"""The hub: takes commits in order, encodes each event once, and gives it to everybody who is live.
+
+Subscriptions that are alike form one ``Group``: its filter is evaluated once per event, however many members it has.
+Who is not live (new with ``since``, or slow) is fed from the log by its own connection, and joins its group here in
+one step with copying the rest from the ring.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, Protocol
+
+import trio
+
+from jobctl.events import Commit, Event
+from jobctl.model import wire_time
+from jobctl.protocol import messages
+from jobctl.store.base import Counters, Store
+from jobctl.stream import frames
+from jobctl.stream.filters import FilterKey, Predicate, predicate
+from jobctl.stream.tally import Tally
+
+log = logging.getLogger("jobctl.stream")
+
+RING: Final = 4096
+"""Encoded events kept for readers that are a little behind: seconds of a busy queue, some MB."""
+CHUNK: Final = 32 * 1024
+"""Bytes given to a connection in one piece; bounds what a refused piece takes back."""
+STATS_EVERY_S: Final = 0.25
+MAX_DUTY: Final = 0.5
+"""Share of the loop's time that flushing may take before commits are gathered into larger flushes."""
+
+
+class Member(Protocol):
+    """A live connection, as the hub sees it."""
+
+    def deliver(self, chunk: bytes, before: int) -> bool:
+        """Take ``chunk``; False when it does not fit: the member was at ``before`` and has left its group."""
+
+    def send_stats(self, frame: bytes) -> None:
+        """Take a snapshot of the counts, or drop it when behind."""
+
+    def log_grew(self, job_id: str) -> None:
+        """A followed log has new lines."""
+
+
+class Group:
+    """All live connections with the same filter and scope."""
+
+    __slots__ = ("key", "matches", "members")
+
+    def __init__(self, key: FilterKey) -> None:
+        self.key = key
+        self.matches: Predicate | None = predicate(key)
+        self.members: dict[Member, None] = {}
+
+
+class Entry:
+    """An event with its frame."""
+
+    __slots__ = ("event", "frame")
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.frame = frames.text(messages.event_text(event))
+
+
+class Hub:
+    """One per process. ``publish`` is a listener of the store; everything runs on the trio thread.
+
+    Args:
+        store: For the counters and positions to begin with.
+        clock: Milliseconds since the epoch.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self.epoch = store.epoch
+        self.head = 0
+        self.tally = Tally(Counters(counts={}, queues={}))
+        self._ring: deque[Entry] = deque(maxlen=RING)
+        self._waiting: list[Event] = []
+        self._groups: dict[FilterKey, Group] = {}
+        self._stats: dict[str | None, dict[Member, None]] = {}
+        self._logs: dict[str, dict[Member, None]] = {}
+        self._not_before = 0.0
+        self._flush_due = trio.Event()
+        self._stats_due = trio.Event()
+        self._moved: trio.Event | None = None
+        self._ready = False
+        self.before_flush: Callable[[], None] = lambda: None
+        self.delivered = 0
+        self.flushes = 0
+
+    async def start(self) -> None:
+        """Take the counters and listen; nothing may be published in between, so before any writer."""
+        self._store.listen(self.publish)
+        read = await self._store.counters()
+        self.tally = Tally(read.value)
+        self.head = read.position.seq
+        self._waiting = [event for event in self._waiting if event.seq > self.head]
+        self._ready = True
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush what had to wait, and send counts."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._flush_late)
+            nursery.start_soon(self._send_stats)
+            task_status.started()
+
+    # --- commits -------------------------------------------------------------------------------------------------
+
+    def publish(self, commit: Commit) -> None:
+        """Take a commit. Never raises: the queue goes on whatever the stream does."""
+        try:
+            if commit.queues:
+                for change in commit.queues:
+                    self.tally.queue_changed(change.name, change.paused)
+                self._stats_due.set()
+            if commit.events:
+                self._waiting += commit.events
+                if trio.current_time() >= self._not_before:
+                    self.flush()
+                else:
+                    self._flush_due.set()
+            if commit.logs and self._logs:
+                for grown in commit.logs:
+                    for member in tuple(self._logs.get(grown.job_id, ())):
+                        member.log_grew(grown.job_id)
+        except Exception:
+            log.debug("the stream failed on a commit", exc_info=True)
+
+    def flush(self) -> None:
+        """Give all that waits to all that are live."""
+        if not self._waiting or not self._ready:
+            return
+        began = trio.current_time()
+        self.before_flush()
+        events, self._waiting = self._waiting, []
+        entries = [Entry(event) for event in events]
+        before, self.head = self.head, events[-1].seq
+        self._ring.extend(entries)
+        for event in events:
+            self.tally.apply(event)
+        self.flushes += 1
+        for group in tuple(self._groups.values()):
+            self._give(group, entries, before)
+        self._stats_due.set()
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
+        ended = trio.current_time()
+        self._not_before = ended + (ended - began) * (1 / MAX_DUTY - 1)
+
+    def _give(self, group: Group, entries: Sequence[Entry], before: int) -> None:
+        matching = entries if group.matches is None else [e for e in entries if group.matches(e.event)]
+        if not matching:
+            return
+        members: Iterable[Member] = tuple(group.members)
+        for chunk, position in chunks(matching):
+            for member in members:
+                if not member.deliver(chunk, before):
+                    log.debug("a reader is behind at %d", before)
+            before = position
+            members = tuple(group.members)
+        self.delivered += len(matching) * len(group.members)
+
+    async def _flush_late(self) -> None:
+        while True:
+            await self._flush_due.wait()
+            self._flush_due = trio.Event()
+            await trio.sleep_until(self._not_before)
+            try:
+                self.flush()
+            except Exception:
+                log.debug("the stream failed on a flush", exc_info=True)
+
+    async def reached(self, seq: int) -> None:
+        """Wait until the head is at ``seq`` or beyond."""
+        while self.head < seq:
+            if self._moved is None:
+                self._moved = trio.Event()
+            await self._moved.wait()
+
+    # --- subscriptions -------------------------------------------------------------------------------------------
+
+    def group(self, key: FilterKey) -> Group:
+        """The group of ``key``, made if it is not there."""
+        group = self._groups.get(key)
+        return Group(key) if group is None else group
+
+    def join(self, group: Group, member: Member) -> Group:
+        """Make ``member`` live; returns the group that it is in now."""
+        group = self._groups.setdefault(group.key, group)
+        group.members[member] = None
+        return group
+
+    def leave(self, group: Group, member: Member) -> None:
+        """Take ``member`` out; harmless if it is not in."""
+        group.members.pop(member, None)
+        if not group.members and self._groups.get(group.key) is group:
+            del self._groups[group.key]
+
+    def since(self, position: int) -> Iterator[Entry] | None:
+        """The ring's entries after ``position``; None when it does not reach back so far."""
+        if position >= self.head:
+            return iter(())
+        if not self._ring or self._ring[0].event.seq > position + 1:
+            return None
+        return islice(self._ring, position + 1 - self._ring[0].event.seq, None)
+
+    def want_stats(self, scope: str | None, member: Member) -> bytes:
+        """Send counts to ``member`` from now on; returns the first snapshot."""
+        self._stats.setdefault(scope, {})[member] = None
+        return self.stats_frame(scope)
+
+    def drop_stats(self, scope: str | None, member: Member) -> None:
+        """No more counts."""
+        members = self._stats.get(scope)
+        if members is not None:
+            members.pop(member, None)
+            if not members:
+                del self._stats[scope]
+
+    def follow_log(self, job_id: str, member: Member) -> None:
+        """Tell ``member`` when the log of ``job_id`` grows."""
+        self._logs.setdefault(job_id, {})[member] = None
+
+    def unfollow_log(self, job_id: str, member: Member) -> None:
+        """No more of that log."""
+        members = self._logs.get(job_id)
+        if members is not None:
+            members.pop(member, None)
+            if not members:
+                del self._logs[job_id]
+
+    # --- counts --------------------------------------------------------------------------------------------------
+
+    def stats_frame(self, scope: str | None) -> bytes:
+        """The counts at the head, as one frame."""
+        told = messages.JobStatsUpdate(
+            stats=self.tally.stats(scope), seq=self.head, timestamp=wire_time(self._clock())
+        )
+        return frames.text(messages.encode(told))
+
+    async def _send_stats(self) -> None:
+        while True:
+            await self._stats_due.wait()
+            self._stats_due = trio.Event()
+            changed = self.tally.take_changed()
+            for scope in [scope for scope in self._stats if scope in changed]:
+                try:
+                    self.before_flush()
+                    frame = self.stats_frame(scope)
+                    for member in tuple(self._stats.get(scope, ())):
+                        member.send_stats(frame)
+                except Exception:
+                    log.debug("the stream failed on counts", exc_info=True)
+            await trio.sleep(STATS_EVERY_S)
+
+
+def chunks(entries: Sequence[Entry]) -> Iterator[tuple[bytes, int]]:
+    """Frames joined to pieces of about ``CHUNK`` bytes, each with the ``seq`` that it ends at."""
+    parts: list[bytes] = []
+    size = last = 0
+    for entry in entries:
+        if parts and size + len(entry.frame) > CHUNK:
+            yield b"".join(parts), last
+            parts, size = [], 0
+        parts.append(entry.frame)
+        size += len(entry.frame)
+        last = entry.event.seq
+    if parts:
+        yield (parts[0] if len(parts) == 1 else b"".join(parts)), last

@@ -1,0 +1,50 @@
+"""The counts at the hub's head, kept by adding up events: snapshots cost no query and are never newer than the head."""
+
+from jobctl.events import Event
+from jobctl.model import Stats
+from jobctl.store.base import Counters
+from jobctl.store.reads import make_stats
+
+Counts = dict[str, dict[str, int]]
+"""queue -> status -> n"""
+
+
+class Tally:
+    """Counts per owner and in all (``None``)."""
+
+    def __init__(self, start: Counters) -> None:
+        self._queues = dict(start.queues)
+        self._counts: dict[str | None, Counts] = {None: {}}
+        self._changed: set[str | None] = set()
+        for (owner, queue, status), n in start.counts.items():
+            self._add(owner, queue, status, n)
+
+    def apply(self, event: Event) -> None:
+        """Count one event; each exactly once."""
+        if event.status_before == event.status:
+            return
+        if event.status_before is not None:
+            self._add(event.owner, event.queue, event.status_before, -1)
+        if event.status is not None:
+            self._add(event.owner, event.queue, event.status, 1)
+        self._changed.update((event.owner, None))
+
+    def queue_changed(self, name: str, paused: bool) -> None:
+        """A queue is new, paused or resumed: everybody who has jobs there sees it."""
+        self._queues[name] = paused
+        self._changed.add(None)
+        self._changed.update(owner for owner, counts in self._counts.items() if name in counts)
+
+    def take_changed(self) -> set[str | None]:
+        """Owners (None: the whole) whose counts have changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def stats(self, owner: str | None) -> Stats:
+        """The snapshot for ``owner`` (None: of everything)."""
+        return make_stats(self._counts.get(owner, {}), self._queues, all_queues=owner is None)
+
+    def _add(self, owner: str, queue: str, status: str, n: int) -> None:
+        for whose in (owner, None):
+            counts = self._counts.setdefault(whose, {}).setdefault(queue, {})
+            counts[status] = counts.get(status, 0) + n

@@ -1,0 +1,166 @@
+"""The app: Quart's routing between one way in and one way out.
+
+All that every request needs (the gate, the headers, the log, the shape of errors) happens in ``handle_request``, the
+one method through which Quart passes requests in all its versions; a stack of before- and after-hooks costs more
+and sees neither what fails before routing nor what a hook before it has answered.
+"""
+
+import logging
+import re
+import secrets
+import time
+from typing import Any, Final, cast
+
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import BaseConverter
+
+from jobctl.errors import JobctlError, NotFound
+from jobctl.web import problems
+from jobctl.web.enqueue import EnqueueRoutes
+from jobctl.web.events import EventRoutes
+from jobctl.web.identity import PREFIX, Gate, cors_headers, is_preflight
+from jobctl.web.jobs import JobRoutes
+from jobctl.web.ops import OpsRoutes
+from jobctl.web.queues import QueueRoutes
+from jobctl.web.request import ApiRequest, current
+from jobctl.web.wiring import Registry, Web
+
+log = logging.getLogger("jobctl.web")
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECURITY: Final = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", "default-src 'none'"),
+    ("Vary", "Authorization, Origin"),
+)
+
+
+class JobId(BaseConverter):
+    """A job's id (UUID); anything else is no path of ours, as if it were not there."""
+
+    regex = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    part_isolating = True
+
+
+class QueueName(BaseConverter):
+    """A queue's name."""
+
+    regex = "[A-Za-z0-9._:-]{1,100}"
+    part_isolating = True
+
+
+class App(QuartTrio):
+    """The Quart app of the REST API."""
+
+    request_class = ApiRequest
+
+    def __init__(self, web: Web) -> None:
+        super().__init__("jobctl", static_folder=None)
+        self.config.update(
+            MAX_CONTENT_LENGTH=None,  # LimitedBody knows the limit of each route
+            PROPAGATE_EXCEPTIONS=True,  # to handle_request below, which answers for all of them
+            PROVIDE_AUTOMATIC_OPTIONS=False,  # handled with 405, which knows the methods as well
+        )
+        self.url_map.converters |= {"job_id": JobId, "queue_name": QueueName}
+        self.url_map.merge_slashes = False  # /api//jobs is not found, rather than redirected
+        self.gate = Gate(web)
+        self.register_error_handler(JobctlError, _answer)
+        self.register_error_handler(HTTPException, _answer)
+        for routes in (EnqueueRoutes, JobRoutes, EventRoutes, QueueRoutes, OpsRoutes):
+            routes(web).register(self)
+
+    async def handle_request(self, request: Any) -> Any:
+        """Answer one request, whatever happens."""
+        started = time.perf_counter()
+        asked = request.headers.get("X-Request-Id", "")
+        request.request_id = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
+        try:
+            response = self._admit(request) or cast(Response, await super().handle_request(request))
+        except Exception as error:  # noqa: BLE001 - the last one who can answer; it is logged there
+            response = problems.answer(error, request.request_id)
+        self._finish(request, response)
+        self._log(request, response, time.perf_counter() - started)
+        return response
+
+    def _admit(self, request: ApiRequest) -> Response | None:
+        _check_readable(request)
+        if request.path.startswith("//"):  # routed as if it had one slash, but it would not pass the gate
+            raise NotFound("there is nothing here")
+        if request.path.startswith(PREFIX):
+            self.gate.admit(request)
+            if is_preflight(request):
+                return _empty(204)
+        return None
+
+    def _finish(self, request: ApiRequest, response: Response) -> None:
+        headers = response.headers
+        headers.extend(_SECURITY)
+        headers["X-Request-Id"] = request.request_id
+        if "Cache-Control" not in headers:
+            headers["Cache-Control"] = "private, no-cache" if response.status_code < 400 else "no-store"
+        if request.verdict is not None:
+            headers.extend(request.verdict.headers())
+        headers.extend(cors_headers(request))
+        if request.method == "HEAD":
+            response.response = response.data_body_class(b"")  # Content-Length stays
+
+    def _log(self, request: ApiRequest, response: Response, seconds: float) -> None:
+        level = logging.INFO if request.path.startswith(PREFIX) else logging.DEBUG
+        if not log.isEnabledFor(level):
+            return
+        path = request.path if request.path.isprintable() else ascii(request.path)
+        log.log(
+            level,
+            "%s %s %d",
+            request.method,
+            path[:500],
+            response.status_code,
+            extra={
+                "method": request.method,
+                "path": path[:500],
+                "status": response.status_code,
+                "duration_ms": round(seconds * 1000, 2),
+                "request_id": request.request_id,
+                "subject": request.identity.subject if request.identity else None,
+                "client": self.gate.address(request),
+            },
+        )
+
+
+def _check_readable(request: ApiRequest) -> None:
+    """Refuse what Quart cannot route without failing: it decodes the query string before any handler can."""
+    try:
+        request.query_string.decode("utf-8")
+        request.path.encode("utf-8")
+    except UnicodeError:
+        raise problems.BadRequest("the path or the query string is not UTF-8") from None
+
+
+async def _answer(error: Exception) -> Response:
+    request = current()
+    if isinstance(error, MethodNotAllowed) and request.method == "OPTIONS":
+        response = _empty(204)
+        response.headers["Allow"] = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
+        return response
+    return problems.answer(error, request.request_id)
+
+
+def _empty(status: int) -> Response:
+    response = Response(b"", status)
+    del response.headers["Content-Type"], response.headers["Content-Length"]
+    return response
+
+
+def create_app(web: Web) -> QuartTrio:
+    """The REST API over ``web``. Listens to the store's commits from now on.
+
+    Raises:
+        ConfigError: ``trusted_proxies`` has something that is no address.
+    """
+    return App(web)
+
+
+__all__ = ["App", "Registry", "Web", "create_app"]
