@@ -7,7 +7,7 @@ import heapq
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, Protocol
 
 import trio
@@ -179,45 +179,33 @@ class Endpoint:
             self._leave_subject(connection.identity.subject)
 
     async def _converse(self, connection: Connection, session: ServerSession, parser: Parser) -> None:
-        parts: list[str] = []
-        size = 0
-        data = b""  # what came with the request is in the parser already
+        incoming = _Incoming(parser)
         while True:
-            if not connection.closing:
-                if data:
-                    parser.receive_data(data)
-                self.expire_due()
-                try:
-                    for event in parser.events():
-                        if isinstance(event, ws.Message):
-                            size += _bytes_of(event.data)
-                            if size > messages.MAX_MESSAGE:
-                                connection.end(close_codes.TOO_BIG)
-                                return  # closing with bytes unread resets the connection: the rest is never read
-                            text = event.data if isinstance(event.data, str) else ""
-                            parts.append(text)
-                            if event.message_finished:
-                                binary = not isinstance(event.data, str)
-                                whole = parts[0] if len(parts) == 1 else "".join(parts)
-                                parts, size = [], 0
-                                steps = session.not_text() if binary else session.receive(whole)
-                                await self._carry_out(connection, steps)
-                        elif isinstance(event, ws.Ping):
-                            connection.control(frames.pong(bytes(event.payload)))
-                        elif isinstance(event, ws.CloseConnection):
-                            connection.end(_echo(event.code))
-                        if connection.closing:
-                            break
-                except RemoteProtocolError as error:
-                    hint = error.event_hint
-                    code = hint.code if isinstance(hint, ws.CloseConnection) else close_codes.PROTOCOL_ERROR.code
-                    connection.end(close_codes.TABLE.get(int(code), close_codes.PROTOCOL_ERROR))
-                except LocalProtocolError:
-                    connection.end(close_codes.PROTOCOL_ERROR)
+            self.expire_due()
+            try:
+                for event in incoming.events():
+                    if isinstance(event, ws.CloseConnection):
+                        connection.end(_echo(event.code))
+                        if not connection.outbox.pending:
+                            return  # both sides have said goodbye, and the server closes first (RFC 6455 7.1.1)
+                    elif connection.closing:
+                        continue  # only the peer's close is of interest now
+                    elif isinstance(event, ws.Ping):
+                        connection.control(frames.pong(bytes(event.payload)))
+                    elif isinstance(event, str | None):
+                        steps = session.not_text() if event is None else session.receive(event)
+                        await self._carry_out(connection, steps)
+            except _TooBig:
+                connection.end(close_codes.TOO_BIG)
+                return  # closing with bytes unread resets the connection: the rest is never read
+            except (RemoteProtocolError, LocalProtocolError) as error:
+                connection.end(_fault(error))
+                return
             data = await connection.transport.receive()
             if not data:
                 return
             connection.last_life = trio.current_time()
+            parser.receive_data(data)
 
     async def _carry_out(self, connection: Connection, steps: Iterable[Step]) -> None:
         for step in steps:
@@ -313,6 +301,43 @@ class Endpoint:
             connection.last_ping = now
             if not connection.outbox.pending:  # a reader that is behind is seen by what it takes
                 connection.control(frames.PING)
+
+
+class _TooBig(Exception):  # noqa: N818 - ends the connection, nothing more
+    """A message is longer than allowed."""
+
+
+class _Incoming:
+    """Puts messages together from frames, within the limit; control events pass through."""
+
+    __slots__ = ("_parser", "_parts", "_size")
+
+    def __init__(self, parser: Parser) -> None:
+        self._parser = parser
+        self._parts: list[str] = []
+        self._size = 0
+
+    def events(self) -> Iterator[ws.Event | str | None]:
+        """Whole text messages as str, binary ones as None, everything else as it is."""
+        for event in self._parser.events():
+            if not isinstance(event, ws.Message):
+                yield event
+                continue
+            self._size += _bytes_of(event.data)
+            if self._size > messages.MAX_MESSAGE:
+                raise _TooBig
+            if isinstance(event.data, str):
+                self._parts.append(event.data)
+            if event.message_finished:
+                yield "".join(self._parts) if isinstance(event.data, str) else None
+                self._parts, self._size = [], 0
+
+
+def _fault(error: RemoteProtocolError | LocalProtocolError) -> Close:
+    """The close code for bytes that are not the protocol: 1002, or 1007 for text that is not UTF-8."""
+    hint = error.event_hint if isinstance(error, RemoteProtocolError) else None
+    code = int(hint.code) if isinstance(hint, ws.CloseConnection) else close_codes.PROTOCOL_ERROR.code
+    return close_codes.TABLE.get(code, close_codes.PROTOCOL_ERROR)
 
 
 def _bytes_of(data: str | bytes | bytearray) -> int:
