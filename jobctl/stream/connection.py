@@ -50,6 +50,7 @@ class Subscription(msgspec.Struct):
     conflate: bool
     position: int
     live: bool = False
+    greeted: bool = False
 
 
 class Connection:
@@ -214,7 +215,8 @@ class Connection:
         wanted.position = self._hub.head
         wanted.group = self._hub.join(wanted.group, self)
         if wanted.stats:
-            self.send_stats(self._hub.want_stats(wanted.scope, self))
+            self._hub.want_stats(wanted.scope, self, first=not wanted.greeted)
+            wanted.greeted = True
 
     # --- feeding those who are behind ----------------------------------------------------------------------------
 

@@ -97,6 +97,7 @@ class Endpoint:
         self._subjects: Counter[str] = Counter()
         self._deadlines: list[tuple[float, int, Connection]] = []
         self._stopping = False
+        self._empty: trio.Event | None = None
         self.connections: dict[Connection, float] = {}
         """Every open connection, with the time (trio's clock) at which it came."""
         hub.before_flush = self.expire_due
@@ -114,9 +115,10 @@ class Endpoint:
         """Tell everybody that the server goes away; what has not closed after a moment is dropped."""
         self._stopping = True
         self._end_all(close_codes.GOING_AWAY)
-        with trio.move_on_after(GOODBYE_S):
-            while self.connections:
-                await trio.sleep(0.02)
+        if self.connections:
+            self._empty = trio.Event()
+            with trio.move_on_after(GOODBYE_S):
+                await self._empty.wait()
         for connection in tuple(self.connections):
             connection.abort()
 
@@ -177,6 +179,8 @@ class Endpoint:
         self.connections.pop(connection, None)
         if connection.identity is not None:
             self._leave_subject(connection.identity.subject)
+        if self._empty is not None and not self.connections:
+            self._empty.set()
 
     async def _converse(self, connection: Connection, session: ServerSession, parser: Parser) -> None:
         incoming = _Incoming(parser)
@@ -290,10 +294,11 @@ class Endpoint:
             return
         if wall >= connection.identity.expires_at - WARN_BEFORE_S:
             connection.warn()
-        taken = connection.transport.acknowledged()
-        if taken > connection.acknowledged:
-            connection.acknowledged = taken
-            connection.last_life = now
+        if now - connection.last_life >= limits.ping_interval:  # seldom: it is a system call
+            taken = connection.transport.acknowledged()
+            if taken > connection.acknowledged:
+                connection.acknowledged = taken
+                connection.last_life = now
         if now - connection.last_life > limits.dead_after:
             log.debug("a peer neither sent nor took anything for %.0f s", limits.dead_after)
             connection.abort()

@@ -84,6 +84,7 @@ class Hub:
         self._waiting: list[Event] = []
         self._groups: dict[FilterKey, Group] = {}
         self._stats: dict[str | None, dict[Member, None]] = {}
+        self._owed: dict[Member, str | None] = {}
         self._logs: dict[str, dict[Member, None]] = {}
         self._not_before = 0.0
         self._flush_due = trio.Event()
@@ -211,13 +212,18 @@ class Hub:
             return None
         return islice(self._ring, position + 1 - self._ring[0].event.seq, None)
 
-    def want_stats(self, scope: str | None, member: Member) -> bytes:
-        """Send counts to ``member`` from now on; returns the first snapshot."""
+    def want_stats(self, scope: str | None, member: Member, *, first: bool) -> None:
+        """Send counts to ``member`` from now on: at once where it has had none, else with the next ones due."""
         self._stats.setdefault(scope, {})[member] = None
-        return self.stats_frame(scope)
+        if first:
+            member.send_stats(self.stats_frame(scope))
+        else:
+            self._owed[member] = scope
+            self._stats_due.set()
 
     def drop_stats(self, scope: str | None, member: Member) -> None:
         """No more counts."""
+        self._owed.pop(member, None)
         members = self._stats.get(scope)
         if members is not None:
             members.pop(member, None)
@@ -249,16 +255,23 @@ class Hub:
         while True:
             await self._stats_due.wait()
             self._stats_due = trio.Event()
-            changed = self.tally.take_changed()
-            for scope in [scope for scope in self._stats if scope in changed]:
-                try:
-                    self.before_flush()
-                    frame = self.stats_frame(scope)
-                    for member in tuple(self._stats.get(scope, ())):
-                        member.send_stats(frame)
-                except Exception:
-                    log.debug("the stream failed on counts", exc_info=True)
+            try:
+                self._send_stats_once()
+            except Exception:
+                log.debug("the stream failed on counts", exc_info=True)
             await trio.sleep(STATS_EVERY_S)
+
+
+    def _send_stats_once(self) -> None:
+        self.before_flush()
+        changed, owed, self._owed = self.tally.take_changed(), self._owed, {}
+        frames_of: dict[str | None, bytes] = {}
+        for scope in {*changed, *owed.values()} & self._stats.keys():
+            frames_of[scope] = self.stats_frame(scope)
+        for scope, frame in frames_of.items():
+            for member in tuple(self._stats.get(scope, ())):
+                if scope in changed or member in owed:
+                    member.send_stats(frame)
 
 
 def chunks(entries: Sequence[Entry]) -> Iterator[tuple[bytes, int]]:
