@@ -5,8 +5,10 @@
             -> the rest is given back -> store flushes and closes
 """
 
+import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -35,6 +37,8 @@ log = logging.getLogger("jobctl")
 
 HTTP_GRACE_S: Final = 5.0
 """How long answers that are on their way get when the server stops."""
+MAX_DESCRIPTORS: Final = 65_536
+"""Above the most connections that the settings' default allows."""
 LAST_MOMENT_S: Final = 1.0
 """What a stop may take beyond the grace time of the jobs."""
 
@@ -58,6 +62,7 @@ async def serve(
 ) -> None:
     """Serve until ``Service.stop`` is called (or a signal comes, where ``signals``). Started once it is ready."""
     check_hypercorn()
+    _raise_descriptor_limit()
     registry = handlers.load(settings)
     secret = auth.ensure_secret(settings.state_dir)
     tls = _tls(settings)
@@ -183,6 +188,15 @@ class Service:
                     log.warning("stopped at once; what was acknowledged is kept, running jobs are tried again")
                     os._exit(128 + number)
                 self.stop()
+
+
+def _raise_descriptor_limit() -> None:
+    """Each connection is a descriptor; the usual soft limit of 1,024 is there for programs that use ``select``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, MAX_DESCRIPTORS) if hard != resource.RLIM_INFINITY else MAX_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bind(settings: Settings) -> list[socket.socket]:
