@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio_websocket
 
-from tests.conftest import LOOPBACK, Peer, Running, until
+from tests.kit import LOOPBACK, Peer, Running, until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 

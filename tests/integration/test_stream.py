@@ -15,7 +15,7 @@ import trustme
 from jobctl import auth
 from jobctl.protocol.session import MAX_BAD_MESSAGES
 from jobctl.store.base import LogEntry
-from tests.conftest import LOOPBACK, Peer, Running, StartServer, until
+from tests.kit import LOOPBACK, Peer, Running, StartServer, until
 
 
 async def numbers(peer: Any, last: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import Any
 
@@ -14,60 +13,13 @@ from wsproto import events as ws
 from jobctl.model import NewJob
 from jobctl.protocol import messages
 from jobctl.stream import frames
-from tests.conftest import LOOPBACK, Running, StartServer, until
+from tests.kit import ClosedError, RawPeer, Running, StartServer, until
 
 BIG = b'{"filler":"%s"}' % (b"x" * 3000)
 
 
-class RawPeer:
-    """A signed-in stream client on a bare socket with a small receive buffer, which reads only when told to."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
-        self.parser = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
-        self._text = ""
-
-    @classmethod
-    async def open(cls, server: Running, *, buffer: int = 4096, ttl: float = 900) -> RawPeer:
-        raw = trio.socket.socket()
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        await raw.connect((LOOPBACK, server.port))
-        peer = cls(trio.SocketStream(raw))
-        await peer.stream.send_all(
-            peer.parser.send(ws.Request(host=LOOPBACK, target="/api/notifications/ws"))
-        )
-        assert (await peer.hear())["type"] == "auth_required"
-        await peer.say(messages.Auth(token=server.token(ttl=ttl)))
-        assert (await peer.hear())["type"] == "connected"
-        return peer
-
-    async def say(self, message: messages.Message) -> None:
-        await self.stream.send_all(self.parser.send(ws.TextMessage(messages.encode(message).decode())))
-
-    async def hear(self) -> dict[str, Any]:
-        import json
-
-        with trio.fail_after(20):
-            while True:
-                for event in self.parser.events():
-                    if isinstance(event, ws.TextMessage):
-                        self._text += event.data
-                        if event.message_finished:
-                            text, self._text = self._text, ""
-                            message: dict[str, Any] = json.loads(text)
-                            return message
-                    elif isinstance(event, ws.Ping):
-                        await self.stream.send_all(self.parser.send(event.response()))
-                    elif isinstance(event, ws.CloseConnection):
-                        raise ClosedError(event.code)
-                data = await self.stream.receive_some(65536)
-                if not data:
-                    raise ClosedError(1006)
-                self.parser.receive_data(data)
-
-
-class ClosedError(Exception):
-    """The server has closed; ``args[0]`` is the code."""
+async def raw_peer(server: Running, *, buffer: int = 4096, ttl: float = 900) -> RawPeer:
+    return await RawPeer.open(server.port, server.token(ttl=ttl), buffer=buffer)
 
 
 async def flood(server: Running, n: int, batch: int = 100) -> None:
@@ -78,7 +30,7 @@ async def flood(server: Running, n: int, batch: int = 100) -> None:
 async def test_a_reader_that_stalls_past_its_outbox_gets_every_number_once_on_the_same_connection(
     server: Running,
 ) -> None:
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(messages.SubscribeJobs(stats=False))
         assert (await peer.hear())["type"] == "jobs_subscribed"
@@ -99,8 +51,8 @@ async def test_a_reader_that_stalls_past_its_outbox_gets_every_number_once_on_th
 
 
 async def test_a_stalled_reader_does_not_hold_up_the_others_or_the_queue(server: Running) -> None:
-    stalled = await RawPeer.open(server)
-    quick = await RawPeer.open(server, buffer=1 << 20)
+    stalled = await raw_peer(server)
+    quick = await raw_peer(server, buffer=1 << 20)
     async with stalled.stream, quick.stream:
         for peer in (stalled, quick):
             await peer.say(messages.SubscribeJobs(stats=False))
@@ -117,7 +69,7 @@ async def test_a_stalled_reader_does_not_hold_up_the_others_or_the_queue(server:
 async def test_a_filtered_reader_that_stalls_gets_exactly_what_matches(server: Running) -> None:
     from jobctl.model import JobFilter
 
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(messages.SubscribeJobs(stats=False, filter=JobFilter(queues=("odd",))))
         await peer.hear()
@@ -140,7 +92,7 @@ async def test_with_conflate_a_slow_reader_gets_the_latest_state_and_every_termi
         await server.store.cancel(other, owner=None)
         await server.store.retry(other, owner=None)  # the end in between must still be told
     head = (await server.store.events(0, limit=1)).head
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(
             messages.SubscribeJobs(stats=False, conflate=True, since=0, epoch=server.store.epoch)
@@ -158,7 +110,7 @@ async def test_with_conflate_a_slow_reader_gets_the_latest_state_and_every_termi
 
 
 async def test_a_reader_whose_place_in_the_log_was_pruned_is_told_to_resync(server: Running) -> None:
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(messages.SubscribeJobs(stats=False))
         await peer.hear()
@@ -192,9 +144,9 @@ async def test_a_position_that_was_pruned_is_not_recovered(server: Running) -> N
 
 async def test_what_waits_is_discarded_when_the_token_ends_and_a_torn_frame_aborts(server: Running) -> None:
     offset = 0.0
-    clock = lambda: time.time() + offset  # noqa: E731
+    clock = lambda: time.time() + offset
     server.service.endpoint._clock = clock
-    peer = await RawPeer.open(server, ttl=600)
+    peer = await raw_peer(server, ttl=600)
     async with peer.stream:
         await peer.say(messages.SubscribeJobs(stats=False))
         await peer.hear()
@@ -215,7 +167,7 @@ async def test_what_waits_is_discarded_when_the_token_ends_and_a_torn_frame_abor
 
 async def test_a_peer_that_neither_sends_nor_takes_is_gone_after_the_dead_time(start_server: StartServer) -> None:
     server = await start_server(stream={"ping_interval": 0.1, "dead_after": 0.6})
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(messages.SubscribeJobs(stats=False))
         await peer.hear()
@@ -225,7 +177,7 @@ async def test_a_peer_that_neither_sends_nor_takes_is_gone_after_the_dead_time(s
 
 async def test_a_peer_that_reads_slowly_but_steadily_is_kept_and_misses_nothing(start_server: StartServer) -> None:
     server = await start_server(stream={"ping_interval": 0.1, "dead_after": 1.5})
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(messages.SubscribeJobs(stats=False))
         await peer.hear()
@@ -249,11 +201,9 @@ async def test_an_idle_peer_that_answers_pings_is_kept(start_server: StartServer
 
 
 async def test_a_peer_that_asks_without_ever_reading_is_closed(server: Running) -> None:
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
-        ping = peer.parser.send(ws.TextMessage('{"type":"nonsense"}')) * 0 or peer.parser.send(
-            ws.TextMessage('{"type":"ping"}')
-        )
+        ping = peer.parser.send(ws.TextMessage('{"type":"ping"}'))
         with trio.move_on_after(20), pytest.raises(trio.BrokenResourceError):
             while True:
                 await peer.stream.send_all(ping * 500)
@@ -262,7 +212,7 @@ async def test_a_peer_that_asks_without_ever_reading_is_closed(server: Running) 
 
 async def test_a_torn_frame_is_never_followed_by_another(server: Running) -> None:
     """Control answers wait behind what is half written."""
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(messages.SubscribeJobs(stats=False))
         await peer.hear()
@@ -281,7 +231,7 @@ async def test_a_torn_frame_is_never_followed_by_another(server: Running) -> Non
 
 
 async def test_a_pong_never_claims_more_than_was_sent_before_it(server: Running) -> None:
-    peer = await RawPeer.open(server)
+    peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(messages.SubscribeJobs(stats=False))
         await peer.hear()

@@ -1,0 +1,303 @@
+"""The main job end to end, by the commands that people use: a file of real jobs, watched to the end by everybody.
+
+``ACCEPTANCE_JOBS=10000 ACCEPTANCE_STALL=20 pytest tests/integration/test_main_job.py`` is the long form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from jobctl import auth
+from jobctl.protocol import messages
+from tests.kit import LOOPBACK, RawPeer, until
+
+JOBS = int(os.environ.get("ACCEPTANCE_JOBS", "600"))
+STALL_S = float(os.environ.get("ACCEPTANCE_STALL", "2"))
+SLOW_BYTES_PER_S = 256 * 1024
+LIMIT_S = 60 + JOBS / 20
+ROOT = Path(__file__).parents[2]
+
+
+class Served:
+    """``jobctl serve`` in a process of its own, on a port that stays the same over restarts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind((LOOPBACK, 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("JOBCTL_")},
+            "JOBCTL_STATE_DIR": str(self.state),
+            "PYTHONPATH": str(ROOT),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.children: list[subprocess.Popen[bytes]] = []
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "jobctl", *words]
+
+    async def start(self) -> None:
+        log = (self.folder / "server.log").open("ab")
+        self.process = subprocess.Popen(  # noqa: ASYNC220
+            self.command("serve", "--port", str(self.port), "--db", "jobs.db", "--app", "tests.acceptance_tasks"),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        await until(self._listens, 30)
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port), 1):
+            return True
+        return False
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def token(self, ttl: float = 900) -> str:
+        secret = auth.read_secret(self.state)
+        assert secret is not None
+        return auth.mint(secret, subject="root", role="admin", ttl=ttl)
+
+    def get(self, path: str) -> tuple[Any, str]:
+        """The ``data`` and the position of a GET."""
+        import urllib.request
+
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token()}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["data"], answer.headers["X-Jobctl-Position"]
+
+    def run(self, *words: str) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.children.append(child)
+        return child
+
+    def clean_up(self) -> None:
+        """End whatever still runs."""
+        for child in (*self.children, *filter(None, [self.process])):
+            if child.poll() is None:
+                child.kill()
+            child.wait(10)
+            for pipe in (child.stdout, child.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    server = Served(tmp_path)
+    await server.start()
+    try:
+        yield server
+    finally:
+        server.clean_up()
+
+
+class Watcher:
+    """``jobctl watch --json`` from the start of the log, with its output in a file."""
+
+    def __init__(self, served: Served, url: str, name: str, epoch: str) -> None:
+        self.path = served.folder / f"{name}.ndjson"
+        with self.path.open("wb") as out, (served.folder / f"{name}.err").open("wb") as err:
+            self.process = subprocess.Popen(
+                served.command("watch", "--json", "--since", f"{epoch}:0", "--url", url),
+                cwd=served.folder,
+                env=served.environment,
+                stdout=out,
+                stderr=err,
+            )
+        served.children.append(self.process)
+
+    def numbers(self) -> list[int]:
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        return [json.loads(line)["seq"] for line in lines]
+
+    def last(self) -> int:
+        lines = self.path.read_bytes().split(b"\n")
+        return int(json.loads(lines[-2])["seq"]) if len(lines) > 1 else 0
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class CuttingProxy:
+    """Passes TCP on, and cuts every connection when told to."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.cuts = 0
+        self._scopes: set[trio.CancelScope] = set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            listeners = await trio.open_tcp_listeners(0, host=LOOPBACK)
+            self.port = listeners[0].socket.getsockname()[1]
+            task_status.started()
+            await trio.serve_listeners(self._pass_on, listeners, handler_nursery=nursery)
+
+    def cut(self) -> bool:
+        """Whether there was a connection to cut."""
+        found = bool(self._scopes)
+        for scope in self._scopes:
+            scope.cancel()
+        self.cuts += found
+        return found
+
+    async def _pass_on(self, client: trio.SocketStream) -> None:
+        with trio.CancelScope() as scope, contextlib.suppress(OSError, trio.BrokenResourceError):
+            self._scopes.add(scope)
+            try:
+                server = await trio.open_tcp_stream(LOOPBACK, self.target)
+                async with client, server, trio.open_nursery() as nursery:
+                    nursery.start_soon(self._copy, client, server, scope)
+                    nursery.start_soon(self._copy, server, client, scope)
+            finally:
+                self._scopes.discard(scope)
+
+    async def _copy(self, source: trio.SocketStream, sink: trio.SocketStream, scope: trio.CancelScope) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in source:
+                await sink.send_all(data)
+        scope.cancel()
+
+
+def write_jobs(path: Path, n: int) -> None:
+    """``n`` jobs over the standard library's own files."""
+    library = sorted(Path(json.__file__).parents[1].glob("*.py"))
+    with path.open("w") as file:
+        for i in range(n):
+            job = {"name": "digest", "data": {"path": str(library[i % len(library)])}, "tags": [f"n{i}"]}
+            file.write(json.dumps(job) + "\n")
+
+
+async def read_at(peer: RawPeer, numbers: list[int], head: int, rate: float) -> None:
+    """Read updates up to ``head`` at ``rate`` bytes a second."""
+    began, taken = trio.current_time(), 0
+    while not numbers or numbers[-1] < head:
+        message = await peer.hear()
+        taken += len(json.dumps(message, separators=(",", ":")))
+        if message["type"] == "job_update":
+            numbers.append(message["seq"])
+        ahead = taken / rate - (trio.current_time() - began)
+        if ahead > 0.05:
+            await trio.sleep(ahead)
+
+
+async def follow(served: Served, epoch: str) -> RawPeer:
+    peer = await RawPeer.open(served.port, served.token(), buffer=32768)
+    await peer.say(messages.SubscribeJobs(stats=False, since=0, epoch=epoch))
+    assert (await peer.hear())["recovered"] is True
+    return peer
+
+
+async def test_everybody_sees_every_update_of_a_file_of_jobs_once_and_in_order(served: Served, tmp_path: Path) -> None:
+    """Two ``watch --json``, one of them cut off three times; one that reads 256 KB/s; one that stops in the middle."""
+    write_jobs(tmp_path / "jobs.ndjson", JOBS)
+    epoch = served.get("/api/jobs")[1].split(":")[0]
+    proxy = CuttingProxy(served.port)
+    head = 3 * JOBS
+    with trio.fail_after(LIMIT_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(proxy.run)
+            steady = Watcher(served, served.url, "steady", epoch)
+            cut = Watcher(served, f"http://{LOOPBACK}:{proxy.port}", "cut", epoch)
+            slow, stalled = await follow(served, epoch), await follow(served, epoch)
+            slow_numbers: list[int] = []
+            stalled_numbers: list[int] = []
+            async with slow.stream, stalled.stream, trio.open_nursery() as readers:
+                readers.start_soon(read_at, slow, slow_numbers, head, SLOW_BYTES_PER_S)
+                enqueue = served.run(
+                    "enqueue", "--file", "jobs.ndjson", "--url", served.url, "--wait", "--wait-timeout", str(LIMIT_S)
+                )
+                while len(stalled_numbers) < JOBS // 4:
+                    message = await stalled.hear()
+                    if message["type"] == "job_update":
+                        stalled_numbers.append(message["seq"])
+                for k in range(3):
+                    await until(lambda k=k: cut.last() >= head * (k + 1) // 8, LIMIT_S)
+                    await until(proxy.cut, 30)
+                await trio.sleep(STALL_S)
+                readers.start_soon(read_at, stalled, stalled_numbers, head, 1e9)
+                out, err = await trio.to_thread.run_sync(enqueue.communicate)
+                assert enqueue.returncode == 0, err.decode()
+                ids = out.decode().split()
+                assert len(set(ids)) == JOBS
+                await until(lambda: steady.last() == cut.last() == head, LIMIT_S)
+            nursery.cancel_scope.cancel()
+    steady.end()
+    cut.end()
+    assert proxy.cuts == 3
+    everything = list(range(1, head + 1))
+    assert steady.numbers() == everything
+    assert cut.numbers() == everything
+    assert slow_numbers == everything
+    assert stalled_numbers == everything
+    stats, _ = served.get("/api/jobs/stats")
+    assert (stats["completed"], stats["total"]) == (JOBS, JOBS)
+    assert served.end() == 0
+
+
+async def test_a_server_killed_half_way_loses_no_acknowledged_job_and_no_watcher_misses_an_update(
+    served: Served, tmp_path: Path
+) -> None:
+    write_jobs(tmp_path / "jobs.ndjson", JOBS)
+    epoch = served.get("/api/jobs")[1].split(":")[0]
+    with trio.fail_after(LIMIT_S):
+        watchers = [Watcher(served, served.url, f"watcher{k}", epoch) for k in range(2)]
+        enqueue = served.run("enqueue", "--file", "jobs.ndjson", "--url", served.url)
+        await until(lambda: watchers[0].last() > JOBS * 3 // 2, LIMIT_S)
+        served.end(signal.SIGKILL)
+        await served.start()
+        out, err = await trio.to_thread.run_sync(enqueue.communicate)
+        assert enqueue.returncode == 0, err.decode()
+        ids = out.decode().split()
+        assert len(set(ids)) == JOBS
+
+        def all_done() -> bool:
+            return bool(served.get("/api/jobs/stats")[0]["completed"] == JOBS)
+
+        await until(all_done, LIMIT_S)
+        position = served.get("/api/jobs/stats")[1]
+        assert position.split(":")[0] == epoch
+        head = int(position.split(":")[1])
+        await until(lambda: all(watcher.last() == head for watcher in watchers), LIMIT_S)
+    for watcher in watchers:
+        watcher.end()
+        assert watcher.numbers() == list(range(1, head + 1))
+    found: set[str] = set()
+    cursor = ""
+    while True:
+        page, _ = served.get(f"/api/jobs?limit=200{cursor}")
+        found |= {job["id"] for job in page["jobs"]}
+        if not page["hasMore"]:
+            break
+        cursor = f"&cursor={page['cursor']}"
+    assert found == set(ids)
