@@ -223,7 +223,7 @@ class Door:
                 streaming = self._on_upgrade(upgrade)
                 del upgrade  # The receiver may drop the headers.
                 await streaming
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionError) as errors:
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionError, TimeoutError) as errors:
             logger.debug("connection lost: %r", errors.exceptions)
         except* Exception:
             logger.exception("a connection failed and was closed")
@@ -236,7 +236,8 @@ class Door:
         deadline = trio.current_time() + http.HEAD_TIMEOUT_S
         first = b""
         try:
-            peer: str = sock.getpeername()[0]
+            client: tuple[str, int] = sock.getpeername()[:2]
+            server: tuple[str, int] = sock.getsockname()[:2]
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             _set_user_timeout(sock, http.STALL_TIMEOUT_S)
         except OSError:
@@ -256,11 +257,14 @@ class Door:
         if not self._stopping.is_set():
             request = upgrade_at_once(first, self._http.stream_path)
         if request is None and first:
-            request = await http.HttpConnection(self._http, stream, sock, head_deadline=deadline).run(first)
+            connection = http.HttpConnection(
+                self._http, stream, sock, client=client, server=server, head_deadline=deadline
+            )
+            request = await connection.run(first)
         if request is None:
             return None
         _set_user_timeout(sock, 0)  # It would end a stream whose reader is slow, but reads.
-        return Upgrade(stream, sock, *request, peer=peer, tls=stream is not transport)
+        return Upgrade(stream, sock, *request, peer=client[0], tls=stream is not transport)
 
 
 def _set_user_timeout(sock: trio.socket.SocketType, seconds: float) -> None:

@@ -19,7 +19,6 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope, TaskGroup
-from hypercorn.utils import parse_socket_addr
 
 from jobctl.hypercorn_h11 import H11Connection, HandOff, Protocol, Refused, UpgradeRequest
 
@@ -78,15 +77,26 @@ class HttpConnection:
         service: what this connection has in common with others.
         stream: the peer: a ``trio.SocketStream``, or a ``trio.SSLStream`` after its handshake.
         sock: the socket at the bottom of ``stream``.
+        client: the peer's address and port, for the app.
+        server: ours.
         head_deadline: when the head of the first request must be complete.
     """
 
     def __init__(
-        self, service: HttpService, stream: trio.abc.Stream, sock: trio.socket.SocketType, *, head_deadline: float
+        self,
+        service: HttpService,
+        stream: trio.abc.Stream,
+        sock: trio.socket.SocketType,
+        *,
+        client: tuple[str, int],
+        server: tuple[str, int],
+        head_deadline: float,
     ) -> None:
         self._service = service
         self._stream = stream
         self._sock = sock
+        self._client = client
+        self._server = server
         self._tls = isinstance(stream, trio.SSLStream)
         self._head_deadline: float | None = head_deadline
         self._reading = trio.CancelScope()
@@ -129,8 +139,8 @@ class HttpConnection:
             cast(TaskGroup, self),
             ConnectionState(service.state.copy()),
             self._tls,
-            parse_socket_addr(self._sock.family, self._sock.getpeername()),
-            parse_socket_addr(self._sock.family, self._sock.getsockname()),
+            self._client,
+            self._server,
             self._send,
         )
         protocol.stream_path = service.stream_path
@@ -141,6 +151,7 @@ class HttpConnection:
     async def _read(self, data: bytes) -> None:
         while data:
             try:
+                # After the last request nothing is parsed, nor kept.
                 if self._protocol.connection.their_state is not h11.MUST_CLOSE:
                     await self._protocol.handle(RawData(data))
             except Refused as refusal:
@@ -170,7 +181,6 @@ class HttpConnection:
         self._head_deadline = None
         if not idle:
             self._service.idle.pop(self._reading, None)
-            self._reading.deadline = inf
         elif not self._protocol.connection.trailing_data[0]:
             self._reading.deadline = trio.current_time() + KEEP_ALIVE_TIMEOUT_S
             if self._service.slots.statistics().tasks_waiting:
@@ -259,14 +269,9 @@ class HttpConnection:
         take: trio.MemoryReceiveChannel[ASGIReceiveEvent],
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> None:
-        try:
-            with take:
-                try:
-                    await app(scope, take.receive, send)
-                except* Exception:
-                    logger.exception("error in the application")
-            await send(None)
-        except* Exception:
-            # What the app sent was not HTTP, and h11 will not send anything after that.
-            logger.exception("error in a response")
-            self._abort()
+        with take:  # Closing it frees whoever has an event for an app that has ended.
+            try:
+                await app(scope, take.receive, send)
+            except* Exception:
+                logger.exception("error in the application")
+        await send(None)

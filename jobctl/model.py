@@ -234,6 +234,7 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=1024)  # a transaction's rows share their times
 def wire_time(ms: int) -> str:
     """Milliseconds since the epoch as RFC 3339, UTC: ``2026-01-31T12:00:00.000Z``."""
     seconds, rest = divmod(ms, 1000)

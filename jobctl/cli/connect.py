@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from jobctl.cli import credentials
 from jobctl.cli.output import say
 from jobctl.errors import SignInFailed, Unreachable
 
@@ -53,6 +52,8 @@ class Target:
     @property
     def token_source(self) -> str:
         """Where the token comes from, for a person."""
+        from jobctl.cli import credentials
+
         if self.token_file is not None:
             return f"of {self.token_file}"
         if os.environ.get("JOBCTL_TOKEN"):
@@ -62,6 +63,8 @@ class Target:
 
     def token(self) -> str | Callable[[], str]:
         """The token, or what gives a fresh one."""
+        from jobctl.cli import credentials
+
         if (path := self.token_file) is not None:
             return lambda: credentials.read_token_file(path)
         if given := os.environ.get("JOBCTL_TOKEN"):
@@ -82,8 +85,15 @@ class Target:
             with self.explained():
                 yield session
 
+    def reach(self) -> None:
+        """Before the async client: wait for the server if that was asked, and fail at once where there is none."""
+        from jobctl.client import api
+
+        with self.session() as session:
+            session.send(api.stats())
+
     def client(self) -> "Client":
-        """The async client; call ``reach`` before it is used."""
+        """The async client, patient: that there is a server has been seen by ``reach``."""
         from jobctl.client.client import Client
 
         return Client(str(self.address()), self.token(), patience=30.0)

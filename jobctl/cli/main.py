@@ -9,10 +9,12 @@ import typer
 from jobctl import __version__
 from jobctl.cli import demo, enqueue, jobs, queues, serve, token, watch
 from jobctl.cli.output import ExitCode, exit_of, say
+from jobctl.cli.quick import QuickCommand, QuickGroup
 from jobctl.errors import JobctlError
 
 app: Final = typer.Typer(
     name="jobctl",
+    cls=QuickGroup,
     help="A durable background-job queue with a live event stream.",
     epilog="Exit codes: 0 done, 1 a job failed, 2 usage, 3 no connection or sign-in, 4 timed out, 5 cancelled, "
     "130 Ctrl-C.",
@@ -22,16 +24,16 @@ app: Final = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("enqueue")(enqueue.enqueue)
-app.command("watch")(watch.watch)
+app.command("serve", cls=QuickCommand)(serve.serve)
+app.command("enqueue", cls=QuickCommand)(enqueue.enqueue)
+app.command("watch", cls=QuickCommand)(watch.watch)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(queues.app, name="queues")
-app.command("token")(token.token)
-app.command("demo")(demo.demo)
+app.command("token", cls=QuickCommand)(token.token)
+app.command("demo", cls=QuickCommand)(demo.demo)
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's calling convention
+def _version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"jobctl {__version__}\n")
         raise typer.Exit
@@ -39,7 +41,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's calling convention
 
 @app.callback()
 def _main(
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,  # noqa: FBT002
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """A durable background-job queue with a live event stream."""
 

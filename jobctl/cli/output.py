@@ -74,7 +74,7 @@ def exit_of_jobs(statuses: "list[str]") -> ExitCode:
 
 
 def safe(text: str) -> str:
-    r"""``text`` from outside, with each control, escape, bidi or invisible character shown as ``\x1b`` or ``\u202e``."""
+    r"""``text`` from outside; each control, escape, bidi or invisible character becomes ``\x1b`` or ``\u202e``."""
     return _UNSAFE.sub(_escaped, text)
 
 

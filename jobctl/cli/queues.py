@@ -7,15 +7,18 @@ import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
 from jobctl.cli.output import print_json, safe
+from jobctl.cli.quick import QuickCommand, QuickGroup
 
-app: Final = typer.Typer(help="List, pause and resume queues.", no_args_is_help=True, rich_markup_mode=None)
+app: Final = typer.Typer(
+    cls=QuickGroup, help="List, pause and resume queues.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The queue.")]
 
 
-@app.command("list")
+@app.command("list", cls=QuickCommand)
 def list_queues(
-    url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False  # noqa: FBT002
+    url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False
 ) -> int:
     """List the queues with how many jobs are in each status."""
     from jobctl.client import api
@@ -37,17 +40,17 @@ def list_queues(
     return 0
 
 
-@app.command()
+@app.command(cls=QuickCommand)
 def pause(
-    name: Name, url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False  # noqa: FBT002
+    name: Name, url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False
 ) -> int:
     """Start no more jobs of a queue; those that run go on."""
     return _set(name, Target(url, token_file, wait_server), paused=True, as_json=json)
 
 
-@app.command()
+@app.command(cls=QuickCommand)
 def resume(
-    name: Name, url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False  # noqa: FBT002
+    name: Name, url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False
 ) -> int:
     """Start jobs of a queue again."""
     return _set(name, Target(url, token_file, wait_server), paused=False, as_json=json)

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from jobctl.cli import credentials
-
 
 def token(
     role: Annotated[str, typer.Option("--role", metavar="user|admin", help="What it may do.")] = "admin",
     sub: Annotated[str | None, typer.Option("--sub", metavar="NAME", help="Whom it speaks for; else you.")] = None,
 ) -> int:
     """Print a token that lives 15 minutes, and nothing else."""
+    from jobctl.cli import credentials
+
     if role not in ("user", "admin"):
         raise typer.BadParameter("is user or admin", param_hint="--role")
     if sub is not None and not (sub.isprintable() and 0 < len(sub) <= 200):

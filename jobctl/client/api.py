@@ -65,7 +65,7 @@ class QueueList(Wire, frozen=True):
     queues: tuple[Queue, ...]
 
 
-class BusyError(ApiError):
+class Busy(ApiError):
     """The server asks to come back in ``retry_after`` seconds (429, 503)."""
 
     def __init__(self, status: int, problem: dict[str, Any], retry_after: float) -> None:
@@ -85,7 +85,7 @@ def parse(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
 
     Raises:
         SignInFailed: 401.
-        BusyError: 429 or 503.
+        Busy: 429 or 503.
         ApiError: any other refusal.
         ClientError: not an answer of a jobctl server.
     """
@@ -102,7 +102,7 @@ def parse(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     if status == 401:
         raise SignInFailed("the server refuses the token")
     if status in (429, 503):
-        raise BusyError(status, problem, _seconds(headers.get("retry-after")))
+        raise Busy(status, problem, _seconds(headers.get("retry-after")))
     if 300 <= status < 400:
         raise ApiError(status, {"title": "the server redirects; give the URL that it redirects to"})
     raise ApiError(status, problem)
@@ -129,7 +129,7 @@ def retry_delay(call: Call[Any], error: Exception, tries: int, draw: float) -> f
         tries: How often it has been sent, >= 1.
         draw: A uniform random number in [0, 1).
     """
-    if isinstance(error, BusyError):  # nothing was done, whatever the call
+    if isinstance(error, Busy):  # nothing was done, whatever the call
         delay = max(error.retry_after, backoff(tries, draw, base=RETRY_BASE_S, cap=RETRY_CAP_S))
         return delay if delay <= MAX_RETRY_AFTER_S else None
     if isinstance(error, Unreachable) and call.repeatable:
@@ -277,7 +277,7 @@ def encode(value: Any) -> bytes:
     """
     try:
         return msgspec.json.encode(value)
-    except (TypeError, ValueError, RecursionError, UnicodeError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"this cannot be sent as JSON: {error}", field="data") from None
 
 

@@ -48,6 +48,8 @@ class Client:
         self._connections: set[Connection] = set()
         self.requests = 0
         """HTTP requests sent so far."""
+        self.connections = 0
+        """Stream connections made so far."""
 
     async def __aenter__(self) -> Self:
         self._http = httpx2.AsyncClient(
@@ -267,6 +269,7 @@ class Client:
     def remember(self, connection: Connection) -> None:
         """A ``Watch`` has opened a connection; it is closed with the client at the latest."""
         self._connections.add(connection)
+        self.connections += 1
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""

@@ -32,7 +32,7 @@ READ_BYTES: Final = 64 * 1024
 CLOSE_TIMEOUT_S: Final = 1.0
 
 
-class Closed(Exception):  # noqa: N818 - it says what happened; the server's close is no error
+class Closed(Exception):
     """The connection is gone; ``code`` is that of the close message, None without one."""
 
     def __init__(self, code: int | None) -> None:
@@ -40,7 +40,7 @@ class Closed(Exception):  # noqa: N818 - it says what happened; the server's clo
         self.code = code
 
 
-class Rejected(Exception):  # noqa: N818
+class Rejected(Exception):
     """The handshake was answered with HTTP ``status``."""
 
     def __init__(self, status: int) -> None:

@@ -97,8 +97,14 @@ class Watch:
             ClientError: it is of no use to go on.
         """
         await trio.lowlevel.checkpoint()
-        while not self._ready:
+        while (update := self.take()) is None:
             await self.advance()
+        return update
+
+    def take(self) -> Update | None:
+        """The next update that has come already, if any."""
+        if not self._ready:
+            return None
         update, self.text, self.position = self._ready.popleft()
         return update
 
@@ -109,7 +115,10 @@ class Watch:
         return self.position
 
     async def advance(self) -> None:
-        """One step: connect, act, or read. Cancelled anywhere, it may be called again."""
+        """One step (connect, act, or read), after which there may be something to ``take`` or a new ``position``.
+
+        Cancelled anywhere, it may be called again.
+        """
         try:
             if self._todo:
                 first = self._todo[0]

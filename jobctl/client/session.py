@@ -46,6 +46,8 @@ class Session:
         self._bearer: str | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._reached = False
+        self.requests = 0
+        """HTTP requests answered so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +96,7 @@ class Session:
         headers = {"Authorization": f"Bearer {self._bearer_token()}", **dict(call.headers)}
         status, found, body = self._exchange(call.method, call.path, call.body, headers)
         self._reached = True
+        self.requests += 1
         return api.parse(status, found, body)
 
     def _bearer_token(self) -> str:

@@ -5,11 +5,8 @@ a shell; ``{{`` and ``}}`` are braces. The program itself (the first argument) t
 what the operator did not name.
 """
 
-import codecs
 import functools
-import io
 import logging
-import math
 import os
 import re
 import shutil
@@ -24,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from jobctl.engine import processes
-from jobctl.engine.context import MAX_LINE, MAX_MESSAGE, Run
+from jobctl.engine.context import Run
+from jobctl.engine.output import Output
 from jobctl.errors import HandlersFailed, InvalidInput, StoreUnavailable
-from jobctl.model import clip
 from jobctl.retry import backoff
 from jobctl.store.base import Completed, Failed, Outcome
 
@@ -35,23 +32,16 @@ if TYPE_CHECKING:
 
 TIMEOUT_KILL_S: Final = 5.0
 """Between SIGTERM and SIGKILL for a command that has used up its time."""
-PIPE_GRACE_S: Final = 1.0
-"""How long output is awaited once the program has ended: something it started may hold the pipes for ever."""
 OUTPUT_S: Final = 30.0
 """The most that reading what is left may take, however slowly the log takes it."""
-_LAST_LOOK_S: Final = 0.05
 _REAP_S: Final = 5.0
 """After SIGKILL; only a process stuck in the kernel takes longer."""
-_CHUNK: Final = 8 * 1024
-"""Bytes read at once; with line breaks only, this fills a quarter of the log's buffer."""
-_TAIL_LINES: Final = 20
 _TAIL_BYTES: Final = 4 * 1024
 _INHERITED: Final = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SYSTEMROOT"}
 )
 _FORBIDDEN_ENV: Final = frozenset({"JOBCTL_SECRET", "JOBCTL_TOKEN", "JOBCTL_AUTH__SECRET"})
 _TEMPLATE: Final = re.compile(r"(\{\{)|(\}\})|\{([A-Za-z_][A-Za-z0-9_.-]*)\}|([{}])")
-_PROGRESS: Final = re.compile(r"::progress\s+([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)(?:\s+(.*))?")
 log = logging.getLogger("jobctl.engine")
 
 Template = tuple[tuple[str, str | None], ...]
@@ -178,41 +168,6 @@ def _minimal_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key in _INHERITED or key.startswith("LC_")}
 
 
-class Lines:
-    """Cuts output into lines: UTF-8 with bad bytes replaced, any line ending, none longer than 8 KiB of bytes."""
-
-    def __init__(self) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
-        self._rest = ""
-
-    def feed(self, chunk: bytes, *, last: bool = False) -> list[str]:
-        """The lines that ``chunk`` completes; with ``last``, what remains too."""
-        *whole, rest = (self._rest + self._decoder.decode(chunk, final=last)).split("\n")
-        lines = [piece for line in whole for piece in _pieces(line)]
-        *cut, self._rest = _pieces(rest)
-        lines += cut
-        if last and self._rest:
-            lines.append(self._rest)
-            self._rest = ""
-        return lines
-
-
-def _pieces(line: str) -> list[str]:
-    """``line`` in pieces of at most MAX_LINE bytes, cut between characters; at least one piece."""
-    raw = line.encode()
-    if len(raw) <= MAX_LINE:
-        return [line]
-    pieces, start = [], 0
-    while start < len(raw):
-        end = min(start + MAX_LINE, len(raw))
-        while end < len(raw) and raw[end] & 0xC0 == 0x80:
-            end -= 1
-        pieces.append(raw[start:end].decode())
-        start = end
-    return pieces
-
-
 async def run_command(command: Command, run: Run, data: Mapping[str, Any], draw: float) -> Outcome | None:
     """Run it to its end, or to the end of its time, or until it is asked to stop.
 
@@ -239,7 +194,7 @@ async def run_command(command: Command, run: Run, data: Mapping[str, Any], draw:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Failed(f"cannot start {argv[0]}: {reason}", delay=backoff(job.attempts + 1, draw))
-    output = _Output(run, process)
+    output = Output(run, process)
     try:
         await _remember(run, process.pid)
         async with trio.open_nursery() as nursery:
@@ -300,53 +255,6 @@ async def _clean_up(process: trio.Process) -> None:
 
 async def _reap(process: trio.Process) -> None:
     await process.wait()
-
-
-class _Output:
-    """Reads both pipes into the job's log, and stops in time though somebody should hold them open."""
-
-    def __init__(self, run: Run, process: trio.Process) -> None:
-        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._run = run
-        self._leader = process.pid
-        self._until = math.inf
-        self._waits: set[trio.CancelScope] = set()
-
-    def leader_ended(self) -> None:
-        """From now on output is awaited only for a short time."""
-        self._until = trio.current_time() + PIPE_GRACE_S
-        for wait in self._waits:
-            wait.deadline = self._until
-
-    async def read(self, pipe: trio.abc.ReceiveStream | None, stream: str) -> None:
-        """Read until the end; a line of the form ``::progress 0.4 resizing`` is progress, not log."""
-        assert pipe is not None  # noqa: S101 - it was asked for
-        lines = Lines()
-        last = False
-        while not last:
-            chunk = await self._receive(pipe)
-            last = not chunk
-            for line in lines.feed(chunk, last=last):
-                if line.startswith("::progress") and (found := _PROGRESS.fullmatch(line)):
-                    message = clip(found[2], MAX_MESSAGE) if found[2] else None
-                    self._run.progress(min(float(found[1]), 1.0), message)
-                    continue
-                if stream == "stderr":
-                    self.tail.append(line)
-                self._run.write(stream, line)
-            await self._run.room()
-
-    async def _receive(self, pipe: trio.abc.ReceiveStream) -> bytes:
-        now = trio.current_time()
-        if now > self._until:  # somebody goes on writing; what the pipe holds is still read
-            processes.signal_group(self._leader, signal.SIGKILL)
-        with trio.CancelScope(deadline=max(self._until, now + _LAST_LOOK_S)) as wait:
-            self._waits.add(wait)
-            try:
-                return bytes(await pipe.receive_some(_CHUNK))
-            finally:
-                self._waits.discard(wait)
-        return b""
 
 
 def _describe(code: int, tail: deque[str]) -> str:

@@ -50,7 +50,7 @@ class Executor:
         self._draw = draw
 
     async def execute(self, run: Run) -> Outcome:
-        """Run the claim to its end or its time-out. Raises nothing but the ``trio.Cancelled`` of a surrounding scope."""
+        """Run the claim to its end or its time-out. Raises only the ``trio.Cancelled`` of a surrounding scope."""
         handler = self._registry.get(run.job.name)
         if handler is None:
             return self._failed(run, f"this server has no handler named {run.job.name!r}")
@@ -92,15 +92,13 @@ class Executor:
             # What it raises is kept, not raised: a StopIteration cannot leave a coroutine, a SystemExit must not.
             try:
                 result.append((handler.fn(Context(run, data), **data), None))  # type: ignore[misc]
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001
                 result.append((None, error))
             with contextlib.suppress(trio.RunFinishedError):  # abandoned by a server that is gone
                 token.run_sync_soon(ended.set)
 
         with run.scope:
-            await trio.to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=self._threads, thread_name=handler.name
-            )
+            await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads, thread_name=handler.name)
         if result:
             value, error = result[0]
             return self._returned(run, value) if error is None else self._raised(run, error)
@@ -120,7 +118,7 @@ class Executor:
             return _NOTHING
         try:
             result = _encode(value)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an object's own hooks may raise anything
             return Failed(f"the result is not JSON: {_headline(error)}", retry=False)
         if len(result) > MAX_RESULT:
             return Failed(f"the result has {len(result):,} bytes of JSON; at most {MAX_RESULT:,} are kept", retry=False)
@@ -133,7 +131,7 @@ class Executor:
     def _stopped(self, run: Run, note: str = "") -> Outcome:
         """How a run ends that did not get to its own end."""
         if run.outlives is not None:
-            note = "; its thread cannot be stopped and goes on"
+            note = "; it cannot be stopped and goes on"
         if run.asked == "stop":
             return Released()
         if run.asked == "cancel":
@@ -182,7 +180,7 @@ def describe(error: BaseException) -> str:
 def _trace(error: BaseException, trace: TracebackType) -> str:
     try:
         lines = list(traceback.TracebackException(type(error), error, trace, limit=-_MAX_FRAMES, compact=True).format())
-    except Exception as odd:  # an exception may have been made so that it cannot be shown
+    except Exception as odd:  # noqa: BLE001 - an exception may have been made so that it cannot be shown
         return f"(no traceback: {type(odd).__name__})"
     if not isinstance(error, BaseExceptionGroup) and lines[-1].startswith(type(error).__name__):
         lines.pop()  # it stands above
@@ -197,7 +195,7 @@ def _headline(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as odd:
+    except Exception as odd:  # noqa: BLE001
         return f"(no message: str() raised {type(odd).__name__})"
 
 

@@ -94,11 +94,12 @@ async def end_orphans(orphans: Sequence[Orphan], *, grace: float = ORPHAN_GRACE_
     if not orphans:
         return 0
     if not (_PROC / "self" / "stat").exists():
-        log.warning("commands of a former server may still run; this system cannot tell: %s", [o.pid for o in orphans])
+        pids = [orphan.pid for orphan in orphans]
+        log.warning("commands of a former server may still run, this system cannot tell: %s", pids)
         return 0
     alive = await trio.to_thread.run_sync(_living, orphans)
-    for orphan, pids in alive.items():
-        log.warning("ending a command that outlived its server: job %s, processes %s", orphan.job_id, pids)
+    for orphan, members in alive.items():
+        log.warning("ending a command that outlived its server: job %s, processes %s", orphan.job_id, members)
     found = len(alive)
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _UNKILLABLE_S)):
         _signal_all(alive, number)

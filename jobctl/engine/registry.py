@@ -35,7 +35,7 @@ _MAX_DEFAULT: Final = 1024
 log = logging.getLogger("jobctl.engine")
 
 
-class Field(Wire):
+class Field(Wire, frozen=True):
     """One field of a handler's ``data``; ``default`` is absent where there is none, or none that JSON can show."""
 
     name: str
@@ -43,7 +43,7 @@ class Field(Wire):
     default: Any = UNSET
 
 
-class HandlerInfo(Wire):
+class HandlerInfo(Wire, frozen=True):
     """A handler as ``GET /api/handlers`` shows it. ``timeout`` (s) and ``maxAttempts`` only where it names its own."""
 
     name: str
@@ -122,9 +122,7 @@ class Registry:
             raise ValueError(f"there are two handlers named {handler.name!r}")
         self._handlers[handler.name] = handler
 
-    def job(
-        self, name: str, *, timeout: float | None = None, max_attempts: int | None = None
-    ) -> Callable[[F], F]:
+    def job(self, name: str, *, timeout: float | None = None, max_attempts: int | None = None) -> Callable[[F], F]:
         """Register the decorated function; see the module-level ``job``."""
         if not isinstance(name, str):
             raise TypeError('write @job("some-name"): a job is registered under a name')
@@ -221,9 +219,7 @@ def load(settings: "Settings") -> Registry:
     return registry
 
 
-def _from_function(
-    name: str, fn: Callable[..., Any], *, timeout: float | None, max_attempts: int | None
-) -> Handler:
+def _from_function(name: str, fn: Callable[..., Any], *, timeout: float | None, max_attempts: int | None) -> Handler:
     where = getattr(fn, "__qualname__", repr(fn))
     call = getattr(fn, "__call__", None)  # noqa: B004 - an object's own, to see whether that is async
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):

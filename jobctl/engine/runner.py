@@ -13,9 +13,10 @@ from typing import Final, TypeVar
 
 import trio
 
-from jobctl.engine.context import Host, Run
+from jobctl.engine.context import Run
 from jobctl.engine.executor import Executor
 from jobctl.engine.registry import Registry
+from jobctl.engine.reporter import Host
 from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
 from jobctl.store.base import Claims, Failed, Outcome, Released, Store
@@ -30,7 +31,7 @@ STOP_KILL_S: Final = 3.0
 STOP_S: Final = 5.0
 """At the server's stop: how long everything may take to unwind after the grace time."""
 RECORD_S: Final = 2.0
-"""At the server's stop: how long the last outcomes may take to be stored; what is missed is rescued at the next start."""
+"""At the server's stop: how long the last outcomes may take to be stored; the next start rescues what is missed."""
 _RETRY_FIRST_S: Final = 0.05
 _RETRY_CAP_S: Final = 5.0
 log = logging.getLogger("jobctl.engine")
@@ -111,14 +112,22 @@ class Runner:
         Cancelled from outside it stops at once: commands are killed, and what ran is rescued at the next start.
         """
         await self._insist(lambda: self._store.set_known(frozenset(self._registry.names())), "the handlers' names")
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            host = Host(self._store, nursery.start_soon, trio.lowlevel.current_trio_token(), threading.get_ident())
-            nursery.start_soon(self._watch_over, nursery)
-            task_status.started()
-            await self._claim_on(host, nursery)
-            if not self._over:
-                await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                token = trio.lowlevel.current_trio_token()
+                host = Host(self._store, nursery.start_soon, token, threading.get_ident())
+                nursery.start_soon(self._watch_over, nursery)
+                task_status.started()
+                await self._claim_on(host, nursery)
+                if not self._over:
+                    await trio.sleep_forever()
+        finally:
+            self._over = True
+            self._nursery = None
+            self._live.clear()
+            self._held.clear()
+            self._changed.set()
 
     def stop(self) -> None:
         """Claim nothing from now on. What runs goes on."""
@@ -128,11 +137,11 @@ class Runner:
     async def drain(self) -> tuple[str, ...]:
         """Stop: claim no more, let runs end within the grace time, then cancel them and give their jobs back.
 
-        Takes at most ``grace`` + 9 s.
+        Takes at most ``grace`` + 7 s.
 
         Returns:
-            Ids of jobs whose handler goes on all the same. A thread does not keep the process from exiting, but an
-            async handler that shields itself keeps ``run`` from returning: the caller then leaves by ``os._exit``.
+            Ids of jobs whose async handler shields itself and goes on: it keeps ``run`` from returning, and the caller
+            from anything but ``os._exit``. (Threads that go on end with the process.)
         """
         self.stop()
         with trio.move_on_after(self._grace):
@@ -147,9 +156,9 @@ class Runner:
                     if run.given_up is None and not run.over:
                         run.given_up = trio.Event()
                         nursery.start_soon(self._give_up, run, Released())
-        left = self.live
+        left = tuple(run.job.id for run in self._live.values() if not run.over and not run.immediate)
         if left:
-            log.warning("jobs that did not stop: %s", ", ".join(left))
+            log.error("jobs whose handlers do not let themselves be stopped: %s", ", ".join(left))
         self._over = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
@@ -171,7 +180,7 @@ class Runner:
             self._work, self._claiming = False, True
             try:
                 claims = await self._store.claim(
-                    slots, worker=self._worker, limits=self._limits, busy={q: n for q, n in self._busy.items() if n}
+                    slots, worker=self._worker, limits=self._limits, busy={q: self._busy[q] for q in self._limits}
                 )
             except StoreUnavailable as error:
                 log.warning("cannot claim jobs, next try in %.2g s: %s", pause, error)
@@ -255,7 +264,7 @@ class Runner:
             log.info("job %s (%s) failed: %s", run.job.id, run.job.name, outcome.error.partition("\n")[0])
         try:
             await self._store.finish(run.job.id, run.claim.run, outcome, held=held)
-        except Exception as error:  # the rare way, which costs the short one nothing
+        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome must not be lost
             await self._record_at_last(run, outcome, error, held=held)
 
     async def _record_at_last(self, run: Run, outcome: Outcome, error: Exception, *, held: bool) -> None:
@@ -272,14 +281,14 @@ class Runner:
         while True:
             try:
                 return await write()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is logged, and tried again
                 level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
                 log.log(level, "cannot store %s, next try in %.2g s: %s", what, pause, error)
             await trio.sleep(pause)
             pause = min(pause * 2, _RETRY_CAP_S)
 
     def _forget(self, run: Run) -> None:
-        del self._live[run.job.id]
+        self._live.pop(run.job.id, None)
         self._held.discard(run.job.id)
         self._busy[run.job.queue] -= 1
         if self._stopping:
@@ -319,6 +328,6 @@ class Runner:
         return [run for run in self._live.values() if run.job.id not in self._held]
 
     async def _until_quiet(self) -> None:
-        while self._claiming or self._running():
+        while not self._over and (self._claiming or self._running()):
             self._changed = trio.Event()
             await self._changed.wait()

@@ -40,6 +40,8 @@ DEAD_AFTER_S: Final = 75.0
 """Nothing heard for this long: the same figure as the server's, two and a half pings."""
 BACKOFF_BASE_S: Final = 0.5
 BACKOFF_CAP_S: Final = 10.0
+CATCH_UP_PING_S: Final = 0.5
+"""While a replay runs: a filter may let nothing of it through, and only a pong says how far it is."""
 STEADY_AFTER_S: Final = 5.0
 """A connection that stood this long was a good one: the next backoff starts from the bottom."""
 
@@ -132,6 +134,7 @@ class Subscriber:
         self.phase = Phase.CLOSED
         self._heard_at = self._ping_at = 0.0
         self._live_at: float | None = None
+        self._head = 0
         self._failures = 0
         self._fresh_tried = False
         self._refused = False
@@ -213,7 +216,7 @@ class Subscriber:
 
     # --- what the server says ----------------------------------------------------------------------------------
 
-    def receive(self, text: str, now: float) -> list[Output]:  # noqa: PLR0911, PLR0912 - one case a message
+    def receive(self, text: str, now: float) -> list[Output]:  # noqa: C901, PLR0911, PLR0912 - a case each
         """A text message came; do what is returned, in order."""
         self._heard_at = now
         try:
@@ -230,20 +233,21 @@ class Subscriber:
                 return [Deliver(message, text, self.position)] if live and self.position else []
             case m.Pong(seq=seq):
                 self._advance(seq)
+                if self.position is not None and self.position.seq < self._head:
+                    self._ping_at = min(self._ping_at, now + CATCH_UP_PING_S)
             case m.AuthRequired():
                 self.phase = Phase.SIGNING_IN
                 return [SignIn(fresh=self._fresh_tried)]
             case m.Connected():
                 self._fresh_tried = False
-                return [self._subscribe()] if self.phase is Phase.SIGNING_IN else []
+                # A renewed token of another subject or role has dropped the subscription without a word.
+                return [self._subscribe()] if self.phase in (Phase.SIGNING_IN, Phase.LIVE) else []
             case m.TokenExpiring():
                 return [SignIn(fresh=True, renewal=True)]
             case m.AuthFailed():
                 self._refused = True
             case m.JobsSubscribed():
                 return self._subscribed(message, now)
-            case m.JobsUnsubscribed() if self.phase is Phase.LIVE:  # not asked for: another role dropped it
-                return [self._subscribe()]
             case m.Resync():
                 return self._stale(Position(message.epoch, message.seq))
             case m.Error() if self.phase is Phase.SUBSCRIBING:
@@ -263,6 +267,9 @@ class Subscriber:
             return [Live(place, recovered=False), *self._stale(place)]
         self.phase = Phase.LIVE
         self._live_at = self._live_at or now
+        self._head = message.head
+        if message.head > message.seq:
+            self._ping_at = now
         if self.position is None:
             self.position = place
         return [Live(self.position, recovered=True)]

@@ -117,7 +117,7 @@ def stats(connection: apsw.Connection, owner: str | None) -> Stats:
     """Counts over all, or of one owner, from the counters."""
     names = {name: bool(paused) for name, paused in fetch(connection, SQL["all_queues"])}
     counts: dict[str, dict[str, int]] = {}
-    for queue, status, n in fetch(connection, SQL["counters_of"], owner or ""):
+    for queue, status, n in fetch(connection, SQL["counters_of"], owner or "") if owner != "" else ():
         counts.setdefault(queue, {})[status] = n
     return make_stats(counts, names, all_queues=owner is None)
 

@@ -82,33 +82,35 @@ class Row(msgspec.Struct, gc=False):
                 data, omitted = None, ("data",)
             if self.result is not None and len(self.result) > MAX_INLINE:
                 result, omitted = None, (*(omitted or ()), "result")
+        # By place, in the order of the fields: by name it took four times as long, and every event makes one.
         return Job(
-            id=self.id,
-            name=self.name,
-            queue=self.queue,
-            data=data,
-            status=Status(self.status),
-            priority=self.priority,
-            attempts=self.attempts,
-            max_attempts=self.max_attempts,
-            error=self.error,
-            result=result,
-            progress=None if self.progress is None else Progress(value=self.progress, message=self.progress_message),
-            created_at=wire_time(self.created_at),
-            started_at=None if self.started_at is None else wire_time(self.started_at),
-            completed_at=None if self.completed_at is None else wire_time(self.completed_at),
-            scheduled_for=None if self.scheduled_for is None else wire_time(self.scheduled_for),
-            processing_by=self.processing_by,
-            created_by=self.created_by,
-            unique_key=self.unique_key,
-            timeout=self.timeout,
-            tags=load_tags(self.tags),
-            version=self.version,
-            cancel_requested=bool(self.cancel_requested),
-            omitted=omitted,
+            self.id,
+            self.name,
+            self.queue,
+            data,
+            _STATUS[self.status],
+            self.priority,
+            self.attempts,
+            self.max_attempts,
+            self.error,
+            result,
+            None if self.progress is None else Progress(value=self.progress, message=self.progress_message),
+            wire_time(self.created_at),
+            None if self.started_at is None else wire_time(self.started_at),
+            None if self.completed_at is None else wire_time(self.completed_at),
+            None if self.scheduled_for is None else wire_time(self.scheduled_for),
+            self.processing_by,
+            self.created_by,
+            self.unique_key,
+            self.timeout,
+            load_tags(self.tags) if self.tags else (),
+            self.version,
+            self.cancel_requested != 0,
+            omitted,
         )
 
 
+_STATUS: Final = {status.value: status for status in Status}
 COLUMNS: Final = ", ".join(Row.__struct_fields__)
 
 _tags_decoder = msgspec.json.Decoder(tuple[str, ...])
@@ -125,10 +127,11 @@ def dump_tags(tags: tuple[str, ...]) -> str | None:
 
 
 def event_of(row: Sequence[Any]) -> Event:
-    """An event from the columns that ``events_after`` selects."""
-    values = list(row)
-    values[7] = load_tags(values[7])
-    return Event(*values)
+    """An event from a row of ``job_event``, its columns in order; what follows ``body`` is not told."""
+    seq, kind, job_id, at, owner, name, queue, tags, before, status, body = row[:11]
+    return Event(
+        seq, kind, job_id, at, owner, name, queue, load_tags(tags) if tags else (), before, status, body
+    )
 
 
 def fetch(connection: apsw.Connection, sql: str, *values: Any) -> list[Any]:

@@ -58,15 +58,17 @@ class SqliteStore:
         self._marked = 0.0
         self._state = WriterState(connection)
         self._listeners: list[Callable[[Commit], None]] = []
-        self._readers: list[apsw.Connection] = []
+        self._readers: list[apsw.Connection] = []  # those not in use
+        self._closed = False
         self._limiter = trio.CapacityLimiter(READERS)
         self.clock: Callable[[], int] = now_ms
         self.committer = Committer(
             connection,
             begin=lambda: Tx(self._state, self.clock()),
-            rolled_back=self._state.reload,
+            rolled_back=self._state.doubt,
             committed=self._after_commit,
             idle=self._write_mark,
+            probe=SQL["probe"],
             deliver=self._deliver,
         )
 
@@ -174,33 +176,42 @@ class SqliteStore:
         )
 
     def _read_in_thread(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> Read[T]:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         try:
-            connection = self._readers.pop() if self._readers else _open_reader(self.path)
+            connection = self._reader()
             try:
-                connection.execute("BEGIN")
-                try:
-                    value = function(connection, *arguments)
-                    seq = reads.head(connection)
-                finally:
-                    connection.execute("ROLLBACK")
-            finally:
+                value, seq = _in_snapshot(connection, function, arguments)
+            except apsw.Error:
+                connection.close()  # whatever state it is in, nobody meets it again
+                raise
+            except BaseException:
                 self._readers.append(connection)
+                raise
+            self._readers.append(connection)
         except apsw.Error as error:
             log.error("a read failed: %s", error)
             raise StoreUnavailable("the database cannot be read now") from error
         return Read(value, Position(self.epoch, seq))
 
+    def _reader(self) -> apsw.Connection:
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return _open_reader(self.path)
+
     # --- the end -------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Write what waits, put the log into the file, and say that the stop was clean."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
+        with trio.CancelScope(shield=True):  # no deadline would help: a thread that writes cannot be cancelled
             await self.committer.stop()
             await trio.to_thread.run_sync(self._close)
 
     def _close(self) -> None:
-        for reader in self._readers:
-            reader.close()
+        self._closed = True
+        while self._readers:
+            self._readers.pop().close()
         try:
             self._write_mark()
             self._connection.execute(SQL["set_meta"], ("clean", "1"))
@@ -226,6 +237,7 @@ async def open_store(path: Path, *, state_dir: Path, durability: str = "full") -
         NotADatabase: the file is something else.
         StartupError: the file or its folder cannot be used.
     """
+    path = path.resolve()  # two names of one file must not have two locks
     with _own(path):
         store = await trio.to_thread.run_sync(partial(_open, path, state_dir, durability))
         store.committer.start()
@@ -264,41 +276,46 @@ def _open(path: Path, state_dir: Path, durability: str) -> SqliteStore:
     except apsw.Error as error:
         raise StartupError(f"cannot open the database {path}: {error}") from None
     try:
-        _prepare(connection, path, durability)
-        meta: dict[str, str] = dict(fetch(connection, SQL["meta"]))
-        mark = epochs.mark_path(state_dir, path)
-        seq = scalar(connection, SQL["head"])
-        kept = epochs.continues(meta, epochs.read_mark(mark), seq)
-        epoch = meta["epoch"] if kept else epochs.fresh()
-        if not kept and "epoch" in meta:
-            log.warning("the event log may not continue what clients have seen: a new epoch begins")
-        boot = epochs.fresh()
-        with connection:
-            for item in (("epoch", epoch), ("boot", boot), ("clean", "0"), ("durability", durability)):
-                connection.execute(SQL["set_meta"], item)
-        epochs.write_mark(mark, epochs.Mark(epoch, boot, seq))
-        return SqliteStore(path, connection, mark, epoch, boot)
-    except BaseException:
+        return _start(connection, path, state_dir, durability)
+    except BaseException as error:
         connection.close()
+        if isinstance(error, apsw.NotADBError):
+            raise NotADatabase(f"{path} is not a database; choose another file with --db") from None
+        if isinstance(error, apsw.Error):
+            raise StartupError(f"cannot use the database {path}: {error}") from None
         raise
+
+
+def _start(connection: apsw.Connection, path: Path, state_dir: Path, durability: str) -> SqliteStore:
+    _prepare(connection, path, durability)
+    meta: dict[str, str] = dict(fetch(connection, SQL["meta"]))
+    mark = epochs.mark_path(state_dir, path)
+    seq = scalar(connection, SQL["head"])
+    kept = epochs.continues(meta, epochs.read_mark(mark), seq)
+    epoch = meta["epoch"] if kept else epochs.fresh()
+    if not kept and "epoch" in meta:
+        log.warning("the event log may not continue what clients have seen: a new epoch begins")
+    boot = epochs.fresh()
+    with connection:
+        for item in (("epoch", epoch), ("boot", boot), ("clean", "0"), ("durability", durability)):
+            connection.execute(SQL["set_meta"], item)
+    epochs.write_mark(mark, epochs.Mark(epoch, boot, seq))
+    return SqliteStore(path, connection, mark, epoch, boot)
 
 
 def _prepare(connection: apsw.Connection, path: Path, durability: str) -> None:
     connection.set_busy_timeout(BUSY_MS)
-    try:
-        ours = connection.pragma("application_id") == APPLICATION_ID
-        empty = not scalar(connection, "SELECT count(*) FROM sqlite_schema")
-        if not ours and not empty:
-            raise NotADatabase(f"{path} is a database, but not one of jobctl; choose another file with --db")
-        if connection.pragma("journal_mode", "wal") != "wal":
-            raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
-        connection.pragma("synchronous", 2 if durability == "full" else 1)
-        connection.pragma("foreign_keys", 1)
-        _migrate(connection, path)
-    except apsw.NotADBError:
-        raise NotADatabase(f"{path} is not a database; choose another file with --db") from None
-    except apsw.Error as error:
-        raise StartupError(f"cannot use the database {path}: {error}") from None
+    ours = connection.pragma("application_id") == APPLICATION_ID
+    empty = not scalar(connection, "SELECT count(*) FROM sqlite_schema")
+    if not ours and not empty:
+        raise NotADatabase(f"{path} is a database, but not one of jobctl; choose another file with --db")
+    if connection.readonly("main"):
+        raise StartupError(f"cannot write the database {path}: no permission")
+    if connection.pragma("journal_mode", "wal") != "wal":
+        raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
+    connection.pragma("synchronous", 2 if durability == "full" else 1)
+    connection.pragma("foreign_keys", 1)
+    _migrate(connection, path)
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:
@@ -328,3 +345,11 @@ def _open_reader(path: Path) -> apsw.Connection:
 def _casefold(*values: Any) -> Any:
     text = values[0]
     return text.casefold() if isinstance(text, str) else text
+
+
+def _in_snapshot(connection: apsw.Connection, function: Callable[..., T], arguments: tuple[Any, ...]) -> tuple[T, int]:
+    connection.execute("BEGIN")
+    try:
+        return function(connection, *arguments), reads.head(connection)
+    finally:
+        connection.execute("ROLLBACK")

@@ -1,7 +1,7 @@
 """One transaction of the SQLite store: rows change, and what changed is gathered to be written once a group.
 
 Events get their numbers here, in order, and are inserted together at the end; counters are summed over the group.
-``WriterState`` is what the writer thread remembers between groups; after any rollback it is read anew.
+``WriterState`` is what the writer thread remembers between groups; after a rollback it is read anew.
 """
 
 from typing import Any, Final
@@ -9,8 +9,9 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from jobctl.events import JOB_DELETED, JOB_UPDATE, Commit, Event, LogsAppended, QueueChanged
-from jobctl.store.rows import SQL, Row, fetch, fetch_one, load_tags, scalar
+from jobctl.events import JOB_DELETED, JOB_UPDATE, Commit, LogsAppended, QueueChanged
+from jobctl.model import Job
+from jobctl.store.rows import SQL, Row, event_of, fetch, fetch_one, scalar
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -24,64 +25,107 @@ class WriterState:
         self.seq = 0
         self.paused: dict[str, bool] = {}
         self.hot: dict[str, None] = {}
-        self.reload()
+        self.stale = True
+        self.refresh()
 
-    def reload(self) -> None:
-        """Read it all from the database; every queue is worth a look again."""
-        self.seq = scalar(self.connection, SQL["head"])
-        self.paused = {name: bool(paused) for name, paused in fetch(self.connection, SQL["all_queues"])}
-        self.hot = dict.fromkeys(self.paused)
+    def refresh(self) -> None:
+        """Read it from the database if a rollback has made it doubtful; every queue is worth a look again."""
+        if self.stale:
+            self.seq = scalar(self.connection, SQL["head"])
+            self.paused = {name: bool(paused) for name, paused in fetch(self.connection, SQL["all_queues"])}
+            self.hot = dict.fromkeys(self.paused)
+            self.stale = False
 
-    def can_run(self, name: str) -> bool:
-        """Whether a handler of that name is here."""
-        return self.known is None or name in self.known
+    def doubt(self) -> None:
+        """A transaction was rolled back: what it had noted here is not so."""
+        self.stale = True
+
+
+Mark = tuple[int, int, bool, frozenset[str] | None, int, int, int, int, int]
+"""How far a transaction was: changes in the database, ``seq``, ``work``, ``known``, and the length of each list."""
 
 
 class Tx:
     """The transaction that a group of closures works in. ``now`` is ms since the epoch, the same for all."""
 
     def __init__(self, state: WriterState, now: int) -> None:
+        state.refresh()
         self.state = state
         self.execute = state.connection.execute
         self.executemany = state.connection.executemany
         self.now = now
         self.seq = state.seq
+        self.known = state.known
         self.work = False
-        self._events: list[Event] = []
         self._rows: list[tuple[Any, ...]] = []
-        self._counts: dict[tuple[str, str, str], int] = {}
         self._logs: list[LogsAppended] = []
-        self._queues: list[QueueChanged] = []
+        self._queues: list[tuple[QueueChanged, bool | None]] = []
         self._cancels: list[str] = []
+        self._cooled: list[str] = []
 
     # --- the committer's side ------------------------------------------------------------------------------------
 
-    def mark(self) -> tuple[Any, ...]:
+    def mark(self) -> Mark:
         """A point to come back to."""
-        sizes = (len(self._events), len(self._logs), len(self._queues), len(self._cancels))
-        return (self.seq, self.work, self._counts.copy(), sizes)
+        return (
+            self.state.connection.total_changes(),
+            self.seq,
+            self.work,
+            self.known,
+            len(self._rows),
+            len(self._logs),
+            len(self._queues),
+            len(self._cancels),
+            len(self._cooled),
+        )
 
-    def back_to(self, mark: tuple[Any, ...]) -> None:
+    def wrote_since(self, mark: Mark) -> bool:
+        """Whether any row was written since."""
+        return self.state.connection.total_changes() != mark[0]
+
+    def back_to(self, mark: Mark) -> None:
         """Forget what was noted since."""
-        self.seq, self.work, self._counts, (events, logs, queues, cancels) = mark
-        del self._events[events:], self._rows[events:]
-        del self._logs[logs:], self._queues[queues:], self._cancels[cancels:]
+        _, self.seq, self.work, self.known, rows, logs, queues, cancels, cooled = mark
+        for change, before in reversed(self._queues[queues:]):
+            if before is None:
+                del self.state.paused[change.name]
+            else:
+                self.state.paused[change.name] = before
+        for queue in self._cooled[cooled:]:
+            self.state.hot[queue] = None
+        del self._rows[rows:], self._logs[logs:], self._queues[queues:], self._cancels[cancels:], self._cooled[cooled:]
 
     def flush(self) -> Commit:
         """Write events and counters."""
         if self._rows:
             self.executemany(SQL["insert_event"], self._rows)
-        changes = [(*key, n) for key, n in self._counts.items() if n]
+        changes = [(*key, n) for key, n in self._counts().items() if n]
         if changes:
             self.executemany(SQL["add_to_counter"], changes)
-        self.state.seq = self.seq
         return Commit(
-            events=tuple(self._events),
+            events=tuple(map(event_of, self._rows)),
             logs=tuple(self._logs),
-            queues=tuple(self._queues),
+            queues=tuple(change for change, _ in self._queues),
             cancels=tuple(self._cancels),
             work=self.work,
         )
+
+    def committed(self) -> None:
+        """It is in the database now."""
+        self.state.seq, self.state.known = self.seq, self.known
+
+    def _counts(self) -> dict[tuple[str, str, str], int]:
+        counts: dict[tuple[str, str, str], int] = {}
+        for _, _, _, _, owner, _, queue, _, before, status, _, _ in self._rows:
+            if before != status:
+                for whose in (owner, ""):
+                    if before is not None:
+                        key = (whose, queue, before)
+                        counts[key] = counts.get(key, 0) - 1
+                    if status is not None:
+                        key = (whose, queue, status)
+                        counts[key] = counts.get(key, 0) + 1
+        return counts
 
     # --- asking --------------------------------------------------------------------------------------------------
 
@@ -100,9 +144,11 @@ class Tx:
         self.seq += 1
         return self.seq
 
-    def changed(self, row: Row, before: str | None, *, prev: int) -> None:
-        """``row`` is new (``before`` None) or has changed; its ``seq`` is already the event's."""
-        self._note(row, JOB_UPDATE, before, row.status, _encode(row.job()), prev)
+    def changed(self, row: Row, before: str | None, *, prev: int) -> Job:
+        """``row`` is new (``before`` None) or has changed; its ``seq`` is already the event's. Returns what is told."""
+        told = row.job()
+        self._note(row, JOB_UPDATE, before, row.status, _encode(told), prev)
+        return told
 
     def deleted(self, row: Row) -> None:
         """``row`` was removed."""
@@ -120,8 +166,18 @@ class Tx:
         """Make ``row`` ready, delayed or parked, by its ``due`` and by who can run it. Save it afterwards."""
         if row.held and row.due is None:
             row.due = self.now  # staged once the held run has ended
-        row.ready = int(row.due is None and self.state.can_run(row.name))
+        row.ready = int(row.due is None and self.can_run(row.name))
         self.hot(row.queue)
+
+    def can_run(self, name: str) -> bool:
+        """Whether a handler of that name is here."""
+        return self.known is None or name in self.known
+
+    def cool(self, queue: str) -> None:
+        """``queue`` has nothing ready any more."""
+        if queue in self.state.hot:
+            del self.state.hot[queue]
+            self._cooled.append(queue)
 
     def hot(self, queue: str) -> None:
         """The runner should look at ``queue`` (a hint: one too many costs a look-up)."""
@@ -134,29 +190,14 @@ class Tx:
 
     def queue_changed(self, name: str, paused: bool) -> None:
         """A queue is new, paused or resumed."""
+        self._queues.append((QueueChanged(name, paused), self.state.paused.get(name)))
         self.state.paused[name] = paused
-        self._queues.append(QueueChanged(name, paused))
 
     def cancel_asked(self, job_id: str) -> None:
         """A running job is to stop."""
         self._cancels.append(job_id)
 
     def _note(self, row: Row, kind: str, before: str | None, status: str | None, body: bytes, prev: int) -> None:
-        if before != status:
-            counts, owner, queue = self._counts, row.created_by, row.queue
-            for whose in (owner, ""):
-                if before is not None:
-                    key = (whose, queue, before)
-                    counts[key] = counts.get(key, 0) - 1
-                if status is not None:
-                    key = (whose, queue, status)
-                    counts[key] = counts.get(key, 0) + 1
-        seq, at = row.seq, self.now
         self._rows.append(
-            (seq, kind, row.id, at, row.created_by, row.name, row.queue, row.tags, before, status, body, prev)
-        )
-        self._events.append(
-            Event(
-                seq, kind, row.id, at, row.created_by, row.name, row.queue, load_tags(row.tags), before, status, body
-            )
+            (row.seq, kind, row.id, self.now, row.created_by, row.name, row.queue, row.tags, before, status, body, prev)
         )

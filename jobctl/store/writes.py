@@ -1,5 +1,6 @@
 """The writes of the SQLite store, each a function of an open transaction. The committer runs them on its thread."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -20,12 +21,15 @@ from jobctl.store.base import (
     LogEntry,
     Orphan,
     Outcome,
+    Released,
     Rescued,
 )
 from jobctl.store.rows import SQL, Row, dump_tags
 from jobctl.store.transaction import Tx
 
 IDEMPOTENCY_TTL_MS: Final = 24 * 3600 * 1000
+MAX_DELAY_S: Final = 10 * 366 * 86400.0
+"""Longest wait before a retry, as for ``delay`` at enqueue."""
 STAGE_BATCH: Final = 500
 """Delayed jobs made ready in one claim: bounds the time that it holds the writer."""
 
@@ -45,8 +49,10 @@ def find(tx: Tx, job_id: str, owner: str | None) -> Row:
 
 def enqueue(tx: Tx, jobs: Sequence[NewJob], owner: str, idempotency: Idempotency | None) -> Enqueued:
     """All of ``jobs``, or the answer of the first time the key was used."""
+    if not owner:
+        raise ValueError("every job has an owner")  # '' is the key of the totals among the counters
     if idempotency is not None:
-        before = _remembered(tx, owner, idempotency, single=len(jobs) == 1)
+        before = _remembered(tx, owner, idempotency)
         if before is not None:
             return before
     ids, rows, existing, single = [], [], 0, None
@@ -147,12 +153,15 @@ def _live_twin(tx: Tx, owner: str, key: str | None, in_batch: Mapping[str, str])
 
 
 class _Answer(msgspec.Struct):
+    """What is kept of an answer. ``job`` is told again when the job itself has been deleted meanwhile."""
+
     ids: tuple[str, ...]
     created: int
     existing: int
+    job: Job | None
 
 
-def _remembered(tx: Tx, owner: str, idempotency: Idempotency, *, single: bool) -> Enqueued | None:
+def _remembered(tx: Tx, owner: str, idempotency: Idempotency) -> Enqueued | None:
     oldest = tx.now - IDEMPOTENCY_TTL_MS
     found = tx.one("remembered", owner, idempotency.key, oldest)
     if found is None:
@@ -161,13 +170,16 @@ def _remembered(tx: Tx, owner: str, idempotency: Idempotency, *, single: bool) -
     if fingerprint != idempotency.fingerprint:
         raise IdempotencyMismatch("this Idempotency-Key was used for a different request in the last 24 h")
     first = msgspec.json.decode(answer, type=_Answer)
-    job = find(tx, first.ids[0], owner).job(whole=True) if single else None
+    job = first.job
+    if job is not None:
+        found = tx.one("job_by_id", job.id)
+        job = job if found is None else Row(*found).job(whole=True)
     return Enqueued(ids=first.ids, created=first.created, existing=first.existing, job=job, replayed=True)
 
 
 def _remember(tx: Tx, owner: str, idempotency: Idempotency, answer: Enqueued) -> None:
     tx.execute(SQL["forget_old"], (tx.now - IDEMPOTENCY_TTL_MS,))
-    told = msgspec.json.encode(_Answer(answer.ids, answer.created, answer.existing))
+    told = msgspec.json.encode(_Answer(answer.ids, answer.created, answer.existing, answer.job))
     tx.execute(SQL["remember"], (owner, idempotency.key, idempotency.fingerprint, told, tx.now))
 
 
@@ -178,52 +190,51 @@ def claim(tx: Tx, slots: int, worker: str, limits: Mapping[str, int], busy: Mapp
     """Up to ``slots`` ready jobs, shared out evenly over the queues that have some."""
     staged_all = _stage(tx)
     room = {
-        name: min(slots, limits.get(name, slots) - busy.get(name, 0))
+        name: limits[name] - busy.get(name, 0) if name in limits else sys.maxsize
         for name in tx.state.hot
-        if not tx.state.paused.get(name, False)
+        if not tx.state.paused[name]
     }
     asked = [name for name, free in room.items() if free > 0]
-    rows: list[Row] = []
-    while asked and len(rows) < slots:
-        share = -(-(slots - len(rows)) // len(asked))
+    claims: list[Claim] = []
+    while asked and len(claims) < slots:
+        share = -(-(slots - len(claims)) // len(asked))
         full = []
         for name in asked:
-            wanted = min(share, room[name], slots - len(rows))
+            wanted = min(share, room[name], slots - len(claims))
             if wanted <= 0:
                 continue
             got = [Row(*found) for found in tx.all("ready_jobs", name, wanted)]
-            _start(tx, got, worker)
-            rows += got
+            claims += _start(tx, got, worker)
             room[name] -= len(got)
             if len(got) < wanted:
-                tx.state.hot.pop(name, None)
+                tx.cool(name)
+                room[name] = 0
             else:
                 tx.state.hot[name] = tx.state.hot.pop(name)  # to the back: the next claim begins with another
                 if room[name] > 0:
                     full.append(name)
         asked = full
-    claims = tuple(Claim(job=row.job(), run=row.run, data=row.data) for row in rows)
     due = tx.one("next_due")
-    more = not staged_all or any(not tx.state.paused.get(name, False) for name in tx.state.hot)
-    return Claims(claims=claims, next_due=due and due[0], more=more)
+    # A queue at its own limit is no reason to ask again soon: the end of one of its runs is.
+    more = not staged_all or any(free > 0 for free in room.values())
+    return Claims(claims=tuple(claims), next_due=due and due[0], more=more)
 
 
 def _stage(tx: Tx) -> bool:
     """Make ready what has fallen due; False if there was more of it than one batch."""
     due = tx.all("due_jobs", tx.now, STAGE_BATCH)
     if due:
-        tx.executemany(SQL["stage_job"], [(int(tx.state.can_run(name)), pk) for pk, name, _ in due])
+        tx.executemany(SQL["stage_job"], [(int(tx.can_run(name)), pk) for pk, name, _ in due])
         for _, _, queue in due:
             tx.state.hot[queue] = None
     return len(due) < STAGE_BATCH
 
 
-def _start(tx: Tx, rows: list[Row], worker: str) -> None:
-    changes = []
+def _start(tx: Tx, rows: list[Row], worker: str) -> list[Claim]:
+    claims, changes = [], []
     for row in rows:
         before, prev = row.status, row.seq
-        row.status = after(row.status, Action.CLAIM).value
-        row.ready = 0
+        row.status = after(before, Action.CLAIM).value
         row.run += 1
         row.version += 1
         row.started_at = tx.now
@@ -231,8 +242,9 @@ def _start(tx: Tx, rows: list[Row], worker: str) -> None:
         row.progress = row.progress_message = None
         row.seq = tx.next_seq()
         changes.append((row.run, row.version, row.started_at, row.processing_by, row.seq, row.pk))
-        tx.changed(row, before, prev=prev)
+        claims.append(Claim(tx.changed(row, before, prev=prev), row.run, row.data))
     tx.executemany(SQL["start_job"], changes)
+    return claims
 
 
 def _running(tx: Tx, job_id: str, run: int) -> Row | None:
@@ -256,34 +268,40 @@ def finish(tx: Tx, job_id: str, run: int, outcome: Outcome, *, held: bool) -> bo
 
 def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
     before = row.status
-    row.pid = row.pid_started = row.due = None
-    if isinstance(outcome, Completed):
-        row.status = after(before, Action.COMPLETE).value
-        row.attempts += 1
-        row.result, row.error = outcome.result, None
-        row.completed_at = tx.now
-    elif isinstance(outcome, Failed):
-        row.attempts += 1
-        row.error = outcome.error
-        if outcome.retry and row.attempts < row.max_attempts:
-            row.status = after(before, Action.BACK_OFF).value
-            delay = round(outcome.delay * 1000)
-            row.due = tx.now + delay if delay > 0 else None
-            row.scheduled_for = tx.now + delay
-            tx.enqueued(row)
-        else:
-            row.status = after(before, Action.FAIL).value
-            row.completed_at = tx.now
-    elif isinstance(outcome, Cancelled):
-        row.status = after(before, Action.CANCEL).value
-        row.attempts += 1
-        row.error = outcome.error
-        row.completed_at = tx.now
-    else:
+    again = isinstance(outcome, Failed) and outcome.retry and row.attempts + 1 < row.max_attempts
+    if row.cancel_requested and (again or isinstance(outcome, Released)):
+        # Whoever cancelled it was told so: it must not run once more.
+        outcome = Cancelled(outcome.error if isinstance(outcome, Failed) else "the server stopped before it had ended")
+    if not row.held:
+        row.pid = row.pid_started = None
+    if isinstance(outcome, Released):
         row.status = after(before, Action.RELEASE).value
         row.started_at = row.processing_by = row.progress = row.progress_message = None
         tx.enqueued(row)
+        tx.save(row, before)
+        return
+    row.attempts += 1
+    row.error = None if isinstance(outcome, Completed) else outcome.error
+    if isinstance(outcome, Failed) and again:
+        row.status = after(before, Action.BACK_OFF).value
+        delay = _delay_ms(outcome)
+        row.due = tx.now + delay if delay > 0 else None
+        row.scheduled_for = tx.now + delay
+        tx.enqueued(row)
+    else:
+        row.status = after(before, _LAST[type(outcome)]).value
+        row.completed_at = tx.now
+        if isinstance(outcome, Completed):
+            row.result = outcome.result
     tx.save(row, before)
+
+
+_LAST: Final = {Completed: Action.COMPLETE, Failed: Action.FAIL, Cancelled: Action.CANCEL}
+
+
+def _delay_ms(failed: Failed) -> int:
+    # Written so that NaN is 0: a handler's RetryAfter may carry any number.
+    return round(min(failed.delay, MAX_DELAY_S) * 1000) if failed.delay > 0 else 0
 
 
 def release(tx: Tx, job_id: str, run: int) -> None:
@@ -293,6 +311,7 @@ def release(tx: Tx, job_id: str, run: int) -> None:
         row = Row(*found)
         if row.held == run:
             row.held = 0
+            row.pid = row.pid_started = None
             tx.execute(SQL["save_job"], row.saved())
             tx.work = True
 
@@ -334,11 +353,12 @@ def record_process(tx: Tx, job_id: str, run: int, pid: int, started: int) -> boo
 
 def rescue(tx: Tx) -> Rescued:
     """End what a former process left running: a crash counts as an attempt, and the job is ready again at once."""
-    tx.execute(SQL["free_held"])
     rows = [Row(*found) for found in tx.all("running_jobs")]
+    held = [Row(*found) for found in tx.all("held_jobs")]
     orphans = tuple(
-        Orphan(row.id, row.run, row.pid, row.pid_started or 0) for row in rows if row.pid is not None
+        Orphan(row.id, row.run, row.pid, row.pid_started or 0) for row in (*rows, *held) if row.pid is not None
     )
+    tx.execute(SQL["free_held"])
     for row in rows:
         if row.cancel_requested:
             _end(tx, row, Cancelled("the server stopped while it was being cancelled"))
@@ -349,12 +369,13 @@ def rescue(tx: Tx) -> Rescued:
 
 def set_known(tx: Tx, names: frozenset[str] | None) -> None:
     """Park ready jobs that nobody here can run, and bring back those that somebody can again."""
-    tx.state.known = names
+    tx.known = names
     wanted = None if names is None else msgspec.json.encode(sorted(names)).decode()
     if wanted is not None:
         tx.execute(SQL["park_unknown"], (wanted,))
     tx.execute(SQL["unpark_known"], (wanted,))
-    tx.state.hot = dict.fromkeys(tx.state.paused)
+    for queue in tx.state.paused:
+        tx.hot(queue)
     tx.work = True
 
 

@@ -8,10 +8,10 @@ import msgspec
 from quart import Response
 
 from jobctl.model import Position
+from jobctl.web.openapi import POSITION
 from jobctl.web.request import ApiRequest
 
 JSON: Final = "application/json"
-POSITION: Final = "X-Jobctl-Position"
 _TAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 _encode = msgspec.json.Encoder().encode
 

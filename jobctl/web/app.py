@@ -16,7 +16,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
-from jobctl.errors import JobctlError, NotFound
+from jobctl.errors import JobctlError
 from jobctl.web import problems
 from jobctl.web.enqueue import EnqueueRoutes
 from jobctl.web.events import EventRoutes
@@ -72,13 +72,17 @@ class App(QuartTrio):
         for routes in (EnqueueRoutes, JobRoutes, EventRoutes, QueueRoutes, OpsRoutes):
             routes(web).register(self)
 
+    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection's request; a target without a path (``GET ?x``) breaks Quart's reading of it."""
+        await super().asgi_app(scope if scope.get("path", "/") else scope | {"path": "/"}, receive, send)
+
     async def handle_request(self, request: Any) -> Any:
         """Answer one request, whatever happens."""
         started = time.perf_counter()
         asked = request.headers.get("X-Request-Id", "")
         request.request_id = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
         try:
-            response = self._admit(request) or cast(Response, await super().handle_request(request))
+            response = self._admit(request) or cast("Response", await super().handle_request(request))
         except Exception as error:  # noqa: BLE001 - the last one who can answer; it is logged there
             response = problems.answer(error, request.request_id)
         self._finish(request, response)
@@ -87,8 +91,6 @@ class App(QuartTrio):
 
     def _admit(self, request: ApiRequest) -> Response | None:
         _check_readable(request)
-        if request.path.startswith("//"):  # routed as if it had one slash, but it would not pass the gate
-            raise NotFound("there is nothing here")
         if request.path.startswith(PREFIX):
             self.gate.admit(request)
             if is_preflight(request):

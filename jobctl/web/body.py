@@ -27,6 +27,7 @@ _MISSING: Final = re.compile(r"Object missing required field `(?P<name>.*)`")
 _PATTERN: Final = re.compile(r"Expected `str` matching regex (?P<pattern>.*)", re.DOTALL)
 _DESCRIPTIONS: Final = {repr(meta.pattern): meta.description for _, meta in map(get_args, (Name, Tag, Key))}
 _JSON_TYPES: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_BOUNDS: Final = {"<=": "at most", ">=": "at least", "<": "below", ">": "above"}
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -81,7 +82,9 @@ def explain(error: msgspec.ValidationError, prefix: str = "") -> InvalidInput:
         return InvalidInput(f"{missing['name']} is required", field=_join(field, missing["name"]))
     if pattern := _PATTERN.fullmatch(what):
         what = f"expected {_DESCRIPTIONS.get(pattern['pattern'], 'another form')}"
-    what = re.sub(r"`([\w |]+)`", lambda each: _plain(each[1]), what)
+    else:
+        what = re.sub(r"`([\w |]+)`", lambda each: _plain(each[1]), what)
+        what = re.sub(r" ([<>]=?) ", lambda each: f" {_BOUNDS[each[1]]} ", what)
     what = what[:1].lower() + what[1:]
     return InvalidInput(f"{field}: {what}" if field else what, field=field or None)
 
@@ -91,7 +94,7 @@ def _join(parent: str, name: str) -> str:
 
 
 def _plain(types: str) -> str:
-    return re.sub(r"\w+", lambda each: _JSON_TYPES.get(each[0], each[0]), types)
+    return re.sub(r"\w+", lambda each: _JSON_TYPES.get(each[0], each[0]), types).replace(" | ", " or ")
 
 
 def query(request: ApiRequest, kind: type[T]) -> T:
@@ -130,9 +133,14 @@ def _tuple_fields(kind: type) -> Mapping[str, bool]:
     if shape is None:
         info = msgspec.inspect.type_info(kind)
         fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
-        shape = {each.encode_name: isinstance(each.type, msgspec.inspect.VarTupleType) for each in fields}
+        shape = {each.encode_name: _is_tuple(each.type) for each in fields}
         _shapes[kind] = shape
     return shape
+
+
+def _is_tuple(kind: msgspec.inspect.Type) -> bool:
+    bare = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+    return isinstance(bare, msgspec.inspect.VarTupleType)
 
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:

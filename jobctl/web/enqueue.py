@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import trio
 from quart import Quart, Response
-from quart_schema import document_request, document_response, operation_id, tag
+from quart_schema import document_headers, document_request, document_response, operation_id, tag
 
 from jobctl.errors import InvalidInput, TooLarge
 from jobctl.model import (
@@ -25,7 +25,7 @@ from jobctl.model import (
 from jobctl.store.base import Enqueued, Idempotency
 from jobctl.web.answers import data
 from jobctl.web.body import JSON, decode, media_type
-from jobctl.web.openapi import JobAnswer, fails
+from jobctl.web.openapi import IdempotencyHeader, JobAnswer, fails
 from jobctl.web.request import ApiRequest, signed_in
 from jobctl.web.wiring import Registry, Web
 
@@ -82,6 +82,7 @@ class EnqueueRoutes:
     @fails(400, 409, 413, 415, 422, 503)
     @document_response(JobAnswer, 201)
     @document_response(JobAnswer, 200)
+    @document_headers(IdempotencyHeader)
     @document_request(EnqueueRequest)
     @operation_id("job")
     @tag(["jobs"])
@@ -108,6 +109,7 @@ class EnqueueRoutes:
 
     @fails(400, 409, 413, 415, 422, 503)
     @document_response(BatchAnswer, 201)
+    @document_headers(IdempotencyHeader)
     @document_request(list[EnqueueRequest])
     @operation_id("batch")
     @tag(["jobs"])
@@ -163,7 +165,7 @@ def prepare(asked: EnqueueRequest, registry: Registry, now_ms: int) -> NewJob:
 
 
 def prepare_batch(
-    raw: bytes, kind: str, registry: Registry, now_ms: int, with_digest: bool  # noqa: FBT001
+    raw: bytes, kind: str, registry: Registry, now_ms: int, with_digest: bool
 ) -> tuple[list[NewJob], bytes]:
     """Every job of a batch, checked, and (if wanted) the digest of them all.
 

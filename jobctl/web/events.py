@@ -120,9 +120,10 @@ class EventRoutes:
         if since is not None and since.epoch != self._store.epoch:
             return Stretch((), (await self._store.events(0, limit=1)).head, recovered=False)
         while True:
-            wakeup = self._wakeups.next(who.scope)
+            wakeup = self._wakeups.next(who.scope) if wait > 0 else None
             found = await self._look(after, limit, who.scope)
-            if found.events or found.more or not found.recovered or trio.current_time() >= deadline:
+            done = found.events or found.more or not found.recovered
+            if done or wakeup is None or trio.current_time() >= deadline:
                 return found
             after = found.position
             with trio.move_on_at(deadline):

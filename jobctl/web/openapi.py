@@ -7,23 +7,30 @@ that a msgspec type refers to, knows one media type only, and documents no patte
 
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 from quart import Quart
 from quart_schema import HttpSecurityScheme, Info, QuartSchema, document_response
 from quart_schema.openapi import OpenAPIProvider
 
 from jobctl.model import EnqueueRequest, Job, JobPage, LogLine, Queue, Stats, Wire
 from jobctl.protocol.messages import JobDeleted, JobsPruned, JobUpdate
-from jobctl.web.problems import Problem
+from jobctl.web.problems import STATUS, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH: Final = "/api/openapi.json"
 _REFERENCES: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = (401, 403, 429, 500)
+POSITION: Final = "X-Jobctl-Position"
+_HEADERS: Final = {
+    "ETag": "tag of exactly this answer, for If-None-Match",
+    POSITION: "EPOCH:SEQ, the place in the event log at which this was true",
+    "Retry-After": "seconds",
+}
 
 
 class JobAnswer(Wire, frozen=True):
@@ -139,6 +146,21 @@ class Health(Wire, frozen=True):
     status: str
 
 
+class OpenApi(Wire, frozen=True):
+    """An OpenAPI document."""
+
+    openapi: str
+    info: Any
+    paths: Any
+    components: Any
+
+
+class IdempotencyHeader(msgspec.Struct):
+    """What makes a request safe to repeat."""
+
+    idempotency_key: Annotated[str, Meta(pattern="^[ -~]{1,200}$")] | None = None
+
+
 class NotModified(Wire, frozen=True):
     """The client has it already (`If-None-Match`)."""
 
@@ -175,6 +197,8 @@ class Provider(OpenAPIProvider):
             parameter = {"name": name, "in": "query", "required": False, "schema": kind}
             if description := kind.pop("description", None):
                 parameter["description"] = description
+            if "anyOf" in kind:  # a parameter that is not given is absent, never null
+                parameter["schema"] = next(each for each in kind["anyOf"] if each != {"type": "null"})
             if kind.get("type") == "array":
                 parameter |= {"style": "form", "explode": True}
             parameters.append(parameter)
@@ -218,8 +242,26 @@ def document(app: Quart) -> bytes:
         conversion_preference="msgspec",
     )
     schema = Provider(app, extension).schema()
+    schema["components"]["headers"] = {
+        name: {"description": description, "schema": {"type": "string"}} for name, description in _HEADERS.items()
+    }
     for path in schema["paths"].values():
         for operation in path.values():
-            operation["responses"] = {str(status): told for status, told in sorted(operation["responses"].items())}
             operation["description"] = re.sub(r"\s+", " ", operation.get("description", "")).strip()
+            operation["responses"] = _responses(operation["responses"])
     return msgspec.json.encode(schema, order="sorted")
+
+
+def _responses(told: Mapping[int, Any]) -> dict[str, Any]:
+    sent = {304: ("ETag", POSITION), 429: ("Retry-After",), 503: ("Retry-After",)}
+    if 304 in told:
+        sent[200] = sent[304]
+    responses = {}
+    for status, response in sorted(told.items()):
+        more: dict[str, Any] = {}
+        if names := sent.get(status):
+            more["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        if codes := [code for code, of in STATUS.items() if of == status]:
+            more["description"] = f"`code`: {', '.join(codes)}"
+        responses[str(status)] = response | more
+    return responses

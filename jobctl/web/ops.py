@@ -8,7 +8,7 @@ from quart_schema import document_response, operation_id, security_scheme, tag
 from jobctl.web.answers import JSON, tagged
 from jobctl.web.body import query
 from jobctl.web.jobs import NoParameters
-from jobctl.web.openapi import PATH, HandlersAnswer, Health, NotModified, document, fails
+from jobctl.web.openapi import PATH, HandlersAnswer, Health, NotModified, OpenApi, document, fails
 from jobctl.web.problems import NotReady, Problem
 from jobctl.web.request import signed_in
 from jobctl.web.wiring import Web
@@ -61,7 +61,7 @@ class OpsRoutes:
         query(request, NoParameters)
         return tagged(request, {"handlers": self._web.registry.describe()}, None)
 
-    @document_response(Health)
+    @document_response(OpenApi)
     @operation_id("openapi")
     @security_scheme([])
     @tag(["server"])

@@ -46,7 +46,7 @@ class QueueRoutes:
     async def pause(self, name: str) -> Response:
         """Start no more jobs of a queue; those that run go on, and jobs may still be enqueued."""
         _admin()
-        return data(self._shown(await self._store.set_paused(name, True)))  # noqa: FBT003 - the protocol's order
+        return data(self._shown(await self._store.set_paused(name, True)))
 
     @fails(404, 503)
     @document_response(QueueAnswer)
@@ -55,7 +55,7 @@ class QueueRoutes:
     async def resume(self, name: str) -> Response:
         """Start jobs of a paused queue again."""
         _admin()
-        return data(self._shown(await self._store.set_paused(name, False)))  # noqa: FBT003
+        return data(self._shown(await self._store.set_paused(name, False)))
 
     def _shown(self, queue: Queue) -> Queue:
         return msgspec.structs.replace(queue, concurrency=self._limits.get(queue.name))

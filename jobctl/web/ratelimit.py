@@ -17,7 +17,7 @@ MAX_KEYS: Final = 100_000
 again then), so an attacker with many addresses can at most give others their full rate back."""
 _SWEEP: Final = 2
 """Full buckets dropped for each request: more than the one that it can add, so memory goes back when traffic does."""
-_ROUNDING: Final = 1e-6
+_NS: Final = 1_000_000_000
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -51,34 +51,40 @@ class RateLimiter:
     """A bucket of ``capacity`` for each key, refilled evenly over ``period`` seconds."""
 
     def __init__(self, capacity: int, period: float, *, max_keys: int = MAX_KEYS) -> None:
+        # Whole nanoseconds, because sums of fractions take or give a request now and then.
         self._capacity = capacity
-        self._period = period
-        self._interval = period / capacity
+        self._interval = max(1, int(period * _NS) // capacity)
+        self._window = self._interval * capacity
         self._max_keys = max_keys
-        self._tats: dict[str, float] = {}  # in order of use, the one used longest ago first
+        self._tats: dict[str, int] = {}  # in order of use, the one used longest ago first
 
     def __len__(self) -> int:
         return len(self._tats)
 
     def hit(self, key: str, now: float) -> Verdict:
         """One request of ``key`` at ``now`` (seconds of any clock that does not go back)."""
-        self._sweep(now)
-        tat = max(self._tats.pop(key, now), now)
-        wait = tat + self._interval - self._period - now
-        if wait > self._interval * _ROUNDING:
-            self._tats[key] = tat
-            return Verdict(allowed=False, limit=self._capacity, remaining=0, reset_s=tat - now, retry_after_s=wait)
-        tat += self._interval
+        at = int(now * _NS)
+        self._sweep(at)
+        ahead = max(self._tats.pop(key, at) - at, 0) + self._interval
+        allowed = ahead <= self._window
+        wait = 0 if allowed else ahead - self._window
+        if not allowed:
+            ahead -= self._interval
         if len(self._tats) >= self._max_keys:
             del self._tats[next(iter(self._tats))]
-        self._tats[key] = tat
-        remaining = int((self._period - (tat - now)) / self._interval + _ROUNDING)
-        return Verdict(allowed=True, limit=self._capacity, remaining=remaining, reset_s=tat - now, retry_after_s=0.0)
+        self._tats[key] = at + ahead
+        return Verdict(
+            allowed=allowed,
+            limit=self._capacity,
+            remaining=(self._window - ahead) // self._interval,
+            reset_s=ahead / _NS,
+            retry_after_s=wait / _NS,
+        )
 
-    def _sweep(self, now: float) -> None:
+    def _sweep(self, at: int) -> None:
         for _ in range(_SWEEP):
             oldest = next(iter(self._tats), None)
-            if oldest is None or self._tats[oldest] > now:
+            if oldest is None or self._tats[oldest] > at:
                 return
             del self._tats[oldest]
 

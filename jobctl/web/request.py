@@ -100,7 +100,7 @@ class ApiRequest(TrioRequest):
 
 def current() -> ApiRequest:
     """The request that is being answered."""
-    return cast(ApiRequest, quart.request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
+    return cast("ApiRequest", quart.request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def signed_in() -> ApiRequest:

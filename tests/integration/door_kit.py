@@ -86,6 +86,13 @@ class App:
                 self.entered.set()
                 for _ in range(1000):
                     await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+            case "impatient":  # Gives up on the first half, and goes on with the second.
+                headers = [(b"content-length", b"20000000")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                with trio.move_on_after(0.05):
+                    await send({"type": "http.response.body", "body": bytes(10_000_000), "more_body": True})
+                self.entered.set()
+                await send({"type": "http.response.body", "body": bytes(10_000_000)})
             case "raise":
                 raise ValueError("of the app")
             case "raise-late":

@@ -6,6 +6,7 @@ Each attack is made with the first request of a connection and with a later one.
 
 import gc
 import json
+import logging
 import shutil
 import socket
 import struct
@@ -72,7 +73,9 @@ async def test_an_upgrade_that_comes_byte_by_byte_is_handed_over(peer: Peer) -> 
     [
         with_headers(b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket"),
         with_headers(b"Connection: keep-alive", b"Connection: UPGRADE", b"Upgrade: websocket"),
+        with_headers(b"Connection: Upgrade", b"Connection: keep-alive", b"Upgrade: websocket"),
         with_headers(b"Upgrade: foo, websocket", b"Connection:upgrade,x"),
+        with_headers(b"Connection: upgrade", b"Upgrade: websocket", b"Upgrade: foo"),
         with_headers(b"Connection: upgrade", b"Upgrade: foo", b"Upgrade: websocket"),
         with_headers(b"Connection: upgrade", b"Upgrade: websocket", b"Content-Length: 0"),
         with_headers(b"Connection: upgrade", b"Upgrade: websocket", target=STREAM.encode() + b"?a=/b?c"),
@@ -294,7 +297,8 @@ async def test_a_large_response_arrives_whole_over_tls(tls_server: Server) -> No
     await peer.stream.aclose()
 
 
-async def test_what_is_not_tls_ends_that_connection_only(tls_server: Server) -> None:
+async def test_what_is_not_tls_ends_that_connection_only(tls_server: Server, caplog: pytest.LogCaptureFixture) -> None:
     tcp = await Server(tls_server.door, tls_server.app).connect()
     await tcp.send(HELLO)
     await tcp.rest()
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == [], "it was the peer's fault"

@@ -3,12 +3,15 @@
 
 import contextlib
 import errno
+import gc
 import json
 import logging
 import os
 import resource
 import socket
+import struct
 
+import h11
 import pytest
 import trio
 import trio.testing
@@ -30,7 +33,8 @@ from door_kit import (
     with_headers,
 )
 
-from jobctl import http_connection
+from jobctl import door, http_connection
+from jobctl.hypercorn_h11 import H11Connection
 
 # --- requests that are not as they should be ------------------------------------------------------------------------
 
@@ -145,6 +149,7 @@ async def test_a_body_that_the_app_does_not_read_is_held_back(server: Server, ap
         assert sent < size, "all of it was taken"
     app.gate.set()
     assert (await peer.response())[0] == 500
+    await peer.rest()
 
 
 async def test_an_app_hears_that_its_peer_has_left(server: Server, app: App) -> None:
@@ -174,6 +179,35 @@ async def test_bytes_after_the_last_request_leave_no_task_behind(server: Server)
     assert (await peer.response())[2] == b"hello"
     assert await peer.rest() == b""
     await eventually(lambda: tasks() == before)
+
+
+async def test_bytes_after_the_last_request_are_not_kept(server: Server, app: App) -> None:
+    peer = await server.connect()
+    await peer.send(with_headers(b"Connection: close", target=b"/gated"))
+    await app.entered.wait()
+    await peer.send(bytes(1_000_000))
+    await trio.testing.wait_all_tasks_blocked()
+    parsers = [thing for thing in gc.get_objects() if isinstance(thing, H11Connection)]
+    assert [parser.trailing_data[0] for parser in parsers if parser.their_state is h11.MUST_CLOSE] == [b""]
+    app.gate.set()
+    assert (await peer.response())[2] == b"gated"
+
+
+@pytest.mark.parametrize("request_", [HELLO, UPGRADE, UPGRADE + b"x", b"GET", with_headers(target=b"/big")])
+async def test_a_peer_that_resets_its_connection_is_not_our_error(
+    server: Server, request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = tasks()
+    for pause in (0, 1, 5):
+        peer = await server.connect()
+        await peer.send(request_)
+        for _ in range(pause):
+            await trio.lowlevel.checkpoint()
+        sock = peer.stream.socket  # type: ignore[attr-defined]
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    await eventually(lambda: tasks() == before)
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
@@ -242,11 +276,21 @@ async def test_a_response_in_progress_has_no_time_limit(
 
 async def test_a_peer_that_does_not_read_is_closed(server: Server, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_connection, "STALL_TIMEOUT_S", 0.1)
+    # The kernel would do the same, later.
+    monkeypatch.setattr(door, "_set_user_timeout", lambda *_: None)
     before = tasks()
     peer = await server.connect(buffer=4096)
     await peer.send(with_headers(target=b"/big"))
     await app.entered.wait()
     await eventually(lambda: tasks() == before)
+    with pytest.raises(EOFError):
+        await peer.response()
+
+
+async def test_half_a_response_is_not_followed_by_another(server: Server, app: App) -> None:
+    peer = await server.connect(buffer=4096)
+    await peer.send(with_headers(target=b"/impatient"))
+    await app.entered.wait()
     with pytest.raises(EOFError):
         await peer.response()
 
@@ -289,7 +333,10 @@ async def test_streams_are_not_counted_as_http(start: Start) -> None:
     assert await server.answers()
 
 
-async def test_running_out_of_file_descriptors_is_waited_out(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+async def test_running_out_of_file_descriptors_is_waited_out(
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "ACCEPT_PAUSE_S", 0.01)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as cleanup:
         waiting = trio.socket.socket()
@@ -303,5 +350,6 @@ async def test_running_out_of_file_descriptors_is_waited_out(server: Server, cap
                 cleanup.callback(os.close, os.dup(0))
         await waiting.connect(server.door.addresses[0])
         await eventually(lambda: "cannot accept" in caplog.text)
+        await trio.sleep(0.05)
     assert await server.answers()
     assert len(caplog.records) == 1

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import socket
 from typing import Any
 
 import pytest
@@ -144,6 +145,14 @@ def test_an_unknown_host_is_a_clear_error() -> None:
 def test_an_address_of_another_machine_is_a_clear_error() -> None:
     with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:80: Cannot assign requested address"):
         bind("192.0.2.1", 80)
+
+
+def test_an_address_that_this_machine_lacks_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0] for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    (sock,) = bind("some.name", 0)
+    with sock:
+        assert sock.getsockname()[0] == "127.0.0.1"
 
 
 def test_all_addresses_of_a_name_share_one_port() -> None:

@@ -45,8 +45,11 @@ SELECT due FROM job WHERE due IS NOT NULL AND held = 0 ORDER BY due LIMIT 1
 -- name: running_jobs
 SELECT {columns} FROM job WHERE status = 'running'
 
+-- name: held_jobs
+SELECT {columns} FROM job WHERE held <> 0 AND status <> 'running'
+
 -- name: free_held
-UPDATE job SET held = 0 WHERE held <> 0
+UPDATE job SET held = 0, pid = NULL, pid_started = NULL WHERE held <> 0
 
 -- name: park_unknown
 UPDATE job SET ready = 0 WHERE ready = 1 AND name NOT IN (SELECT value FROM json_each(?))
@@ -124,3 +127,7 @@ SELECT key, value FROM meta
 
 -- name: set_meta
 INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+
+-- name: probe
+INSERT INTO meta (key, value) VALUES ('probe', hex(randomblob(8)))
+ON CONFLICT (key) DO UPDATE SET value = excluded.value

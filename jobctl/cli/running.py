@@ -1,0 +1,56 @@
+"""Run a command's async part: Ctrl-C detaches, something may be drawn meanwhile, errors come out as themselves."""
+
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+TICK_S: Final = 0.1
+
+
+class Interrupted(Exception):
+    """The person pressed Ctrl-C; everything has been closed in order."""
+
+
+def run(main: Callable[[], Awaitable[int]], *, tick: Callable[[], None] | None = None, every: float = TICK_S) -> int:
+    """The result of ``main``; ``tick`` is called every so many seconds meanwhile.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    try:
+        return trio.run(_run, main, tick, every)
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+async def _run(main: Callable[[], Awaitable[int]], tick: Callable[[], None] | None, every: float) -> int:
+    results: list[int] = []
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def work() -> None:
+                results.append(await main())
+                nursery.cancel_scope.cancel()
+
+            async def listen() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            async def draw() -> None:
+                while tick is not None:
+                    tick()
+                    await trio.sleep(every)
+
+            nursery.start_soon(work)
+            nursery.start_soon(listen)
+            nursery.start_soon(draw)
+    if not results:
+        raise Interrupted
+    return results[0]
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

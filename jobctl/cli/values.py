@@ -1,0 +1,25 @@
+"""Values that a person types."""
+
+import json
+from typing import Any
+
+from jobctl.errors import InvalidInput
+
+
+def parse_json(text: str, where: str) -> Any:
+    """A JSON value; ``NaN`` and its like are no JSON.
+
+    Raises:
+        InvalidInput: it is none; ``where`` says what was read.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise InvalidInput(f"{where} nests too deeply") from None
+    except ValueError as error:
+        reason = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise InvalidInput(f"{where} is not JSON: {reason[:1].lower()}{reason[1:]}") from None
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"there is no {name} in JSON")

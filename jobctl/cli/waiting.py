@@ -1,0 +1,131 @@
+"""``enqueue --wait``: until the jobs have ended, with a line that moves on a terminal, and why a job failed."""
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from jobctl.cli import lines, running
+from jobctl.cli.follow import Follower, Order, Silent
+from jobctl.cli.output import paint, print_json, safe, say, shorten
+from jobctl.cli.view import View
+from jobctl.client import api
+from jobctl.errors import ApiError
+from jobctl.model import MAX_FILTER_IDS, JobFilter, Position
+from jobctl.states import Status
+
+if TYPE_CHECKING:
+    from jobctl.cli.connect import Target
+    from jobctl.client.client import Client
+
+SHOWN_FAILURES: Final = 5
+LOG_TAIL: Final = 10
+LOG_PAGES: Final = 20
+"""A log is read from its start; the end of one with more than 20,000 lines is left to ``jobctl jobs logs``."""
+
+
+def wait(target: "Target", ids: list[str], since: Position | None, timeout: float | None, *, as_json: bool) -> int:
+    """Follow ``ids``, enqueued after ``since``, until all have ended; the exit code.
+
+    Raises:
+        WaitTimeout: they had not within ``timeout`` seconds.
+        running.Interrupted: Ctrl-C.
+    """
+    ids = list(dict.fromkeys(ids))
+    every = JobFilter(ids=tuple(ids))
+    view = View(every)
+    order = Order(
+        every if len(ids) <= MAX_FILTER_IDS else JobFilter(), since=since, until_done=True, timeout=timeout, fresh=True
+    )
+    follower = Follower(order, view, Silent())
+
+    async def main() -> int:
+        async with target.client() as client:
+            await follower.run(client)
+            line.clear()
+            if as_json:
+                for job_id in ids:
+                    print_json((await client.send(api.get_job(job_id))).data)
+            await _explain(client, view, ids)
+        return view.exit_code
+
+    line = _StatusLine(view, follower, ids)
+    try:
+        with target.explained():
+            return running.run(main, tick=line.draw)
+    finally:
+        line.clear()
+
+
+class _StatusLine:
+    """One line on a terminal's stderr that is written over."""
+
+    def __init__(self, view: View, follower: Follower, ids: list[str]) -> None:
+        self._view, self._follower, self._ids = view, follower, ids
+        self._shown = ""
+        self._done = not sys.stderr.isatty()
+
+    def draw(self) -> None:
+        """Show the state, if it has changed."""
+        if self._done:
+            return
+        live, words = self._follower.connection()
+        text = self._jobs() if live else words
+        if text != self._shown:
+            self._shown = text
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away for good."""
+        if not self._done:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self._done = True
+
+    def _jobs(self) -> str:
+        import shutil
+
+        width = shutil.get_terminal_size().columns - 1
+        if len(self._ids) > 1:
+            found = ", ".join(f"{count} {status}" for status, count in self._view.counts().items() if count)
+            return shorten(f"{len(self._view.outcomes)} of {len(self._ids)} ended: {found}", width)
+        job = self._view.jobs.get(self._ids[0])
+        if job is None:
+            return "pending"
+        seconds = lines.run_seconds(job)
+        words = [job.status.value, f"{int(seconds)}s" if seconds is not None else "", lines.message(job)]
+        return paint(shorten(" ".join(word for word in words if word), width), job.status.value, sys.stderr)
+
+
+async def _explain(client: "Client", view: View, ids: list[str]) -> None:
+    """Say on stderr why jobs failed."""
+    bad = [job_id for job_id in ids if view.outcomes.get(job_id) in ("failed", "cancelled") or job_id in view.deleted]
+    for job_id in bad[:SHOWN_FAILURES]:
+        try:
+            job = await client.get(job_id)
+        except ApiError as error:
+            say(f"{job_id}: {error}")
+            continue
+        attempts = f" after {job.attempts} attempts" if job.attempts > 1 else ""
+        said = f": {job.error.strip()}" if job.error else ""
+        say(f"{job.name} {job_id} {job.status.value}{attempts}{said}".rstrip())
+        if job.status is Status.FAILED:
+            for line in await _tail(client, job_id):
+                sys.stderr.write(f"  {safe(line)}\n")
+    if len(bad) > SHOWN_FAILURES:
+        say(f"and {len(bad) - SHOWN_FAILURES} more; see: jobctl jobs list --status failed")
+    sys.stderr.flush()
+
+
+async def _tail(client: "Client", job_id: str) -> list[str]:
+    last: deque[str] = deque(maxlen=LOG_TAIL)
+    after = 0
+    for _ in range(LOG_PAGES):
+        page = await client.get_value(api.logs(job_id, after))
+        last.extend(line.text for line in page.lines)
+        if not page.has_more or not page.lines:
+            break
+        after = page.lines[-1].n
+    return list(last)
+
+

@@ -1,0 +1,116 @@
+"""``jobctl watch``: follow jobs live."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobctl.cli.connect import Target, TokenFile, Url, WaitServer
+from jobctl.cli.output import ExitCode, say
+from jobctl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from jobctl.cli.follow import Follower
+    from jobctl.cli.view import View
+    from jobctl.model import JobFilter
+
+Many = list[str] | None
+
+
+def watch(
+    ids: Annotated[Many, typer.Argument(metavar="[ID ...]", help="These jobs; else all that match.")] = None,
+    queue: Annotated[Many, typer.Option("--queue", metavar="NAME", help="In this queue; may be repeated.")] = None,
+    name: Annotated[Many, typer.Option("--name", metavar="NAME", help="Of this name; may be repeated.")] = None,
+    status: Annotated[Many, typer.Option("--status", metavar="STATUS", help="Entering or leaving it.")] = None,
+    tag: Annotated[Many, typer.Option("--tag", metavar="TAG", help="With this tag; may be repeated.")] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only jobs that you enqueued.")] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="EPOCH:SEQ", help="Everything after this position, then live.")
+    ] = None,
+    until_done: Annotated[
+        bool, typer.Option("--until-done", help="Leave when all have ended; the exit code is theirs.")
+    ] = False,
+    timeout: Annotated[float | None, typer.Option("--timeout", metavar="S", min=0, help="Leave after S s (4).")] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="The counts too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The stream's messages, one a line.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="One line an update (as when piped).")] = False,
+    table: Annotated[bool, typer.Option("--table", help="A live table (as on a terminal).")] = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+    wait_server: WaitServer = None,
+) -> int:
+    """Follow jobs live; it reconnects by itself and misses nothing. Ctrl-C leaves, and cancels nothing."""
+    if json + plain + table > 1:
+        raise typer.BadParameter("--json, --plain and --table exclude each other")
+    if table and not sys.stdout.isatty():
+        raise typer.BadParameter("needs a terminal", param_hint="--table")
+    from jobctl.model import Position
+
+    place = Position.parse(since) if since else None
+    wanted = _filter(ids, name, queue, status, tag, mine=mine)
+    screen = table or (sys.stdout.isatty() and not json and not plain)
+    from jobctl.cli.follow import Follower, JsonLines, Order, PlainLines, Silent
+    from jobctl.cli.running import Interrupted
+    from jobctl.cli.view import View
+
+    whole = screen and wanted == _filter(None, None, None, None, None, mine=False)
+    order = Order(
+        wanted, since=place, stats=stats or whole, until_done=until_done, timeout=timeout,
+        show_state=(screen or wanted.ids is not None) and place is None,
+    )  # fmt: skip
+    view = View(wanted)
+    follower = Follower(order, view, Silent() if screen else JsonLines() if json else PlainLines())
+    try:
+        _run(Target(url, token_file, wait_server), follower, view, screen=screen)
+    except Interrupted:
+        if (position := follower.position) is not None:
+            say(f"left, nothing was cancelled; to go on from here: {_again(sys.argv[1:], str(position))}")
+        return ExitCode.INTERRUPTED
+    return view.exit_code if until_done else ExitCode.DONE
+
+
+def _run(target: Target, follower: "Follower", view: "View", *, screen: bool) -> None:
+    from jobctl.cli.follow import run_follower
+
+    target.reach()
+    with target.explained():
+        if not screen:
+            run_follower(target.client, follower)
+            return
+        from jobctl.cli.table import Screen, title
+
+        address = str(target.address())
+        with Screen(view, lambda: title(address, *follower.connection())) as drawn:
+            run_follower(target.client, follower, tick=drawn.draw)
+
+
+def _filter(ids: Many, names: Many, queues: Many, statuses: Many, tags: Many, *, mine: bool) -> "JobFilter":
+    from jobctl.model import MAX_FILTER_IDS, JobFilter
+    from jobctl.states import Status
+
+    if len(ids or ()) > MAX_FILTER_IDS:
+        raise InvalidInput(f"at most {MAX_FILTER_IDS} ids are followed at once")
+    try:
+        wanted = tuple(Status(each) for each in statuses) if statuses else None
+    except ValueError as error:
+        raise InvalidInput(f"--status: {error}; there are: {', '.join(Status)}") from None
+    return JobFilter(
+        ids=tuple(dict.fromkeys(ids)) if ids else None, names=tuple(names) if names else None,
+        queues=tuple(queues) if queues else None, statuses=wanted, tags=tuple(tags) if tags else None, mine=mine,
+    )  # fmt: skip
+
+
+def _again(arguments: list[str], position: str) -> str:
+    """The same command, from ``position`` on."""
+    import shlex
+
+    kept: list[str] = []
+    skip = False
+    for each in arguments:
+        if skip or each.startswith("--since="):
+            skip = False
+        elif each == "--since":
+            skip = True
+        else:
+            kept.append(each)
+    return shlex.join(["jobctl", *kept, "--since", position])

@@ -1,0 +1,460 @@
+"""Runs that are cancelled, run out of time, or do not stop; and the server's own stop."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import trio
+from engine_kit import Engine, add_command, engine, wait_for
+
+from jobctl import Context
+from jobctl.engine import runner as runner_module
+from jobctl.engine.registry import Registry
+from jobctl.errors import StoreUnavailable
+
+
+class Gate:
+    """Holds threads until a test lets them go; opened at the end whatever happens."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.entered = 0
+
+    def __call__(self, ctx: Context) -> str:
+        self.entered += 1
+        self.opened.wait(20)
+        return "through"
+
+
+@pytest.fixture
+def gate() -> Gate:
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+async def begin(e: Engine, name: str, **more: object) -> str:
+    job_id = await e.enqueue(name, **more)
+    await e.until(job_id, "running")
+    return job_id
+
+
+# --- time-outs -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_async_handler_that_takes_too_long_fails_and_is_tried_again(tmp_path: Path) -> None:
+    registry = Registry()
+
+    @registry.job("slow")
+    async def slow(ctx: Context) -> None:
+        await trio.sleep(60)
+
+    async with engine(tmp_path, registry) as e:
+        job = await e.until(await e.enqueue("slow", timeout=0.05, max_attempts=2), "retrying")
+    assert (job.error, job.attempts) == ("timed out after 0.05 s", 1)
+
+
+async def test_an_error_while_the_time_out_unwinds_is_told_too(tmp_path: Path) -> None:
+    registry = Registry()
+
+    @registry.job("slow")
+    async def slow(ctx: Context) -> None:
+        try:
+            await trio.sleep(60)
+        finally:
+            raise ValueError("and cleaning up failed")
+
+    async with engine(tmp_path, registry) as e:
+        job = await e.run("slow", timeout=0.05)
+    assert (job.error or "").startswith("timed out after 0.05 s\nValueError: and cleaning up failed")
+
+
+async def test_a_thread_past_its_time_is_told_at_once_keeps_its_slot_and_is_not_started_twice(
+    tmp_path: Path, gate: Gate
+) -> None:
+    registry = Registry()
+    registry.job("stuck")(gate)
+    registry.job("other")(lambda ctx: 1)
+    async with engine(tmp_path, registry, concurrency=2) as e:
+        e.runner._executor._draw = lambda: 0.0
+        job = await e.until(await e.enqueue("stuck", timeout=0.05, max_attempts=2), "retrying")
+        assert job.error == "timed out after 0.05 s; it cannot be stopped and goes on"
+        assert e.runner.held == (job.id,)
+        assert e.runner.free == 1
+        assert (await e.run("other")).status == "completed"
+        await trio.sleep(0.1)
+        assert gate.entered == 1
+        assert (await e.job(job.id)).status == "retrying"
+        gate.opened.set()
+        await wait_for(lambda: gate.entered == 2)
+        done = await e.until(job.id)
+        assert (done.status, done.attempts) == ("completed", 2)
+        assert e.runner.held == ()
+        await wait_for(lambda: e.runner.free == 2)
+
+
+async def test_with_all_slots_held_nothing_is_started(tmp_path: Path, gate: Gate) -> None:
+    registry = Registry()
+    registry.job("stuck")(gate)
+    registry.job("other")(lambda ctx: 1)
+    async with engine(tmp_path, registry, concurrency=1) as e:
+        await e.run("stuck", timeout=0.05)
+        other = await e.enqueue("other")
+        await trio.sleep(0.1)
+        assert (await e.job(other)).status == "pending"
+        gate.opened.set()
+        assert (await e.until(other)).status == "completed"
+
+
+async def test_a_thread_that_has_not_begun_when_its_time_is_up_never_begins(tmp_path: Path, gate: Gate) -> None:
+    registry = Registry()
+    registry.job("stuck")(gate)
+    async with engine(tmp_path, registry, concurrency=1) as e:
+        e.runner._executor._threads.total_tokens = 1
+        await e.runner._executor._threads.acquire_on_behalf_of("somebody")
+        job = await e.run("stuck", timeout=0.05)
+        assert job.error == "timed out after 0.05 s"
+        assert e.runner.held == ()
+        e.runner._executor._threads.release_on_behalf_of("somebody")
+    assert gate.entered == 0
+
+
+async def test_an_async_handler_that_shields_itself_is_told_keeps_its_slot_and_is_released_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "UNWIND_S", 0.1)
+    monkeypatch.setattr(runner_module, "WATCH_S", 0.02)
+    registry = Registry()
+    go_on, entered = trio.Event(), 0
+
+    @registry.job("stubborn")
+    async def stubborn(ctx: Context) -> str:
+        nonlocal entered
+        entered += 1
+        with trio.CancelScope(shield=True):
+            await go_on.wait()
+        return "at last"
+
+    async with engine(tmp_path, registry) as e:
+        e.runner._executor._draw = lambda: 0.0
+        job = await e.until(await e.enqueue("stubborn", timeout=0.05, max_attempts=2), "retrying")
+        assert job.error == "timed out after 0.05 s; it does not stop"
+        assert e.runner.held == (job.id,)
+        await trio.sleep(0.05)
+        assert entered == 1
+        go_on.set()
+        done = await e.until(job.id)
+        assert (done.status, done.attempts, entered) == ("completed", 2, 2)
+        await wait_for(lambda: not e.runner.live)
+
+
+async def test_a_handler_that_needs_a_moment_to_clean_up_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "WATCH_S", 0.02)
+    registry = Registry()
+
+    @registry.job("tidy")
+    async def tidy(ctx: Context) -> None:
+        try:
+            await trio.sleep(60)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.2)
+
+    async with engine(tmp_path, registry) as e:
+        job = await e.run("tidy", timeout=0.05)
+    assert job.error == "timed out after 0.05 s"
+
+
+async def test_an_outcome_that_waits_for_the_store_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "UNWIND_S", 0.01)
+    monkeypatch.setattr(runner_module, "WATCH_S", 0.02)
+    registry = Registry()
+
+    @registry.job("fine")
+    async def fine(ctx: Context) -> str:
+        return "done"
+
+    async with engine(tmp_path, registry) as e:
+        real, away = e.store.finish, True
+
+        async def finish(*arguments: object, **more: object) -> bool:
+            if away:
+                raise StoreUnavailable("away")
+            return await real(*arguments, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(e.store, "finish", finish)
+        job_id = await begin(e, "fine", timeout=0.1)
+        await trio.sleep(0.3)
+        assert e.runner.held == ()
+        away = False
+        assert (await e.until(job_id)).status == "completed"
+
+
+# --- cancel ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_handler_that_sees_the_cancel_and_returns_is_cancelled(tmp_path: Path) -> None:
+    registry = Registry()
+
+    @registry.job("polite")
+    async def polite(ctx: Context) -> str:
+        while not ctx.cancelled:
+            await trio.sleep(0.005)
+        return "partial"
+
+    @registry.job("polite-thread")
+    def polite_thread(ctx: Context) -> str:
+        while not ctx.cancelled:
+            time.sleep(0.005)
+        return "partial"
+
+    async with engine(tmp_path, registry, cancel_grace=10) as e:
+        for name in ("polite", "polite-thread"):
+            job_id = await begin(e, name)
+            asked = await e.store.cancel(job_id, owner=None)
+            assert asked.cancel_requested
+            job = await e.until(job_id)
+            assert (job.status, job.attempts, job.error) == ("cancelled", 1, None)
+
+
+async def test_a_handler_that_never_looked_and_returns_has_done_its_work(tmp_path: Path) -> None:
+    registry = Registry()
+    go_on = trio.Event()
+
+    @registry.job("whole")
+    async def whole(ctx: Context) -> str:
+        await go_on.wait()
+        return "all of it"
+
+    async with engine(tmp_path, registry, cancel_grace=10) as e:
+        job_id = await begin(e, "whole")
+        await e.store.cancel(job_id, owner=None)
+        go_on.set()
+        job = await e.until(job_id)
+    assert job.status == "completed"
+
+
+async def test_a_handler_that_raises_after_the_cancel_is_cancelled_and_its_error_kept(tmp_path: Path) -> None:
+    registry = Registry()
+
+    @registry.job("raises")
+    async def raises(ctx: Context) -> None:
+        while not ctx.cancelled:
+            await trio.sleep(0.005)
+        raise RuntimeError("stopped half way")
+
+    async with engine(tmp_path, registry, cancel_grace=10) as e:
+        job_id = await begin(e, "raises", max_attempts=3)
+        await e.store.cancel(job_id, owner=None)
+        job = await e.until(job_id)
+    assert job.status == "cancelled"
+    assert (job.error or "").startswith("RuntimeError: stopped half way")
+
+
+async def test_an_async_handler_that_does_not_look_is_cancelled_after_the_grace(tmp_path: Path) -> None:
+    registry = Registry()
+
+    @registry.job("deaf")
+    async def deaf(ctx: Context) -> None:
+        await trio.sleep(60)
+
+    async with engine(tmp_path, registry, cancel_grace=0.15) as e:
+        job_id = await begin(e, "deaf")
+        began = trio.current_time()
+        await e.store.cancel(job_id, owner=None)
+        await trio.sleep(0.05)
+        assert (await e.job(job_id)).status == "running"
+        job = await e.until(job_id)
+    assert job.status == "cancelled"
+    assert 0.15 <= trio.current_time() - began < 5
+
+
+async def test_a_thread_that_does_not_stop_is_cancelled_after_the_grace_and_keeps_its_slot(
+    tmp_path: Path, gate: Gate
+) -> None:
+    registry = Registry()
+    registry.job("stuck")(gate)
+    async with engine(tmp_path, registry, cancel_grace=0.05) as e:
+        job_id = await begin(e, "stuck")
+        await wait_for(lambda: gate.entered)
+        await e.store.cancel(job_id, owner=None)
+        job = await e.until(job_id)
+        assert (job.status, job.error) == ("cancelled", "asked to stop; it cannot be stopped and goes on")
+        assert e.runner.held == (job_id,)
+        await e.store.retry(job_id, owner=None)
+        await trio.sleep(0.1)
+        assert gate.entered == 1
+        gate.opened.set()
+        assert (await e.until(job_id)).status == "completed"
+        assert gate.entered == 2
+
+
+async def test_a_second_cancel_does_not_lengthen_the_grace(tmp_path: Path) -> None:
+    registry = Registry()
+
+    @registry.job("deaf")
+    async def deaf(ctx: Context) -> None:
+        await trio.sleep(60)
+
+    async with engine(tmp_path, registry, cancel_grace=0.3) as e:
+        job_id = await begin(e, "deaf")
+        began = trio.current_time()
+        while (await e.job(job_id)).status == "running" and trio.current_time() - began < 5:
+            with trio.move_on_after(0.05):
+                try:
+                    await e.store.cancel(job_id, owner=None)
+                except Exception:  # noqa: BLE001 - it has ended meanwhile
+                    break
+                await trio.sleep(0.05)
+        assert (await e.until(job_id)).status == "cancelled"
+    assert trio.current_time() - began < 2
+
+
+async def test_a_cancel_in_the_same_breath_as_the_claim_is_not_lost(tmp_path: Path) -> None:
+    registry = Registry()
+
+    @registry.job("deaf")
+    async def deaf(ctx: Context) -> None:
+        await trio.sleep(60)
+
+    async with engine(tmp_path, registry, cancel_grace=0.01, concurrency=50, start=False) as e:
+        ids = [await e.enqueue("deaf") for _ in range(50)]
+        real = e.store.claim
+
+        async def claim(*arguments: object, **more: object) -> object:
+            claims = await real(*arguments, **more)  # type: ignore[arg-type]
+            for claim in claims.claims:  # committed, but the runner has not heard of them
+                await e.store.cancel(claim.job.id, owner=None)
+            return claims
+
+        e.store.claim = claim  # type: ignore[method-assign, assignment]
+        await e.nursery.start(e.runner.run)
+        for job_id in ids:
+            assert (await e.until(job_id)).status == "cancelled"
+
+
+# --- the server's stop -----------------------------------------------------------------------------------------------
+
+
+async def test_at_a_stop_runs_get_their_grace_and_nothing_more_is_claimed(tmp_path: Path) -> None:
+    registry = Registry()
+    go_on = trio.Event()
+
+    @registry.job("slow")
+    async def slow(ctx: Context) -> None:
+        await go_on.wait()
+
+    async with engine(tmp_path, registry, concurrency=1, grace=10) as e:
+        first = await begin(e, "slow")
+        second = await e.enqueue("slow")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(e.runner.drain)
+            await trio.sleep(0.05)
+            go_on.set()
+        assert (await e.job(first)).status == "completed"
+        assert (await e.job(second)).status == "pending"
+
+
+async def test_after_the_grace_jobs_are_given_back_and_it_does_not_count(tmp_path: Path, gate: Gate) -> None:
+    registry = Registry()
+    registry.job("thread")(gate)
+    add_command(registry, "command", "sleep", "60")
+
+    @registry.job("async")
+    async def forever(ctx: Context) -> None:
+        await trio.sleep(60)
+
+    @registry.job("raises")
+    async def raises(ctx: Context) -> None:
+        try:
+            await trio.sleep(60)
+        finally:
+            raise ValueError("while cleaning up")
+
+    async with engine(tmp_path, registry, grace=0.05) as e:
+        ids = [await begin(e, name) for name in ("async", "raises", "thread", "command")]
+        await wait_for(lambda: gate.entered)
+        began = trio.current_time()
+        await e.runner.drain()
+        assert trio.current_time() - began < 3
+        for job_id in ids:
+            job = await e.job(job_id)
+            assert (job.status, job.attempts, job.error) == ("pending", 0, None)
+        assert e.runner.live == ()
+
+
+async def test_a_command_that_ignores_sigterm_does_not_hold_up_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "STOP_KILL_S", 0.2)
+    registry = Registry()
+    add_command(registry, "deaf", "/bin/sh", "-c", "trap '' TERM; echo ready; sleep 60; sleep 60")
+    async with engine(tmp_path, registry, grace=0.0, cancel_grace=60) as e:
+        job_id = await e.enqueue("deaf")
+        cancelled = await e.enqueue("deaf")
+        with trio.fail_after(10):
+            while not (await e.log(job_id) and await e.log(cancelled)):
+                await trio.sleep(0.01)
+        await e.store.cancel(cancelled, owner=None)  # a long grace of its own, cut short by the stop
+        began = trio.current_time()
+        assert await e.runner.drain() == ()
+        assert trio.current_time() - began < 3
+        assert (await e.job(job_id)).status == "pending"
+        assert (await e.job(cancelled)).status == "cancelled"
+
+
+async def test_a_handler_that_shields_itself_does_not_hold_up_the_stop_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "STOP_S", 0.1)
+    registry = Registry()
+    go_on = trio.Event()
+
+    @registry.job("stubborn")
+    async def stubborn(ctx: Context) -> None:
+        with trio.CancelScope(shield=True):
+            await go_on.wait()
+
+    async with engine(tmp_path, registry, grace=0.0) as e:
+        job_id = await begin(e, "stubborn")
+        assert await e.runner.drain() == (job_id,)
+        assert (await e.job(job_id)).status == "pending"
+        go_on.set()
+
+
+async def test_a_stop_ends_though_the_store_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "STOP_S", 0.1)
+    monkeypatch.setattr(runner_module, "RECORD_S", 0.1)
+    registry = Registry()
+
+    @registry.job("slow")
+    async def slow(ctx: Context) -> None:
+        await trio.sleep(60)
+
+    async with engine(tmp_path, registry, grace=0.0) as e:
+        job_id = await begin(e, "slow")
+
+        async def away(*arguments: object, **more: object) -> bool:
+            raise StoreUnavailable("away")
+
+        monkeypatch.setattr(e.store, "finish", away)
+        with trio.fail_after(5):
+            assert await e.runner.drain() == ()
+        monkeypatch.undo()
+        assert (await e.store.rescue()).jobs == (job_id,)
+
+
+async def test_held_runs_do_not_hold_up_the_stop(tmp_path: Path, gate: Gate) -> None:
+    registry = Registry()
+    registry.job("stuck")(gate)
+    async with engine(tmp_path, registry, grace=30) as e:
+        job = await e.run("stuck", timeout=0.05)
+        assert job.status == "failed"
+        with trio.fail_after(5):
+            assert await e.runner.drain() == ()
+        assert (await e.job(job.id)).version == job.version

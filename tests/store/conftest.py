@@ -1,0 +1,45 @@
+"""The implementations that the conformance suite runs on."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_kit import Clock, Heard, check_invariants
+
+from jobctl.store import sqlite
+from jobctl.store.base import Store
+
+OpenStore = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> OpenStore:
+    """Opens the test's store; again after it was closed, the same one."""
+
+    @asynccontextmanager
+    async def open_sqlite() -> AsyncIterator[Store]:
+        async with sqlite.open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
+            store.clock = clock
+            yield store
+
+    return {"sqlite": open_sqlite}[request.param]
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> AsyncIterator[Store]:
+    """A new store. At the end of the test the invariants must hold."""
+    async with open_store() as opened:
+        yield opened
+        await check_invariants(opened)
+
+
+@pytest.fixture
+async def heard(store: Store) -> Heard:
+    return Heard(store)
