@@ -62,6 +62,6 @@ def bill_lines(bill: Bill) -> list[str]:
         f"pushed   {pushed} brought {bill.updates:,} updates",
         f"polled   {bill.polled:,} requests to be about as fresh: {fresh}",
         f"         in {window} minutes at this pace: {bill.polled_in_window:,} requests, against {pushed}",
-        f"lazily   {bill.lazy_in_window} requests per client in {window} minutes, polling every {lazy}: up to {lazy} behind",
+        f"lazily   {bill.lazy_in_window} requests per client in {window} minutes: polling every {lazy}, {lazy} behind",
         "         (whoever looks once and leaves is better off with one GET)",
     ]

@@ -177,7 +177,7 @@ def _wait(target: Target, ids: list[str], since: "Position | None", timeout: flo
 
     try:
         return wait(target, ids, since, timeout, as_json=as_json)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):  # the latter: before the loop runs that would close things
         again = f"jobctl watch {ids[0]} --until-done" if len(ids) == 1 else f"jobctl watch --since {since} --until-done"
         say(f"detached, nothing was cancelled; come back with: {again}")
         return ExitCode.INTERRUPTED

@@ -135,6 +135,8 @@ class Follower:
             return False, "connecting"
         if watch.live:
             return True, "live"
+        if not trio.lowlevel.in_trio_run():  # the last picture, after the end
+            return False, safe(watch.reason)
         left = max(0.0, (watch.retry_at or 0.0) - trio.current_time())
         return False, f"{safe(watch.reason)}; reconnecting in {left:.1f} s"
 

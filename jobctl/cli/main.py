@@ -9,7 +9,7 @@ import typer
 from jobctl import __version__
 from jobctl.cli import demo, enqueue, jobs, queues, serve, token, watch
 from jobctl.cli.output import ExitCode, exit_of, say
-from jobctl.cli.quick import QuickCommand, QuickGroup
+from jobctl.cli.quick import OutputClosed, QuickCommand, QuickGroup
 from jobctl.errors import JobctlError
 
 app: Final = typer.Typer(
@@ -69,7 +69,7 @@ def _guarded(arguments: list[str]) -> int:
         return _usage(error)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone: `jobctl watch | head`
+    except (OutputClosed, BrokenPipeError):
         _forget_stdout()
         return ExitCode.DONE
     except Exception as error:

@@ -14,12 +14,23 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 
+class OutputClosed(Exception):
+    """The reader of our output has gone: ``jobctl watch | head``."""
+
+
 class QuickCommand(TyperCommand):
     """A typer command; use as ``app.command(cls=QuickCommand)``."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Every parameter, ``--help`` among them."""
         return _quickened(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; typer would make exit code 1, a failed job, of a reader that has gone."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise OutputClosed from None
 
 
 class QuickGroup(TyperGroup):

@@ -62,7 +62,7 @@ def watch(
     follower = Follower(order, view, Silent() if screen else JsonLines() if json else PlainLines())
     try:
         _run(Target(url, token_file, wait_server), follower, view, screen=screen)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         if (position := follower.position) is not None:
             say(f"left, nothing was cancelled; to go on from here: {_again(sys.argv[1:], str(position))}")
         return ExitCode.INTERRUPTED

@@ -233,19 +233,19 @@ class Watch:
 
 
 def describe(error: BaseException) -> str:
-    """Why no connection was made, for a person."""
-    inner = error
-    while True:  # "all attempts to connect failed" says less than its cause
-        if isinstance(inner, BaseExceptionGroup):
+    """Why no connection was made, for a person: the system's own words, where they are at the bottom of it."""
+    found, inner = error, error.__cause__ or error.__context__
+    while inner is not None:
+        if isinstance(inner, BaseExceptionGroup):  # trio's "all attempts to connect failed"
             inner = inner.exceptions[0]
-        elif isinstance(inner.__cause__ or inner.__context__, OSError | BaseExceptionGroup):
-            inner = inner.__cause__ or inner.__context__ or inner
-        else:
-            break
-    if isinstance(inner, ConnectionRefusedError):
+            continue
+        if isinstance(inner, OSError) and inner.errno is not None:
+            found = inner
+        inner = inner.__cause__ or inner.__context__
+    if isinstance(found, ConnectionRefusedError):
         return "connection refused"
-    if isinstance(inner, trio.TooSlowError):
+    if isinstance(found, trio.TooSlowError):
         return "no answer in time"
-    if isinstance(inner, Closed):
+    if isinstance(found, Closed):
         return "the connection was closed"
-    return (getattr(inner, "strerror", None) or str(inner) or type(inner).__name__).lower()
+    return str(getattr(found, "strerror", None) or str(found) or type(found).__name__).lower()

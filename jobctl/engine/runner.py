@@ -23,6 +23,8 @@ from jobctl.store.base import Claims, Failed, Outcome, Released, Store
 
 MAX_SLEEP_S: Final = 60.0
 """The claimer looks again after this time though nothing called it: the wall clock may have been set."""
+LOOK_AGAIN_S: Final = 0.1
+"""Pause after a claim that got nothing though there is something: a queue at its limit, or jobs still being staged."""
 UNWIND_S: Final = 2.0
 """How long a cancelled async handler may take to clean up before its run is ended over its head."""
 WATCH_S: Final = 0.5
@@ -75,7 +77,7 @@ class Runner:
         self._early_cancels: set[str] = set()
         self._stopping = False
         self._wake = trio.Event()
-        self._changed = trio.Event()  # fires at each end of a run once the server is stopping
+        self._changed = trio.Event()  # fires, once the server is stopping, when there is less to wait for
         self._watch = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._over = False
@@ -182,20 +184,19 @@ class Runner:
                 claims = await self._store.claim(
                     slots, worker=self._worker, limits=self._limits, busy={q: self._busy[q] for q in self._limits}
                 )
-            except StoreUnavailable as error:
-                log.warning("cannot claim jobs, next try in %.2g s: %s", pause, error)
+            except Exception as error:  # noqa: BLE001 - it is logged, and tried again
+                self._complain("claim jobs", pause, error)
                 self._work, self._claiming = True, False
                 await self._nap(pause)
                 pause = min(pause * 2, _RETRY_CAP_S)
                 continue
+            pause = _RETRY_FIRST_S
             due = claims.next_due
             self._work = self._work or claims.more or len(claims.claims) == slots
             self._start(claims, host, nursery)
-            if claims.more and not claims.claims:  # ready, but not for us now: perhaps a queue at its limit
-                await self._nap(pause)
-                pause = min(pause * 2, _RETRY_CAP_S)
-            else:
-                pause = _RETRY_FIRST_S
+            if claims.more and not claims.claims:
+                await self._nap(LOOK_AGAIN_S)
+        self._changed.set()
 
     def _start(self, claims: Claims, host: Host, nursery: trio.Nursery) -> None:
         for claim in claims.claims:
@@ -210,8 +211,6 @@ class Runner:
                 nursery.start_soon(self._one, run)
         self._claiming = False
         self._early_cancels.clear()
-        if self._stopping:
-            self._changed.set()
         if self._live:
             self._watch.set()
 
@@ -266,6 +265,8 @@ class Runner:
             await self._store.finish(run.job.id, run.claim.run, outcome, held=held)
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome must not be lost
             await self._record_at_last(run, outcome, error, held=held)
+        if held:
+            self._changed.set()  # nobody waits for it any more
 
     async def _record_at_last(self, run: Run, outcome: Outcome, error: Exception, *, held: bool) -> None:
         if not isinstance(error, StoreUnavailable):
@@ -282,10 +283,15 @@ class Runner:
             try:
                 return await write()
             except Exception as error:  # noqa: BLE001 - it is logged, and tried again
-                level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
-                log.log(level, "cannot store %s, next try in %.2g s: %s", what, pause, error)
+                self._complain(f"store {what}", pause, error)
             await trio.sleep(pause)
             pause = min(pause * 2, _RETRY_CAP_S)
+
+    @staticmethod
+    def _complain(what: str, pause: float, error: Exception) -> None:
+        unexpected = None if isinstance(error, StoreUnavailable) else error
+        level = logging.ERROR if unexpected else logging.WARNING
+        log.log(level, "cannot %s, next try in %.2g s: %s", what, pause, error, exc_info=unexpected)
 
     def _forget(self, run: Run) -> None:
         self._live.pop(run.job.id, None)
@@ -329,5 +335,6 @@ class Runner:
 
     async def _until_quiet(self) -> None:
         while not self._over and (self._claiming or self._running()):
-            self._changed = trio.Event()
+            if self._changed.is_set():
+                self._changed = trio.Event()
             await self._changed.wait()

@@ -89,6 +89,7 @@ class Tx:
         for change, before in reversed(self._queues[queues:]):
             if before is None:
                 del self.state.paused[change.name]
+                self.state.hot.pop(change.name, None)
             else:
                 self.state.paused[change.name] = before
         for queue in self._cooled[cooled:]:

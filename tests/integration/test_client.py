@@ -16,11 +16,10 @@ import trustme
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, Request, TextMessage
 
-from jobctl.client import Client, Resynced
+from jobctl.client import Client, Resynced, api
 from jobctl.client import live as live_module
 from jobctl.client.address import Address
 from jobctl.client.session import Session
-from jobctl.client import api
 from jobctl.errors import ApiError, InvalidInput, NotFound, SignInFailed, Unreachable, WaitTimeout
 from jobctl.model import Position
 from jobctl.protocol.messages import JobDeleted, JobStatsUpdate, JobUpdate
@@ -169,11 +168,6 @@ async def seqs(updates: Any, count: int) -> list[int]:
 
 
 async def test_messages_that_come_with_the_handshake_are_not_lost(peer: Peer) -> None:
-    async def script(socket: Socket) -> None:
-        await socket.subscribed(7)
-        await socket.say(an_update(8), an_update(9))
-        await trio.sleep_forever()
-
     async def eager(stream: trio.SocketStream, raw: bytes) -> None:
         socket = Socket(stream)
         socket.ws.receive_data(raw)
@@ -183,7 +177,8 @@ async def test_messages_that_come_with_the_handshake_are_not_lost(peer: Peer) ->
         await socket.hear()
         await socket.say(CONNECTED)
         await socket.hear()
-        await socket.say({"type": "jobs_subscribed", "seq": 7, "head": 7, "epoch": EPOCH, "recovered": True}, an_update(8))
+        subscribed = {"type": "jobs_subscribed", "seq": 7, "head": 7, "epoch": EPOCH, "recovered": True}
+        await socket.say(subscribed, an_update(8))
         await trio.sleep_forever()
 
     peer._stream = eager  # type: ignore[method-assign]
@@ -192,7 +187,7 @@ async def test_messages_that_come_with_the_handshake_are_not_lost(peer: Peer) ->
         assert str(updates.position) == f"{EPOCH}:8"
 
 
-async def test_a_lost_connection_is_resumed_by_position_without_a_gap_or_a_repetition(peer: Peer, no_jitter: None) -> None:
+async def test_a_lost_connection_is_resumed_without_a_gap_or_a_repetition(peer: Peer, no_jitter: None) -> None:
     asked = []
 
     async def first(socket: Socket) -> None:
@@ -364,6 +359,7 @@ async def test_a_reader_that_is_cancelled_may_go_on_and_misses_nothing(peer: Pee
     found: list[int] = []
     async with Client(peer.url, "tok") as client, client.watch() as updates:
         with trio.fail_after(20):
+            await updates.start()
             while len(found) < 199:
                 with trio.move_on_after(0.003):
                     found.append((await anext(updates)).seq)  # type: ignore[union-attr]
@@ -521,8 +517,6 @@ def test_an_option_that_does_not_exist_is_refused_before_anything_is_sent() -> N
         api.job_fields("n", prioritaet=1)
     with pytest.raises(InvalidInput):
         api.encode({"x": object()})
-    with pytest.raises(InvalidInput):
-        api.encode({"x": 2**70})
 
 
 # --- a real server ---------------------------------------------------------------------------------------------
@@ -636,27 +630,26 @@ async def test_wait_returns_the_final_jobs_in_order_whole(start_server: StartSer
         assert await client.wait([]) == ()
 
 
-async def test_wait_times_out_and_tells_of_what_is_gone(server: Running) -> None:
+async def test_wait_times_out(server: Running) -> None:
     async with both(server) as client:
         made = await client.enqueue("noop")
         with pytest.raises(WaitTimeout):
             await client.wait([made.id], timeout=0.1)
+
+
+async def test_wait_tells_of_what_does_not_exist_or_goes(server: Running, nursery: trio.Nursery) -> None:
+    async with both(server) as client:
         with pytest.raises(NotFound):
             await client.wait(["01890000-0000-7000-8000-000000000000"], timeout=1)
-        with pytest.raises(NotFound):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_later, client.delete, made.id)
-                try:
-                    await client.wait([made.id], timeout=5)
-                except NotFound as error:
-                    raise error from None
-                finally:
-                    nursery.cancel_scope.cancel()
+        made = await client.enqueue("noop")
 
+        async def delete() -> None:
+            await trio.sleep(0.1)
+            await server.store.delete(made.id, owner=None)
 
-async def _later(what: Callable[[str], Awaitable[Any]], job_id: str) -> None:
-    await trio.sleep(0.1)
-    await what(job_id)
+        nursery.start_soon(delete)
+        with pytest.raises(NotFound, match=made.id):
+            await client.wait([made.id], timeout=5)
 
 
 async def test_lost_updates_of_a_real_server_are_resynced(server: Running) -> None:
@@ -693,11 +686,11 @@ async def test_a_stream_outlives_its_tokens(start_server: StartServer) -> None:
 
     def token() -> str:
         given.append(time.time())
-        return server.token(ttl=2.0)  # expiring is told 60 s ahead: at once
+        return server.token(ttl=1.5)  # expiring is told 60 s ahead: at once
 
     async with Client(server.service.url, token) as client, client.watch() as updates:
         await updates.start()
-        with trio.move_on_after(2.5):
+        with trio.move_on_after(1.7):
             await anext(updates)
         made = await client.enqueue("noop")
         with trio.fail_after(5):

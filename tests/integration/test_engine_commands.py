@@ -166,7 +166,7 @@ async def test_a_command_that_takes_too_long_fails_and_is_tried_again(tmp_path: 
 
 async def test_a_daemon_that_keeps_the_pipes_open_does_not_keep_the_run(tmp_path: Path) -> None:
     registry = Registry()
-    shell(registry, "setsid sleep 60 & echo $!; sleep 60 & echo $!; exit 0")
+    shell(registry, "setsid sleep 60 & echo $!; sleep 60 & echo $!; sleep 0.2; exit 0")
     async with engine(tmp_path, registry) as e:
         began = trio.current_time()
         job = await e.run("sh")

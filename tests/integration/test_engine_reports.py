@@ -12,6 +12,7 @@ from jobctl import Context
 from jobctl.engine import reporter as reporter_module
 from jobctl.engine.registry import Registry
 from jobctl.errors import StoreUnavailable
+from jobctl.model import parse_time
 
 
 async def test_progress_is_throttled_and_the_last_one_is_always_sent(tmp_path: Path) -> None:
@@ -34,6 +35,26 @@ async def test_progress_is_throttled_and_the_last_one_is_always_sent(tmp_path: P
     assert values[-1] == 0.9
     took = float(bytes(job.result).decode())
     assert 2 <= len(values) <= took * 10 + 2
+
+
+async def test_progress_beside_a_busy_log_is_throttled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter_module, "MAX_BATCH", 10)
+    registry = Registry()
+
+    @registry.job("busy")
+    def busy(ctx: Context) -> None:
+        for i in range(200):
+            ctx.log("line\n" * 30)
+            ctx.progress(i / 200)
+            time.sleep(0.001)
+
+    async with engine(tmp_path, registry) as e:
+        job = await e.run("busy")
+        values = await e.progress(job.id)
+    assert job.completed_at is not None
+    took = parse_time(job.completed_at, field="") - parse_time(job.started_at or "", field="")
+    assert values[-1] == 199 / 200
+    assert len(values) <= took / 100 + 2
 
 
 async def test_progress_right_before_the_end_is_in_the_finished_job(tmp_path: Path) -> None:
@@ -202,15 +223,14 @@ async def test_reports_survive_a_store_that_is_away_for_a_while(
         ctx.log("after")
 
     async with engine(tmp_path, registry) as e:
-        failures = 0
+        failures: list[str] = []
 
         def flaky(name: str) -> None:
             real = getattr(e.store, name)
 
             async def write(*arguments: object) -> object:
-                nonlocal failures
-                if failures < 6:
-                    failures += 1
+                if failures.count(name) < 3:
+                    failures.append(name)
                     raise StoreUnavailable("away")
                 return await real(*arguments)
 
@@ -220,12 +240,12 @@ async def test_reports_survive_a_store_that_is_away_for_a_while(
         flaky("progress")
         job = await e.run("steady")
         assert await e.log(job.id) == ["before", "after"]
-    assert failures == 6
+    assert len(failures) == 6
     assert job.progress is not None
     assert job.progress.value == 0.5
 
 
-async def test_reports_of_a_run_that_is_over_change_nothing(tmp_path: Path) -> None:
+async def test_reports_of_a_run_that_is_over_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry()
     kept: list[Context] = []
 
@@ -235,6 +255,14 @@ async def test_reports_of_a_run_that_is_over_change_nothing(tmp_path: Path) -> N
 
     async with engine(tmp_path, registry) as e:
         job = await e.run("leaks")
+        asked: list[object] = []
+
+        async def write(*arguments: object) -> bool:
+            asked.append(arguments)
+            return False
+
+        monkeypatch.setattr(e.store, "append_logs", write)
+        monkeypatch.setattr(e.store, "progress", write)
         kept[0].log("too late")
         kept[0].progress(0.5)
         await trio.sleep(0.15)
@@ -242,6 +270,7 @@ async def test_reports_of_a_run_that_is_over_change_nothing(tmp_path: Path) -> N
         assert await e.log(job.id) == []
     assert after.version == job.version
     assert after.progress is None
+    assert asked == []
 
 
 async def test_a_stale_runs_reports_are_dropped_by_the_store_and_by_us(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.lowlevel
@@ -88,6 +89,25 @@ async def test_a_queue_at_its_limit_is_not_asked_over_and_over(tmp_path: Path) -
         await wait_for(lambda: len(crowd.order) == 5)
 
 
+async def test_a_queue_at_its_limit_is_asked_again_when_one_of_its_runs_ends(tmp_path: Path) -> None:
+    registry, crowd = Registry(), Crowd()
+    registry.job("crowd")(crowd)
+    async with engine(tmp_path, registry, concurrency=6, limits={"narrow": 1}, start=False) as e:
+        for _ in range(5):
+            await e.enqueue("crowd", queue="narrow")
+        real = e.store.claim
+
+        async def claim(*arguments: object, **more: object) -> object:
+            return msgspec.structs.replace(await real(*arguments, **more), more=False)  # type: ignore[arg-type]
+
+        e.store.claim = claim  # type: ignore[method-assign, assignment]
+        await e.nursery.start(e.runner.run)
+        await wait_for(lambda: crowd.inside["narrow"] == 1)
+        await trio.sleep(0.1)
+        crowd.go_on.set()
+        await wait_for(lambda: len(crowd.order) == 5)
+
+
 async def test_higher_priority_runs_first_then_the_older(tmp_path: Path) -> None:
     registry, crowd = Registry(), Crowd()
     registry.job("crowd")(crowd)
@@ -167,7 +187,7 @@ async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypa
     async with engine(tmp_path, registry) as e:
         failures = 0
 
-        def flaky(name: str, times: int) -> None:
+        def flaky(name: str, times: int, error: Exception = StoreUnavailable("away")) -> None:
             real, left = getattr(e.store, name), times
 
             async def write(*arguments: object, **more: object) -> object:
@@ -175,15 +195,16 @@ async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypa
                 if left:
                     left -= 1
                     failures += 1
-                    raise StoreUnavailable("away")
+                    raise error
                 return await real(*arguments, **more)
 
             monkeypatch.setattr(e.store, name, write)
 
         flaky("claim", 3)
+        flaky("claim", 1, TypeError("a fault of ours"))
         flaky("finish", 3)
         job = await e.run("work")
-    assert (job.status, job.attempts, failures) == ("completed", 1, 6)
+    assert (job.status, job.attempts, failures) == ("completed", 1, 7)
 
 
 async def test_an_outcome_that_cannot_be_stored_at_all_fails_the_job_and_not_the_server(

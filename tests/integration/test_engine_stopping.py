@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from engine_kit import Engine, add_command, engine, wait_for
 
 from jobctl import Context
@@ -53,6 +55,23 @@ async def test_an_async_handler_that_takes_too_long_fails_and_is_tried_again(tmp
     async with engine(tmp_path, registry) as e:
         job = await e.until(await e.enqueue("slow", timeout=0.05, max_attempts=2), "retrying")
     assert (job.error, job.attempts) == ("timed out after 0.05 s", 1)
+
+
+async def test_time_outs_follow_trios_clock(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
+    registry = Registry()
+
+    @registry.job("slow")
+    async def slow(ctx: Context) -> None:
+        await trio.sleep_forever()
+
+    mock_clock.rate = 1
+    async with engine(tmp_path, registry) as e:
+        job_id = await begin(e, "slow", timeout=3600)
+        mock_clock.jump(3590)
+        await trio.sleep(0.05)
+        assert (await e.job(job_id)).status == "running"
+        mock_clock.jump(10)
+        assert (await e.until(job_id)).error == "timed out after 3600 s"
 
 
 async def test_an_error_while_the_time_out_unwinds_is_told_too(tmp_path: Path) -> None:
@@ -117,6 +136,29 @@ async def test_a_thread_that_has_not_begun_when_its_time_is_up_never_begins(tmp_
         assert job.error == "timed out after 0.05 s"
         assert e.runner.held == ()
         e.runner._executor._threads.release_on_behalf_of("somebody")
+    assert gate.entered == 0
+
+
+async def test_a_thread_that_begins_when_its_run_is_over_does_nothing(
+    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry()
+    registry.job("stuck")(gate)
+    late: list[Callable[[], None]] = []
+
+    async def never_scheduled(call: Callable[[], None], **more: object) -> None:
+        late.append(call)
+        await trio.sleep_forever()
+
+    async with engine(tmp_path, registry) as e:
+        real = trio.to_thread.run_sync
+        job_id = await e.enqueue("stuck", timeout=0.05)
+        monkeypatch.setattr(trio.to_thread, "run_sync", never_scheduled)
+        await wait_for(lambda: late)
+        await wait_for(lambda: not e.runner.live)
+        monkeypatch.undo()
+        await real(late[0])
+        assert (await e.job(job_id)).error == "timed out after 0.05 s"
     assert gate.entered == 0
 
 
@@ -447,6 +489,38 @@ async def test_a_stop_ends_though_the_store_is_away(tmp_path: Path, monkeypatch:
             assert await e.runner.drain() == ()
         monkeypatch.undo()
         assert (await e.store.rescue()).jobs == (job_id,)
+
+
+async def test_two_stops_at_once_both_return(tmp_path: Path) -> None:
+    registry = Registry()
+    go_on = trio.Event()
+
+    @registry.job("slow")
+    async def slow(ctx: Context) -> None:
+        await go_on.wait()
+
+    async with engine(tmp_path, registry, grace=30) as e:
+        job_id = await begin(e, "slow")
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(e.runner.drain)
+                nursery.start_soon(e.runner.drain)
+                await trio.sleep(0.05)
+                go_on.set()
+        assert (await e.job(job_id)).status == "completed"
+
+
+async def test_a_stop_while_claims_fail_does_not_wait_for_them(tmp_path: Path) -> None:
+    async with engine(tmp_path, Registry(), grace=30, start=False) as e:
+
+        async def away(*arguments: object, **more: object) -> None:
+            raise StoreUnavailable("away")
+
+        e.store.claim = away  # type: ignore[method-assign, assignment]
+        await e.nursery.start(e.runner.run)
+        await trio.sleep(0.1)
+        with trio.fail_after(5):
+            assert await e.runner.drain() == ()
 
 
 async def test_held_runs_do_not_hold_up_the_stop(tmp_path: Path, gate: Gate) -> None:

@@ -88,15 +88,18 @@ class Served:
             return json.load(answer)["data"], answer.headers["X-Jobctl-Position"]
 
     def run(self, *words: str) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
+            child = subprocess.Popen(
+                self.command(*words), cwd=self.folder, env=self.environment, stdout=out, stderr=err
+            )
         self.children.append(child)
         return child
+
+    async def finish(self, child: subprocess.Popen[bytes]) -> list[str]:
+        """Wait for a command that must succeed; its words on stdout."""
+        await until(lambda: child.poll() is not None, LIMIT_S)
+        assert child.returncode == 0, (self.folder / "err").read_text()
+        return (self.folder / "out").read_text().split()
 
     def clean_up(self) -> None:
         """End whatever still runs."""
@@ -104,9 +107,6 @@ class Served:
             if child.poll() is None:
                 child.kill()
             child.wait(10)
-            for pipe in (child.stdout, child.stderr):
-                if pipe is not None:
-                    pipe.close()
 
 
 @pytest.fixture
@@ -246,9 +246,7 @@ async def test_everybody_sees_every_update_of_a_file_of_jobs_once_and_in_order(s
                     await until(proxy.cut, 30)
                 await trio.sleep(STALL_S)
                 readers.start_soon(read_at, stalled, stalled_numbers, head, 1e9)
-                out, err = await trio.to_thread.run_sync(enqueue.communicate)
-                assert enqueue.returncode == 0, err.decode()
-                ids = out.decode().split()
+                ids = await served.finish(enqueue)
                 assert len(set(ids)) == JOBS
                 await until(lambda: steady.last() == cut.last() == head, LIMIT_S)
             nursery.cancel_scope.cancel()
@@ -276,9 +274,7 @@ async def test_a_server_killed_half_way_loses_no_acknowledged_job_and_no_watcher
         await until(lambda: watchers[0].last() > JOBS * 3 // 2, LIMIT_S)
         served.end(signal.SIGKILL)
         await served.start()
-        out, err = await trio.to_thread.run_sync(enqueue.communicate)
-        assert enqueue.returncode == 0, err.decode()
-        ids = out.decode().split()
+        ids = await served.finish(enqueue)
         assert len(set(ids)) == JOBS
 
         def all_done() -> bool:

@@ -30,11 +30,11 @@ async def test_a_new_job_is_shown_as_it_was_asked_for(store: Store, clock: Clock
     assert done.existing == 0
     assert not done.replayed
     assert done.job == job
-    assert msgspec.to_builtins(job, str_keys=True) | {"data": None} == {
+    assert msgspec.json.decode(msgspec.json.encode(job)) == {
         "id": job.id,
         "name": "mail",
         "queue": "post",
-        "data": None,
+        "data": {"to": "x"},
         "status": "pending",
         "priority": 7,
         "attempts": 0,
@@ -50,11 +50,10 @@ async def test_a_new_job_is_shown_as_it_was_asked_for(store: Store, clock: Clock
         "createdBy": "ann",
         "uniqueKey": "u",
         "timeout": 2.5,
-        "tags": ("a", "ü 1"),
+        "tags": ["a", "ü 1"],
         "version": 1,
         "cancelRequested": False,
     }
-    assert bytes(job.data) == b'{"to":"x"}'
 
 
 async def test_ids_are_uuid7_and_stand_in_the_order_asked_for(store: Store) -> None:

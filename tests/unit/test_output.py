@@ -356,8 +356,8 @@ def test_fields_are_texts_or_json_and_win_over_data() -> None:
     [
         ("[]", []), ("{", []), ('{"a":NaN}', []), ("[" * 100_000, []), (None, ["x"]), (None, ["=x"]), (None, [":=1"]),
         (None, ["k:=nope"]), (None, ["a=1", "a=2"]), (None, ["a=1", "a:=2"]), (None, ["k:=Infinity"]),
-    ],  # fmt: skip
-)
+    ],
+)  # fmt: skip
 def test_what_is_no_field_is_refused(data: str | None, fields: list[str]) -> None:
     with pytest.raises(InvalidInput):
         parse_data(data, fields)
@@ -390,8 +390,8 @@ def test_an_address_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
     [
         ("http://127.0.0.9", True), ("http://localhost", True), ("http://[::1]", True), ("http://10.0.0.1", False),
         ("http://h", False),
-    ],  # fmt: skip
-)
+    ],
+)  # fmt: skip
 def test_only_loopback_stays_on_this_machine(url: str, stays: bool) -> None:
     assert Address.parse(url).is_loopback is stays
 

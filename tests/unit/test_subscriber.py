@@ -204,8 +204,8 @@ def test_a_sign_in_that_worked_allows_another_fresh_try_later() -> None:
     [
         (None, True), (1001, True), (1006, True), (1011, True), (4408, True), (4429, True), (4999, True),
         (1000, False), (1002, False), (1009, False), (4400, False), (4403, False),
-    ],  # fmt: skip
-)
+    ],
+)  # fmt: skip
 def test_the_close_code_decides_whether_to_come_back(code: int | None, returns: bool) -> None:
     assert isinstance(live().closed(code, 1.0, 0.5), Retry if returns else Stop)
 

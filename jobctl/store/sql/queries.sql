@@ -43,7 +43,7 @@ UPDATE job SET ready = ?, due = NULL WHERE pk = ?
 SELECT due FROM job WHERE due IS NOT NULL AND held = 0 ORDER BY due LIMIT 1
 
 -- name: running_jobs
-SELECT {columns} FROM job WHERE status = 'running'
+SELECT {columns} FROM job WHERE status = 'running' AND status <> 'completed'
 
 -- name: held_jobs
 SELECT {columns} FROM job WHERE held <> 0 AND status <> 'running'

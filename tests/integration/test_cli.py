@@ -1,0 +1,683 @@
+"""The command line, as a shell sees it: exit codes, stdout, stderr; against a real server."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+
+from jobctl import auth
+from jobctl.engine.registry import Registry
+from jobctl.errors import NoRetry
+from tests.kit import Running, StartServer, until
+
+ROOT = Path(__file__).parents[2]
+MISSING = "01890000-0000-7000-8000-000000000000"
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def json(self) -> list[Any]:
+        return [json.loads(line) for line in self.lines]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
+
+
+class Cli:
+    """Runs ``jobctl``; it knows the server once there is one."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.url: str | None = None
+        self.folder = tmp_path
+
+    def arguments(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "jobctl", *arguments]
+
+    def env(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        return environment(**({"JOBCTL_URL": self.url} if self.url else {}), **(more or {}))
+
+    async def __call__(self, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
+        with trio.fail_after(60):
+            done = await trio.run_process(
+                self.arguments(*arguments), stdin=stdin, capture_stdout=True, capture_stderr=True, check=False,
+                env=self.env(env), cwd=self.folder,
+            )  # fmt: skip
+        result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in result.err, result.err
+        assert "Warning" not in result.err, result.err
+        return result
+
+    async def interrupted(self, *arguments: str, when: Callable[[bytes], bool]) -> Result:
+        """Ctrl-C as soon as stdout satisfies ``when``."""
+        process = await trio.lowlevel.open_process(
+            self.arguments(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env(), cwd=self.folder
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out = b""
+        with trio.fail_after(30):
+            while not when(out):
+                out += await process.stdout.receive_some()
+            process.send_signal(signal.SIGINT)
+            while chunk := await process.stdout.receive_some():
+                out += chunk
+            err = b""
+            while chunk := await process.stderr.receive_some():
+                err += chunk
+            await process.wait()
+        await process.stdout.aclose()
+        await process.stderr.aclose()
+        return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture
+async def server(start_server: StartServer, cli: Cli) -> Running:
+    registry = Registry(accept_unknown=False)
+
+    @registry.job("ok")
+    async def ok(ctx: Any, **data: Any) -> Any:
+        ctx.log("hello")
+        return data
+
+    @registry.job("fail")
+    async def fail(ctx: Any) -> None:
+        for n in range(15):
+            ctx.log(f"line {n} \x1b[31m")
+        raise NoRetry("broken \x1b[2J pipe")
+
+    @registry.job("slow")
+    async def slow(ctx: Any, seconds: float = 0.3) -> None:
+        ctx.progress(0.5, "half way")
+        await trio.sleep(seconds)
+
+    @registry.job("hold")
+    async def hold(ctx: Any) -> None:
+        await trio.sleep_forever()
+
+    running = await start_server(registry, cancel_grace=0.1)
+    cli.url = running.service.url
+    return running
+
+
+# --- enqueue ---------------------------------------------------------------------------------------------------
+
+
+async def test_enqueue_prints_the_id_and_nothing_else(server: Running, cli: Cli) -> None:
+    done = await cli("enqueue", "ok", "path=a b.png", "n:=640", 'deep:={"x":[1,null]}', "--queue", "q", "--tag", "a",
+                     "--tag", "b", "--priority", "-5", "--delay", "60", "--max-attempts", "2", "--timeout", "9.5",
+                     "--unique", "u", "--data", '{"n":1,"m":2}')  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    [job_id] = done.lines
+    [shown] = (await cli("jobs", "show", job_id, "--json")).json
+    assert shown["data"] == {"path": "a b.png", "n": 640, "deep": {"x": [1, None]}, "m": 2}
+    assert (shown["queue"], shown["tags"], shown["priority"]) == ("q", ["a", "b"], -5)
+    assert (shown["maxAttempts"], shown["timeout"], shown["uniqueKey"]) == (2, 9.5, "u")
+    assert shown["scheduledFor"] > shown["createdAt"]
+    again = await cli("enqueue", "ok", "--unique", "u", "--json")
+    assert again.json[0]["id"] == job_id
+
+
+async def test_enqueue_of_a_name_that_the_server_does_not_know_lists_those_it_does(server: Running, cli: Cli) -> None:
+    done = await cli("enqueue", "nope")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("jobctl: no handler named 'nope'; this server knows: fail, hold, ok, slow")
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("enqueue",), ("enqueue", "ok", "nonsense"), ("enqueue", "ok", "k:=nope"), ("enqueue", "ok", "--priority", "x"),
+        ("enqueue", "ok", "--delay", "1", "--at", "2030-01-01T00:00:00Z"), ("enqueue", "ok", "--wait-timeout", "1"),
+        ("enqueue", "ok", "--data", "[]"), ("enqueue", "ok", "a=1", "--file", "x"), ("enqueue", "--file", "none"),
+        ("watch", "--json", "--plain"), ("watch", "--table"), ("watch", "--since", "x"), ("watch", "--status", "x"),
+        ("nope",), ("jobs", "nope"), ("jobs", "show"), ("--url", "x"), ("token", "--role", "root"),
+        ("jobs", "list", "--limit", "0"), ("jobs", "list", "--url", "localhost:8000"), ("queues", "pause"),
+        ("token", "extra"), ("demo", "--path", "/nope"), ("serve", "--config", "none.toml"), ("serve", "--port", "x"),
+        ("serve", "--concurrency", "0"),
+    ],
+)  # fmt: skip
+async def test_wrong_usage_is_one_line_and_exit_code_2(cli: Cli, arguments: tuple[str, ...]) -> None:
+    cli.url = "http://127.0.0.1:1"
+    done = await cli(*arguments)
+    assert done.code == 2, done
+    assert done.out == ""
+    assert done.err.startswith("jobctl: ")
+    assert done.err.count("\n") == 1
+
+
+async def test_a_file_is_enqueued_in_batches_with_an_id_a_line(server: Running, cli: Cli) -> None:
+    file = cli.folder / "jobs.ndjson"
+    file.write_text("".join(f'{{"name":"ok","data":{{"n":{n}}},"delay":60}}\n' for n in range(2500)))
+    done = await cli("enqueue", "--file", str(file))
+    assert (done.code, done.err) == (0, "")
+    assert len(set(done.lines)) == 2500
+    assert (await server.store.stats(owner=None)).value.pending == 2500
+
+
+async def test_stdin_is_a_file_and_options_fill_in_what_its_lines_leave_out(server: Running, cli: Cli) -> None:
+    text = b'{"data":{"n":1}}\n\n{"name":"slow","queue":"r"}'
+    done = await cli("enqueue", "ok", "--file", "-", "--queue", "q", "--delay", "60", stdin=text)
+    assert done.code == 0, done.err
+    first, second = [(await cli("jobs", "show", each, "--json")).json[0] for each in done.lines]
+    assert (first["name"], first["queue"]) == ("ok", "q")
+    assert (second["name"], second["queue"]) == ("slow", "r")
+
+
+async def test_a_bad_line_is_named_before_anything_is_sent(server: Running, cli: Cli) -> None:
+    done = await cli("enqueue", "--file", "-", stdin=b'{"name":"ok"}\n{"name":"ok","data":[]}\n')
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("jobctl: line 2: data: Expected `object`")
+    assert (await server.store.stats(owner=None)).value.total == 0
+
+
+async def test_a_line_that_the_server_refuses_is_named_by_its_number_in_the_file(server: Running, cli: Cli) -> None:
+    lines = b'{"name":"ok"}\n\n' * 1000 + b'{"name":"nope"}\n'
+    done = await cli("enqueue", "--file", "-", stdin=lines)
+    assert done.code == 2
+    assert len(done.lines) == 1000
+    assert "line 2001: no handler named 'nope'" in done.err
+    assert "the 1,000 jobs before" in done.err
+
+
+async def test_enqueue_waits_and_its_exit_code_is_the_jobs(server: Running, cli: Cli) -> None:
+    done = await cli("enqueue", "slow", "--wait")
+    assert (done.code, done.err) == (0, "")
+    failed = await cli("enqueue", "fail", "--wait")
+    assert failed.code == 1
+    assert len(failed.lines) == 1
+    assert f"jobctl: fail {failed.lines[0]} failed: broken \\x1b[2J pipe\n" in failed.err
+    assert "  line 14 \\x1b[31m\n" in failed.err
+    assert "line 4 " not in failed.err  # the last ten lines only
+    late = await cli("enqueue", "hold", "--wait", "--wait-timeout", "0.3")
+    assert late.code == 4
+    assert late.err.startswith("jobctl: timed out after 0.3 s")
+
+
+async def test_a_failure_among_several_wins_and_a_cancellation_is_told(server: Running, cli: Cli) -> None:
+    many = await cli("enqueue", "--file", "-", "--wait", stdin=b'{"name":"ok"}\n{"name":"fail"}\n{"name":"slow"}\n')
+    assert many.code == 1
+    assert len(many.lines) == 3
+
+    async def cancel() -> None:
+        while not (page := await cli("jobs", "list", "--name", "hold", "--status", "running")).lines:
+            await trio.sleep(0.1)
+        await cli("jobs", "cancel", page.lines[0].split("\t")[0])
+
+    results: list[Result] = []
+
+    async def wait() -> None:
+        results.append(await cli("enqueue", "hold", "--wait"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        nursery.start_soon(cancel)
+    assert results[0].code == 5
+
+
+async def test_waiting_with_json_prints_the_final_jobs(server: Running, cli: Cli) -> None:
+    done = await cli("enqueue", "ok", "n:=1", "--wait", "--json")
+    assert [each["status"] for each in done.json] == ["completed"]
+    assert done.json[0]["result"] == {"n": 1}
+
+
+async def test_ctrl_c_while_waiting_detaches_and_cancels_nothing(server: Running, cli: Cli) -> None:
+    done = await cli.interrupted("enqueue", "hold", "--wait", when=lambda out: b"\n" in out)
+    assert done.code == 130
+    job_id = done.out.strip()
+    assert f"jobctl watch {job_id} --until-done" in done.err
+    assert (await server.store.job(job_id, owner=None)).value.status == "running"
+
+
+# --- where the server is, and who one is -----------------------------------------------------------------------
+
+
+async def test_no_server_is_exit_code_3_at_once(cli: Cli, tmp_path: Path) -> None:
+    auth.ensure_secret(tmp_path / "state")
+    cli.url = "http://127.0.0.1:1"
+    for arguments in (("enqueue", "ok"), ("watch",), ("jobs", "list"), ("queues", "list"), ("enqueue", "ok", "--wait")):
+        done = await cli(*arguments)
+        assert done.code == 3
+        assert done.err.startswith("jobctl: cannot reach http://127.0.0.1:1: connection refused; is `jobctl serve`")
+        assert done.err.count("\n") == 1
+
+
+async def test_no_token_is_exit_code_3_and_says_what_to_do(cli: Cli) -> None:
+    for command in (("jobs", "list"), ("token",), ("watch",)):
+        done = await cli(*command)
+        assert done.code == 3
+        assert "--token-file" in done.err
+        assert done.err.count("\n") == 1
+
+
+async def test_a_refused_token_is_exit_code_3_and_says_which(server: Running, cli: Cli) -> None:
+    for command in (("jobs", "list"), ("watch",), ("enqueue", "ok", "--wait")):
+        done = await cli(*command, env={"JOBCTL_TOKEN": "nonsense"})
+        assert done.code == 3
+        assert "refuses the token of JOBCTL_TOKEN" in done.err
+        assert "nonsense" not in done.err
+
+
+async def test_a_token_file_speaks_for_its_subject(server: Running, cli: Cli) -> None:
+    file = cli.folder / "token"
+    file.write_text(server.token("ann", "user"))
+    job_id = (await cli("enqueue", "ok", "--token-file", str(file))).out.strip()
+    assert (await server.store.job(job_id, owner=None)).value.created_by == "ann"
+    other = (await cli("enqueue", "ok")).out.strip()
+    hidden = await cli("jobs", "show", other, "--token-file", str(file))
+    assert hidden.code == 2
+    assert (await cli("queues", "list", "--token-file", str(file))).code == 3
+
+
+async def test_wait_server_waits_until_there_is_one(start_server: StartServer, cli: Cli, unused_port: int) -> None:
+    cli.url = f"http://127.0.0.1:{unused_port}"
+    results: list[Result] = []
+
+    async def early() -> None:
+        results.append(await cli("enqueue", "later", "--wait-server", "20"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(early)
+        await trio.sleep(0.5)
+        await start_server(port=unused_port)
+    assert results[0].code == 0
+    late = await cli("jobs", "list", "--wait-server", "0.2", "--url", "http://127.0.0.1:1")
+    assert (late.code, late.err) == (3, "jobctl: http://127.0.0.1:1 was not ready within 0.2 s\n")
+
+
+@pytest.fixture
+def unused_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_token_prints_a_token_and_nothing_else(server: Running, cli: Cli) -> None:
+    verify = auth.Verifier(server.secret).verify
+    admin = await cli("token")
+    assert (admin.code, admin.err, len(admin.lines)) == (0, "", 1)
+    assert verify(admin.out.strip()).role == "admin"
+    user = verify((await cli("token", "--role", "user", "--sub", "ann")).out.strip())
+    assert (user.subject, user.role) == ("ann", "user")
+    assert user.expires_at == pytest.approx(time.time() + 900, abs=20)
+
+
+async def test_a_token_over_plain_http_to_another_machine_is_warned_of(cli: Cli, tmp_path: Path) -> None:
+    auth.ensure_secret(tmp_path / "state")
+    done = await cli("jobs", "list", "--url", "http://host.invalid:1")
+    assert done.code == 3
+    assert "warning: the token goes to http://host.invalid:1 over plain http" in done.err
+
+
+# --- watch -----------------------------------------------------------------------------------------------------
+
+
+async def test_watching_an_id_shows_its_state_first_and_ends_when_it_has(server: Running, cli: Cli) -> None:
+    job_id = (await cli("enqueue", "slow", "seconds:=1")).out.strip()
+    done = await cli("watch", job_id, "--until-done", "--json")
+    assert done.code == 0
+    states = [(each["type"], each["job"]["status"]) for each in done.json]
+    assert states[-1] == ("job_update", "completed")
+    assert len({each["job"]["version"] for each in done.json}) == len(done.json)
+    again = await cli("watch", job_id, "--until-done")
+    assert len(again.lines) == 1
+    assert "✔ completed" in again.lines[0]
+
+
+async def test_json_is_the_streams_messages_as_they_came(server: Running, cli: Cli) -> None:
+    async with server.peer() as peer:
+        await peer.say(type="subscribe_jobs", stats=False)
+        await peer.hear_until("jobs_subscribed")
+        since = f"{(await server.store.stats(owner=None)).position.epoch}:0"
+        await cli("enqueue", "ok", "--wait")
+        raw = []
+        while True:
+            text = await peer.socket.get_message()
+            raw.append(text)
+            if '"completed"' in text:
+                break
+    done = await cli("watch", "--json", "--since", since, "--timeout", "2")
+    assert done.code == 4
+    assert done.lines == raw
+
+
+async def test_without_ids_it_ends_when_nothing_that_matches_is_live(server: Running, cli: Cli) -> None:
+    await cli("enqueue", "hold", "--queue", "other")
+    assert (await cli("watch", "--queue", "q", "--until-done")).code == 0
+    await cli("enqueue", "--file", "-", stdin=b'{"name":"slow","queue":"q","data":{"seconds":1.5}}\n' * 3)
+    done = await cli("watch", "--queue", "q", "--until-done")
+    assert done.code == 0
+    assert sum("completed" in line for line in done.lines) == 3
+    await cli("enqueue", "fail", "--queue", "q", "--delay", "1")
+    assert (await cli("watch", "--queue", "q", "--until-done")).code == 1
+
+
+async def test_until_done_from_a_position_shows_what_was_missed_and_ends(server: Running, cli: Cli) -> None:
+    epoch = (await server.store.stats(owner=None)).position.epoch
+    job_id = (await cli("enqueue", "ok", "--wait")).out.strip()
+    for arguments in ((job_id,), ("--queue", "default")):
+        done = await cli("watch", *arguments, "--until-done", "--since", f"{epoch}:0")
+        assert done.code == 0
+        assert [line.split()[2] for line in done.lines] == ["pending", "running", "completed"]
+    head = (await server.store.stats(owner=None)).position
+    done = await cli("watch", job_id, "--until-done", "--since", str(head))
+    assert (done.code, done.out) == (0, "")
+
+
+async def test_counts_are_printed_when_asked_for(server: Running, cli: Cli) -> None:
+    done = await cli("watch", "--stats", "--json", "--timeout", "0.7")
+    assert done.json[0]["type"] == "job_stats_update"
+    plain = await cli("watch", "--stats", "--timeout", "0.7")
+    assert "# stats     no jobs" in plain.out
+
+
+async def test_ctrl_c_says_how_to_come_back_and_nothing_is_missed_or_repeated(server: Running, cli: Cli) -> None:
+    first = (await cli("enqueue", "ok", "--delay", "60")).out.strip()
+    since = f"{(await server.store.stats(owner=None)).position.epoch}:0"
+    left = await cli.interrupted("watch", "--json", "--since", since, when=lambda out: b"\n" in out)
+    assert left.code == 130
+    assert [each["job"]["id"] for each in left.json] == [first]
+    place = left.err.strip().rpartition(" ")[2]
+    assert "jobctl watch --json --since " in left.err
+    second = (await cli("enqueue", "ok", "--delay", "60")).out.strip()
+    back = await cli("watch", "--json", "--since", place, "--timeout", "1")
+    assert [each["job"]["id"] for each in back.json] == [second]
+
+
+async def test_watching_what_does_not_exist_is_an_error(server: Running, cli: Cli) -> None:
+    done = await cli("watch", MISSING)
+    assert (done.code, done.err) == (2, f"jobctl: there is no job {MISSING}\n")
+
+
+async def test_a_reader_that_goes_away_ends_it_quietly(server: Running, cli: Cli) -> None:
+    await cli("enqueue", "--file", "-", stdin=b'{"name":"ok","delay":60}\n' * 500)
+    since = f"{(await server.store.stats(owner=None)).position.epoch}:0"
+    command = f"{sys.executable} -m jobctl watch --since {since}"
+    done = await trio.run_process(
+        ["bash", "-c", f"{command} | head -1; echo ${{PIPESTATUS[0]}}"],
+        capture_stdout=True, capture_stderr=True, env=cli.env(), cwd=cli.folder,
+    )  # fmt: skip
+    line, code = done.stdout.decode().splitlines()
+    assert "pending" in line
+    assert code == "0"
+    assert done.stderr == b""
+
+
+class Terminal:
+    """A pseudo-terminal with a ``jobctl`` on it."""
+
+    def __init__(self, cli: Cli, *arguments: str, rows: int = 12, env: dict[str, str] | None = None) -> None:
+        import fcntl
+        import struct
+        import termios
+
+        self.text = b""
+        main, other = pty.openpty()
+        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
+        self.process = subprocess.Popen(
+            cli.arguments(*arguments), stdin=other, stdout=other, stderr=other, cwd=cli.folder, start_new_session=True,
+            env=cli.env({"TERM": "xterm-256color", **(env or {})}),
+        )  # fmt: skip
+        os.close(other)
+        os.set_blocking(main, False)
+        self._main = main
+
+    def read(self) -> bytes:
+        while True:
+            try:
+                chunk = os.read(self._main, 65536)
+            except BlockingIOError:
+                return self.text
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                return self.text
+            if not chunk:
+                return self.text
+            self.text += chunk
+
+    async def shows(self, text: str, seconds: float = 20) -> None:
+        try:
+            await until(lambda: text.encode() in self.read(), seconds)
+        except trio.TooSlowError:
+            raise AssertionError(f"{text!r} is not in {self.text.decode()!r}") from None
+
+    async def interrupt(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return await self.end()
+
+    async def end(self) -> int:
+        await until(lambda: self.process.poll() is not None, 30)
+        self.read()
+        os.close(self._main)
+        return int(self.process.returncode)
+
+
+async def test_on_a_terminal_it_is_a_live_table(server: Running, cli: Cli) -> None:
+    terminal = Terminal(cli, "watch")
+    await terminal.shows("● ")
+    await terminal.shows("live")
+    await cli("enqueue", "hold")
+    await terminal.shows("▶ running")
+    await cli("enqueue", "slow", "seconds:=5")
+    await terminal.shows("50%")
+    await terminal.shows("half way")
+    assert await terminal.interrupt() == 130
+    assert b"left, nothing was cancelled" in terminal.text
+    assert b"\x1b[?25h" in terminal.text  # the cursor is back
+
+
+async def test_the_table_says_that_the_connection_is_lost(
+    start_server: StartServer, server: Running, cli: Cli
+) -> None:
+    terminal = Terminal(cli, "watch")
+    await terminal.shows("live")
+    server.service.stop()
+    await terminal.shows("reconnecting in")
+    assert await terminal.interrupt() == 130
+
+
+async def test_no_color_takes_the_colours_away(server: Running, cli: Cli) -> None:
+    await cli("enqueue", "hold")
+    terminal = Terminal(cli, "watch", env={"NO_COLOR": "1"})
+    await terminal.shows("▶ running")
+    await terminal.interrupt()
+    assert b"\x1b[36m" not in terminal.text
+
+
+async def test_waiting_on_a_terminal_shows_a_line_that_moves(server: Running, cli: Cli) -> None:
+    terminal = Terminal(cli, "enqueue", "slow", "seconds:=1", "--wait")
+    await terminal.shows("half way")
+    assert await terminal.end() == 0
+
+
+# --- jobs and queues -------------------------------------------------------------------------------------------
+
+
+async def test_jobs_are_listed_shown_and_acted_on(server: Running, cli: Cli) -> None:
+    held = (await cli("enqueue", "hold")).out.strip()
+    done = (await cli("enqueue", "ok", "--tag", "t", "--wait")).out.strip()
+    listed = await cli("jobs", "list")
+    assert [line.split("\t")[0] for line in listed.lines] == [done, held]
+    assert [line.split("\t")[0] for line in (await cli("jobs", "list", "--status", "running")).lines] == [held]
+    more = await cli("jobs", "list", "--limit", "1")
+    cursor = more.err.strip().rpartition(" ")[2]
+    assert [line.split("\t")[0] for line in (await cli("jobs", "list", "--cursor", cursor)).lines] == [held]
+    assert [each["id"] for each in (await cli("jobs", "list", "--tag", "t", "--json")).json[0]["jobs"]] == [done]
+    shown = await cli("jobs", "show", done)
+    assert "completed" in shown.out
+    assert (await cli("jobs", "logs", done)).lines[-1].endswith("| hello")
+    assert (await cli("jobs", "logs", done, "--json")).json[0]["lines"][-1]["text"] == "hello"
+    assert (await cli("jobs", "cancel", held)).out == f"{held} cancelling\n"
+    refused = await cli("jobs", "delete", MISSING, done)
+    assert refused.code == 2
+    assert refused.out == f"{done} deleted\n"
+    assert refused.err.startswith(f"jobctl: {MISSING}: ")
+    await until(lambda: not server.service.runner.live)
+    assert (await cli("jobs", "retry", held)).out == f"{held} pending\n"
+
+
+async def test_queues_are_listed_paused_and_resumed(server: Running, cli: Cli) -> None:
+    await cli("enqueue", "ok", "--delay", "60", "--queue", "q")
+    assert (await cli("queues", "pause", "q")).out == "q paused\n"
+    table = await cli("queues", "list")
+    assert [line.split()[:4] for line in table.lines] == [
+        ["QUEUE", "STATE", "LIMIT", "PENDING"],
+        ["default", "active", "-", "0"],
+        ["q", "paused", "-", "1"],
+    ]
+    assert (await cli("queues", "resume", "q", "--json")).json[0]["paused"] is False
+    assert (await cli("queues", "pause", "nope")).code == 2
+
+
+# --- the process -----------------------------------------------------------------------------------------------
+
+
+async def modules_after(cli: Cli, *arguments: str) -> set[str]:
+    code = f"import sys; from jobctl.cli.main import _guarded; assert _guarded({list(arguments)!r}) == 0; "
+    code += "print('MODULES', *sys.modules, file=sys.stderr)"
+    done = await trio.run_process(
+        [sys.executable, "-c", code], capture_stdout=True, capture_stderr=True, env=cli.env(), cwd=cli.folder
+    )
+    return set(done.stderr.decode().rpartition("MODULES")[2].split())
+
+
+async def test_help_and_enqueue_import_nothing_heavy(server: Running, cli: Cli) -> None:
+    heavy = {"trio", "rich", "httpx2", "pydantic", "quart", "apsw", "jwt", "cryptography", "stamina", "asyncio"}
+    assert not (heavy | {"msgspec", "http.client", "jobctl.model"}) & await modules_after(cli, "--help")
+    found = await modules_after(cli, "enqueue", "ok")
+    assert "http.client" in found
+    assert not heavy & found
+
+
+async def test_help_and_version_answer(cli: Cli) -> None:
+    done = await cli("--help")
+    assert done.code == 0
+    for name in ("serve", "enqueue", "watch", "jobs", "queues", "token", "demo"):
+        assert f"  {name} " in done.out
+    assert (await cli("--version")).out.startswith("jobctl 0.")
+    for command in ("serve", "enqueue", "watch", "jobs list", "queues pause", "token", "demo"):
+        assert (await cli(*command.split(), "--help")).out.startswith(f"Usage: jobctl {command}")
+    bare = await cli()
+    assert bare.code == 2
+    assert bare.err.startswith("Usage: jobctl")
+
+
+async def test_a_defect_is_one_line_with_a_hint_and_debug_shows_where(cli: Cli) -> None:
+    code = "import sys, jobctl.cli.credentials as c; c.sign_local = lambda **_: 1/0; sys.argv = ['jobctl', 'token']; "
+    code += "from jobctl.cli.main import run; run()"
+    for debug, said in (("", b"jobctl: internal error: ZeroDivisionError"), ("1", b"Traceback")):
+        done = await trio.run_process(
+            [sys.executable, "-c", code], check=False, capture_stderr=True, env=cli.env({"JOBCTL_DEBUG": debug})
+        )
+        assert said in done.stderr
+        assert done.returncode == (1 if debug else 70)
+    assert b"JOBCTL_DEBUG" not in done.stderr
+
+
+async def test_serve_and_ctrl_c(cli: Cli, tmp_path: Path, unused_port: int) -> None:
+    process = await trio.lowlevel.open_process(
+        cli.arguments("serve", "--port", str(unused_port), "--db", str(tmp_path / "x.db")),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=cli.env({"JOBCTL_DEBUG": "1"}), cwd=cli.folder,
+    )  # fmt: skip
+    cli.url = f"http://127.0.0.1:{unused_port}"
+    assert (await cli("queues", "list", "--wait-server", "20")).code == 0
+    second = await cli("serve", "--port", "0", "--db", str(tmp_path / "x.db"))
+    assert second.code == 2
+    assert second.err.strip().splitlines()[-1].startswith("jobctl: ")
+    process.send_signal(signal.SIGINT)
+    with trio.fail_after(20):
+        assert await process.wait() == 0
+
+
+# --- the demo --------------------------------------------------------------------------------------------------
+
+
+def a_folder(path: Path, files: int) -> Path:
+    path.mkdir()
+    for n in range(files):
+        (path / f"file {n} ü.txt").write_text(f"line {n}\n" * 2000)
+    return path
+
+
+def contents(folder: Path, pattern: str = "*") -> dict[Path, bytes]:
+    return {each: each.read_bytes() for each in sorted(folder.glob(pattern))}
+
+
+def left_behind(folder: Path) -> list[Path]:
+    return list(folder.glob("jobctl-demo-*"))
+
+
+async def test_the_demo_packs_files_shows_the_bill_and_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "source", 8)
+    before = contents(source)
+    done = await cli("demo", "--path", str(source), "--limit", "6", env={"TMPDIR": str(tmp_path)})
+    assert done.code == 0, done.err
+    assert "6 of 6 files packed" in done.out
+    assert "pushed   2 HTTP requests and 1 connection" in done.out
+    assert "90 requests per client in 15 minutes" in done.out
+    assert contents(source) == before
+    assert not left_behind(tmp_path)
+
+
+async def test_the_demo_keeps_what_it_made_if_asked(cli: Cli, tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "source", 2)
+    done = await cli("demo", "--path", str(source), "--keep", env={"TMPDIR": str(tmp_path)})
+    [folder] = left_behind(tmp_path)
+    assert str(folder) in done.err
+    packed = contents(folder / "packed", "*.gz")
+    assert [gzip.decompress(each) for each in packed.values()] == list(contents(source).values())
+    sums = (folder / "packed" / "SHA256SUMS").read_text("utf-8").splitlines()
+    assert sums == [f"{hashlib.sha256(text).hexdigest()}  {each}" for each, text in contents(source).items()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_the_demo_that_is_stopped_leaves_no_process(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
+    source = a_folder(tmp_path / "source", 300)
+    process = await trio.lowlevel.open_process(
+        cli.arguments("demo", "--path", str(source), "--limit", "300"),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=cli.env({"TMPDIR": str(tmp_path)}), cwd=cli.folder,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with trio.fail_after(40):
+        while b"running" not in await process.stdout.receive_some():
+            pass
+        process.send_signal(number)
+        while await process.stdout.receive_some():
+            pass
+        assert await process.wait() == 130
+    await process.stdout.aclose()
+    assert not left_behind(tmp_path)
+    left = await trio.run_process(["pgrep", "-f", str(tmp_path / "jobctl-demo-")], capture_stdout=True, check=False)
+    assert left.stdout == b""

@@ -1,0 +1,369 @@
+"""The SQLite file: who may open it, how it is set up, that reads and writes do not hold each other up."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+import trio
+from store_kit import ANN, START_MS, Clock, add, ended, enqueue, listed, new, shown
+
+from jobctl.errors import DatabaseInUse, NotADatabase, NotFound, StartupError, StoreUnavailable
+from jobctl.model import JobQuery
+from jobctl.store import reads
+from jobctl.store.rows import SQL
+from jobctl.store.sqlite import SqliteStore, open_store
+
+# --- who may open it -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+async def store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    async with open_store(path, state_dir=path.parent / "state") as opened:
+        opened.clock = clock
+        yield opened
+
+
+async def open_fails(path: Path, kind: type[StartupError]) -> str:
+    with pytest.raises(kind) as caught:
+        async with open_store(path, state_dir=path.parent / "state"):
+            pass
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_a_second_server_is_told_who_owns_the_file(store: SqliteStore, path: Path) -> None:
+    told = await open_fails(path, DatabaseInUse)
+    assert f"process {os.getpid()}" in told
+    assert str(path) in told
+
+
+async def test_another_name_of_the_same_file_does_not_get_past_the_lock(store: SqliteStore, path: Path) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    await open_fails(link, DatabaseInUse)
+    await open_fails(path.parent / "x" / ".." / path.name, DatabaseInUse)
+
+
+async def test_the_file_is_free_again_after_a_stop(path: Path) -> None:
+    for _ in range(3):
+        async with open_store(path, state_dir=path.parent / "state") as store:
+            await add(store)
+    assert not path.with_name("jobs.db-wal").exists()
+
+
+async def test_something_else_is_not_taken_for_a_database(path: Path) -> None:
+    path.write_bytes(b"a letter to grandmother, not a database at all\n" * 100)
+    before = path.read_bytes()
+    assert "is not a database" in await open_fails(path, NotADatabase)
+    assert path.read_bytes() == before
+
+
+async def test_another_programs_database_is_left_alone(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    assert "not one of jobctl" in await open_fails(path, NotADatabase)
+    assert path.read_bytes() == before
+
+
+async def test_a_newer_jobctls_database_is_left_alone(path: Path) -> None:
+    async with open_store(path, state_dir=path.parent / "state"):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    assert "newer jobctl (schema 99)" in await open_fails(path, NotADatabase)
+
+
+async def test_an_empty_file_becomes_a_database(path: Path) -> None:
+    path.touch()
+    async with open_store(path, state_dir=path.parent / "state") as store:
+        await add(store)
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+async def test_a_damaged_file_is_reported_in_one_line(path: Path, page: int) -> None:
+    async with open_store(path, state_dir=path.parent / "state") as store:
+        await enqueue(store, *(new() for _ in range(50)))
+    raw = bytearray(path.read_bytes())
+    start = 100 if page == 1 else (page - 1) * 4096
+    raw[start : page * 4096] = b"\xa5" * (page * 4096 - start)
+    path.write_bytes(raw)
+    assert str(path) in await open_fails(path, StartupError)
+
+
+async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
+    assert "No such file" in await open_fails(tmp_path / "nowhere" / "jobs.db", StartupError)
+
+
+async def test_a_folder_is_no_database(path: Path) -> None:
+    path.mkdir()
+    assert str(path) in await open_fails(path, StartupError)
+
+
+OPEN = """
+import sys, trio
+from pathlib import Path
+from jobctl.errors import StartupError
+from jobctl.store.sqlite import open_store
+async def main():
+    try:
+        async with open_store(Path(sys.argv[1]), state_dir=Path(sys.argv[2])):
+            print("opened")
+    except StartupError as error:
+        print(error)
+trio.run(main)
+"""
+
+
+def open_as_nobody(path: Path, state: Path) -> str:
+    """What a process without privileges says; as root, files open whatever their mode."""
+    nobody = {"user": 65534, "group": 65534, "extra_groups": ()} if os.geteuid() == 0 else {}
+    for parent in path.parents:
+        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, path, state],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"},
+        **nobody,  # type: ignore[arg-type]
+    )
+    return done.stdout + done.stderr
+
+
+async def test_an_unwritable_folder_file_or_state_folder_is_reported(path: Path) -> None:
+    async with open_store(path, state_dir=path.parent / "state"):
+        pass
+    state = path.parent / "state2"
+    state.mkdir()
+    state.chmod(0o777)
+    path.parent.chmod(0o555)
+    try:
+        told = open_as_nobody(path.with_name("new.db"), state)
+        assert "cannot write beside the database" in told
+        assert "Permission denied" in told
+    finally:
+        path.parent.chmod(0o777)
+    path.chmod(0o444)
+    path.with_name("jobs.db.lock").chmod(0o666)
+    told = open_as_nobody(path, state)
+    assert "cannot write the database" in told
+    path.chmod(0o666)
+    state.chmod(0o555)
+    told = open_as_nobody(path, state)
+    assert "set state_dir" in told
+    state.chmod(0o777)
+    assert open_as_nobody(path, state).strip() == "opened"
+
+
+# --- how it is set up ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
+async def test_the_pragmas_are_in_force(path: Path, durability: str, synchronous: int) -> None:
+    async with open_store(path, state_dir=path.parent / "state", durability=durability) as store:
+
+        def ask(tx) -> list[object]:  # type: ignore[no-untyped-def]
+            names = ("journal_mode", "synchronous", "foreign_keys", "application_id")
+            return [tx.state.connection.pragma(name) for name in names]
+
+        assert await store.committer.submit(ask) == ["wal", synchronous, 1, 0x6A6F6263]
+        await store.stats(owner=None)
+        assert store._readers[0].pragma("query_only") == 1
+
+
+async def test_the_bundled_sqlite_is_not_the_one_with_the_wal_reset_bug() -> None:
+    assert tuple(map(int, apsw.sqlite_lib_version().split("."))) >= (3, 51, 3)
+
+
+# --- reads ---------------------------------------------------------------------------------------------------------
+
+
+async def test_no_read_leaves_a_transaction_or_a_cursor_open(store: SqliteStore) -> None:
+    job_id = await ended(store)
+    for _ in range(2):
+        await shown(store, job_id)
+        await listed(store, q="x")
+        await store.stats(owner=None)
+        await store.counters()
+        await store.queues()
+        await store.logs(job_id, owner=None)
+        await store.history(job_id, owner=None)
+        await store.events(0, limit=1)
+        with pytest.raises(NotFound):
+            await shown(store, "nobody")
+    assert store._readers
+    for reader in store._readers:
+        assert not reader.in_transaction
+        with pytest.raises(StopIteration):
+            next(iter(reader.execute("SELECT 1 WHERE 0")))
+    # Nothing keeps an old snapshot: the whole log can be put into the file, and the WAL cut to nothing.
+    busy, _, _ = await store.committer.submit(lambda tx: tx.state.seq and (0, 0, 0))
+    checkpoint = apsw.Connection(str(store.path)).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert (busy, checkpoint[0][0]) == (0, 0)
+    assert store.path.with_name("jobs.db-wal").stat().st_size == 0
+
+
+async def test_a_read_that_fails_does_not_spoil_the_next(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await add(store)
+
+    def broken(connection: apsw.Connection, query: JobQuery) -> None:
+        connection.execute("COMMIT")  # as an error of the disk does, this ends the transaction
+        raise apsw.IOError("disk I/O error")
+
+    for _ in range(6):
+        with monkeypatch.context() as patch:
+            patch.setattr(reads, "jobs", broken)
+            with pytest.raises(StoreUnavailable):
+                await store.jobs(JobQuery())
+        assert len(await listed(store)) == 1
+
+
+async def test_many_readers_at_once_find_their_connections(store: SqliteStore) -> None:
+    await add(store)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        async with trio.open_nursery() as nursery:
+            for _ in range(300):
+                nursery.start_soon(listed, store)
+    finally:
+        sys.setswitchinterval(before)
+    assert len(store._readers) <= 4
+
+
+async def test_a_reader_taken_between_look_and_grab_is_no_error(store: SqliteStore) -> None:
+    class Raced(list[apsw.Connection]):
+        def __bool__(self) -> bool:
+            return True  # there was one a moment ago
+
+        def __len__(self) -> int:
+            return 1
+
+    await add(store)
+    store._readers = Raced()
+    assert len(await listed(store)) == 1
+
+
+async def test_a_cancelled_reader_gives_its_connection_back(store: SqliteStore) -> None:
+    for _ in range(10):
+        with trio.move_on_after(0):
+            await listed(store)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await store.stats(owner=None)
+    assert (await store.stats(owner=None)).value.total == 0
+    assert all(not reader.in_transaction for reader in store._readers)
+
+
+async def test_a_closed_store_is_not_opened_again_by_a_read(path: Path) -> None:
+    async with open_store(path, state_dir=path.parent / "state") as store:
+        await listed(store)
+    with pytest.raises(StoreUnavailable):
+        await listed(store)
+    with pytest.raises(StoreUnavailable):
+        await add(store)
+    assert store._readers == []
+
+
+# --- plans ---------------------------------------------------------------------------------------------------------
+
+PLANS = {
+    "ready_jobs": (("default", 10), "job_ready"),
+    "due_jobs": ((START_MS, 10), "job_due"),
+    "next_due": ((), "job_due"),
+    "live_by_unique_key": ((ANN, "k"), "job_unique_live"),
+    "job_by_id": (("x",), "sqlite_autoindex_job_1"),
+    "free_held": ((), "job_held"),
+    "held_jobs": ((), "job_held"),
+    "running_jobs": ((), "job_status"),
+    "events_after": ((0, 10, 10), "INTEGER PRIMARY KEY"),
+    "log_start": ((), "job_event"),
+    "last_log_line": ((1,), "PRIMARY KEY (job=?"),
+    "log_lines": ((1, 0, 10), "PRIMARY KEY (job=? AND n>?"),
+    "history": ((1, 10), "INTEGER PRIMARY KEY"),
+    "counters_of": (("",), "PRIMARY KEY (owner=?"),
+    "remembered": ((ANN, "k", 0), "sqlite_autoindex_idempotency_1"),
+    "forget_old": ((0,), "idempotency_at"),
+}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200,000 delayed jobs, 200,000 ready ones in a paused queue, and a few that can run."""
+    path = tmp_path_factory.mktemp("large") / "jobs.db"
+    trio.run(_fill, path)
+    return path
+
+
+async def _fill(path: Path) -> None:
+    async with open_store(path, state_dir=path.parent / "state") as store:
+        await enqueue(store, new(unique_key="k"), new(queue="paused"))
+
+        def fill(tx) -> None:  # type: ignore[no-untyped-def]
+            tx.execute(
+                """
+                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000)
+                INSERT INTO job (id, name, queue, data, status, priority, max_attempts, created_at, scheduled_for,
+                                 created_by, timeout, ready, due, seq)
+                SELECT printf('%036d', i), 'mail', iif(i % 2, 'default', 'paused'), x'7b7d', 'pending', 0, 3, 0, NULL,
+                       'ann', 1.0, i % 2 = 0, iif(i % 2, 4000000000000 + i, NULL), 1
+                FROM n
+                """
+            )
+
+        await store.committer.submit(fill)
+        await store.set_paused("paused", True)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_claim_and_what_else_is_frequent_looks_things_up(large: Path, name: str) -> None:
+    values, index = PLANS[name]
+    connection = apsw.Connection(str(large))
+    try:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", values)]
+    finally:
+        connection.close()
+    assert any(index in step for step in plan), plan
+    for step in plan:
+        whole = step.startswith("SCAN") and ("job" in step or "idempotency" in step)
+        assert not whole or index in step or "chain" in step, plan
+        assert "TEMP B-TREE FOR ORDER BY" not in step or name == "history", plan
+
+
+async def test_a_claim_reads_no_more_rows_however_many_are_delayed_or_paused(large: Path) -> None:
+    async with open_store(large, state_dir=large.parent / "state") as store:
+
+        def steps(tx) -> int:  # type: ignore[no-untyped-def]
+            ticks = 0
+
+            def tick() -> bool:
+                nonlocal ticks
+                ticks += 1
+                return False
+
+            tx.state.connection.set_progress_handler(tick, 100)
+            try:
+                from jobctl.store import writes
+
+                found = writes.claim(tx, 10, "host:1", {}, {})
+            finally:
+                tx.state.connection.set_progress_handler(None)
+            assert [one.job.unique_key for one in found.claims] == ["k"]
+            return ticks
+
+        assert await store.committer.submit(steps) < 50  # 5,000 instructions of SQLite's machine; a scan takes millions
