@@ -39,8 +39,9 @@ HTTP_GRACE_S: Final = 5.0
 """How long answers that are on their way get when the server stops."""
 MAX_DESCRIPTORS: Final = 65_536
 """Above the most connections that the settings' default allows."""
-LAST_MOMENT_S: Final = 1.0
-"""What a stop may take beyond the grace time of the jobs."""
+LAST_MOMENT_S: Final = 8.0
+"""What a stop may take beyond the grace time of the jobs: commands that ignore SIGTERM are killed after 3 s, handlers
+get 2 s more to unwind, and all is recorded. Without such it takes none of this."""
 
 
 def main(settings: Settings) -> int:
@@ -117,6 +118,7 @@ class Service:
             app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=tls, grace=HTTP_GRACE_S
         )
         self._stop = trio.Event()
+        self._stuck: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -157,8 +159,16 @@ class Service:
             log.info("stopping; running jobs get %g s", self.settings.grace)
             with trio.move_on_after(self.settings.grace + LAST_MOMENT_S):
                 await self._wind_down()
+            if self._stuck:
+                await self._leave_behind()
             nursery.cancel_scope.cancel()
         log.info("stopped")
+
+    async def _leave_behind(self) -> None:
+        """Handlers that shield themselves from cancellation would keep the process for ever: go without them."""
+        log.warning("left %d handlers that would not stop; their jobs are tried again", len(self._stuck))
+        await self.store.close()
+        os._exit(0)
 
     async def _prepare(self) -> None:
         await self.hub.start()  # before any write, so that no event is missed
@@ -168,7 +178,6 @@ class Service:
         if rescued.orphans:
             ended = await end_orphans(rescued.orphans)
             log.warning("ended %d commands that had outlived it", ended)
-        await self.store.set_known(frozenset(self.registry.names()))
         self.store.listen(self.runner.on_commit)
 
     async def _run_door(self, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED) -> None:
@@ -177,8 +186,8 @@ class Service:
     async def _wind_down(self) -> None:
         self.door.stop()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.runner.drain)
             nursery.start_soon(self.endpoint.stop)
+            self._stuck = await self.runner.drain()
 
     async def _watch_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:

@@ -20,6 +20,8 @@ from jobctl.errors import ConfigError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
+_OWN_ENV: Final = frozenset({"JOBCTL_JOB_ID", "JOBCTL_RUN", "JOBCTL_ATTEMPT"})
+"""What commands find in their environment; one may well start a server."""
 """Variables of the command-line client, not settings of the server."""
 
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400)]
@@ -203,7 +205,7 @@ def load(path: Path | None, **overrides: Any) -> Settings:
 
 
 def _refuse_unknown_environment() -> None:
-    known = {f"JOBCTL_{name.upper()}" for name in Settings.model_fields} | _CLIENT_ENV | {"JOBCTL_SECRET"}
+    known = {f"JOBCTL_{name.upper()}" for name in Settings.model_fields} | _CLIENT_ENV | _OWN_ENV | {"JOBCTL_SECRET"}
     for name in os.environ:
         if name.startswith("JOBCTL_") and name.split("__")[0] not in known:
             raise ConfigError(f"the environment variable {name} is no setting{_guess(name, sorted(known))}")

@@ -82,7 +82,6 @@ def find(folder: Path, limit: int) -> list[Work]:
 
 def _play(source: Path, work: list[Work], folder: Path) -> int:
     from jobctl.cli.demo_server import server
-    from jobctl.cli.running import Interrupted
 
     out = folder / "packed"
     out.mkdir()
@@ -90,7 +89,7 @@ def _play(source: Path, work: list[Work], folder: Path) -> int:
     try:
         with server(folder) as url:
             bill, view = _follow(url, work, folder, out)
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         say("stopped; the server and its jobs are gone")
         return ExitCode.INTERRUPTED
     _tell(work, out, bill, view)

@@ -5,18 +5,19 @@ Without ``--wait`` this path imports neither trio, rich nor httpx2: it is starte
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
 from jobctl.cli.output import ExitCode, hint, print_json, say
-from jobctl.errors import ApiError, InvalidInput
+from jobctl.errors import ApiError, InvalidInput, Unreachable
 
 if TYPE_CHECKING:
+    from jobctl.cli.ndjson import Batch
     from jobctl.client.session import Session
-    from jobctl.model import Position
 
 
 def enqueue(
@@ -69,20 +70,11 @@ def enqueue(
         del options["name"]
     if file is not None and (fields or data is not None):
         raise typer.BadParameter("the data of --file's jobs stands in its lines", param_hint="--file")
-    values = None if file is not None else parse_data(data, fields or [])
     target = Target(url, token_file, wait_server)
-    with target.session() as session:
-        position = session.send(api.stats()).position if wait else None
-        quiet = json and wait
-        if file is not None:
-            ids = _send_file(session, file, options, as_json=json, quiet=quiet)
-        else:
-            ids = [_send_one(session, {**options, "data": values}, as_json=json, quiet=quiet)]
-    if wait:
-        return _wait(target, ids, position, wait_timeout, as_json=json)
-    if len(ids) == 1:
-        hint(f"enqueued; to see it run: jobctl watch {ids[0]}")
-    return 0
+    if file is not None:
+        return _submit(target, _Lines(file, options), wait=wait, wait_timeout=wait_timeout, as_json=json)
+    fields_and_data = {**options, "data": parse_data(data, fields or [])}
+    return _submit(target, _One(fields_and_data), wait=wait, wait_timeout=wait_timeout, as_json=json)
 
 
 def parse_data(text: str | None, fields: list[str]) -> dict[str, Any]:
@@ -110,74 +102,96 @@ def parse_data(text: str | None, fields: list[str]) -> dict[str, Any]:
     return data
 
 
-def _send_one(session: "Session", fields: dict[str, Any], *, as_json: bool, quiet: bool) -> str:
-    from jobctl.client import api
-
-    call = api.enqueue(fields)
-    answer = session.send(call)
-    job = api.decode(call, answer)
-    if not quiet:
-        _print_json_or(answer.data, [job.id], as_json=as_json)
-    if answer.status == 200:
-        hint("a job with this --unique key was live already; that one is meant")
-    return job.id
-
-
-def _send_file(session: "Session", path: Path, defaults: dict[str, Any], *, as_json: bool, quiet: bool) -> list[str]:
-    from jobctl.cli import ndjson
+def _submit(
+    target: Target, work: "_One | _Lines", *, wait: bool, wait_timeout: float | None, as_json: bool
+) -> int:
     from jobctl.client import api
 
     ids: list[str] = []
-    progress = sys.stderr.isatty()
-    with ndjson.opened(path, sys.stdin.buffer) as file:
-        total = sum(1 for _ in ndjson.jobs(file, defaults))
-        if not total:
-            raise InvalidInput(f"{path} holds no job")
-        file.seek(0)
-        for batch in ndjson.batches(ndjson.jobs(file, defaults)):
-            call = api.enqueue_batch(batch.lines)
-            try:
-                answer = session.send(call)
-            except ApiError as error:
-                raise _with_lines(error, batch, len(ids)) from None
-            done = api.decode(call, answer)
-            ids += done.ids
-            if not quiet:
-                _print_json_or(answer.data, list(done.ids), as_json=as_json)
-            if progress:
-                sys.stderr.write(f"\r{len(ids):,} of {total:,} enqueued" + ("\n" if len(ids) == total else ""))
-                sys.stderr.flush()
-    return ids
+    position = None
+    try:
+        with target.session() as session:
+            position = session.send(api.stats()).position if wait else None
+            for data, more in work.send(session):
+                ids += more
+                if not (wait and as_json):
+                    _print(data, more, as_json=as_json)
+        if wait:
+            from jobctl.cli.waiting import wait as wait_for
+
+            return wait_for(target, ids, position, wait_timeout, as_json=as_json)
+    except KeyboardInterrupt:
+        if ids:
+            these = ids[0] if len(ids) == 1 else f"--since {position}" if position else ""
+            say(f"detached, nothing was cancelled; come back with: jobctl watch {these} --until-done")
+        return ExitCode.INTERRUPTED
+    if len(ids) == 1:
+        hint(f"enqueued; to see it run: jobctl watch {ids[0]}")
+    return ExitCode.DONE
 
 
-def _with_lines(error: ApiError, batch: "Any", before: int) -> ApiError:
+class _One(NamedTuple):
+    """One job."""
+
+    fields: dict[str, Any]
+
+    def send(self, session: "Session") -> Iterator[tuple[bytes, list[str]]]:
+        """What the API says, and the id."""
+        from jobctl.client import api
+
+        call = api.enqueue(self.fields)
+        answer = session.send(call)
+        if answer.status == 200:
+            hint("a job with this --unique key is live already; that one is meant")
+        yield answer.data, [api.decode(call, answer).id]
+
+
+class _Lines(NamedTuple):
+    """The jobs of a file; ``defaults`` fill in what a line leaves out."""
+
+    path: Path
+    defaults: dict[str, Any]
+
+    def send(self, session: "Session") -> Iterator[tuple[bytes, list[str]]]:
+        """What the API says, and the ids, of each batch. All lines are checked before the first is sent."""
+        from jobctl.cli import ndjson
+        from jobctl.client import api
+
+        done = 0
+        with ndjson.opened(self.path, sys.stdin.buffer) as file:
+            total = sum(1 for _ in ndjson.jobs(file, self.defaults))
+            if not total:
+                raise InvalidInput(f"{self.path} holds no job")
+            file.seek(0)
+            for batch in ndjson.batches(ndjson.jobs(file, self.defaults)):
+                call = api.enqueue_batch(batch.lines)
+                try:
+                    answer = session.send(call)
+                except (ApiError, Unreachable) as error:
+                    raise _with_lines(error, batch, done) from None
+                done += len(batch.lines)
+                yield answer.data, list(api.decode(call, answer).ids)
+                if sys.stderr.isatty():
+                    sys.stderr.write(f"\r{done:,} of {total:,} enqueued" + ("\n" if done == total else ""))
+                    sys.stderr.flush()
+
+
+def _with_lines(error: ApiError | Unreachable, batch: "Batch", before: int) -> ApiError | Unreachable:
     """The server names a job by its place in the batch; a person looks for its line in the file."""
-    message = str(error)
+    told = f" (the {before:,} jobs before these lines are enqueued)" if before else ""
+    lines = f"lines {batch.numbers[0]} to {batch.numbers[-1]}"
+    if isinstance(error, Unreachable):
+        return Unreachable(f"{error}; whether {lines} arrived is not known{told}")
     found = re.match(r"jobs\[(\d+)\]", str(error.problem.get("field", "")))
     if found and int(found[1]) < len(batch.numbers):
-        message = f"line {batch.numbers[int(found[1])]}: {re.sub(r'^line [0-9]+: ', '', message)}"
-    else:
-        message = f"lines {batch.numbers[0]} to {batch.numbers[-1]}: {message}"
-    if before:
-        message += f" (the {before:,} jobs before this batch of lines are enqueued)"
-    return ApiError(error.status, {**error.problem, "detail": message})
+        lines = f"line {batch.numbers[int(found[1])]}"
+    message = re.sub(r"^line [0-9]+: ", "", str(error))
+    return ApiError(error.status, {**error.problem, "detail": f"{lines}: {message}{told}"})
 
 
-def _print_json_or(data: bytes, ids: list[str], *, as_json: bool) -> None:
+def _print(data: bytes, ids: list[str], *, as_json: bool) -> None:
     if as_json:
         print_json(data)
     else:
         sys.stdout.write("".join(f"{job_id}\n" for job_id in ids))
         sys.stdout.flush()
-
-
-def _wait(target: Target, ids: list[str], since: "Position | None", timeout: float | None, *, as_json: bool) -> int:
-    from jobctl.cli.running import Interrupted
-    from jobctl.cli.waiting import wait
-
-    try:
-        return wait(target, ids, since, timeout, as_json=as_json)
-    except (Interrupted, KeyboardInterrupt):  # the latter: before the loop runs that would close things
-        again = f"jobctl watch {ids[0]} --until-done" if len(ids) == 1 else f"jobctl watch --since {since} --until-done"
-        say(f"detached, nothing was cancelled; come back with: {again}")
-        return ExitCode.INTERRUPTED

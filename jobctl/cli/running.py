@@ -9,8 +9,8 @@ import trio
 TICK_S: Final = 0.1
 
 
-class Interrupted(Exception):
-    """The person pressed Ctrl-C; everything has been closed in order."""
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after everything has been closed in order."""
 
 
 def run(main: Callable[[], Awaitable[int]], *, tick: Callable[[], None] | None = None, every: float = TICK_S) -> int:

@@ -50,7 +50,6 @@ def watch(
     wanted = _filter(ids, name, queue, status, tag, mine=mine)
     screen = table or (sys.stdout.isatty() and not json and not plain)
     from jobctl.cli.follow import Follower, JsonLines, Order, PlainLines, Silent
-    from jobctl.cli.running import Interrupted
     from jobctl.cli.view import View
 
     whole = screen and wanted == _filter(None, None, None, None, None, mine=False)
@@ -62,7 +61,7 @@ def watch(
     follower = Follower(order, view, Silent() if screen else JsonLines() if json else PlainLines())
     try:
         _run(Target(url, token_file, wait_server), follower, view, screen=screen)
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         if (position := follower.position) is not None:
             say(f"left, nothing was cancelled; to go on from here: {_again(sys.argv[1:], str(position))}")
         return ExitCode.INTERRUPTED

@@ -151,6 +151,9 @@ class Store(Protocol):
     def listen(self, listener: Callable[[Commit], None]) -> None:
         """Call ``listener`` with every commit from now on. It must not raise and not block."""
 
+    async def close(self) -> None:
+        """Write what waits and close; harmless when it is closed already."""
+
     # --- writes --------------------------------------------------------------------------------------------------
 
     async def enqueue(

@@ -177,8 +177,8 @@ class Committer:
 
     def _run(self, group: list[_Op]) -> None:
         commit: Commit | None = None
-        changes = self._connection.total_changes()
         try:
+            changes = self._connection.total_changes()
             commit = self._transact(group)
         except BaseException as error:  # whatever it is: the callers must hear of it, and the thread must live
             self._note_trouble(error, len(group))

@@ -86,14 +86,14 @@ class Tx:
     def back_to(self, mark: Mark) -> None:
         """Forget what was noted since."""
         _, self.seq, self.work, self.known, rows, logs, queues, cancels, cooled = mark
+        for queue in self._cooled[cooled:]:
+            self.state.hot[queue] = None
         for change, before in reversed(self._queues[queues:]):
             if before is None:
                 del self.state.paused[change.name]
                 self.state.hot.pop(change.name, None)
             else:
                 self.state.paused[change.name] = before
-        for queue in self._cooled[cooled:]:
-            self.state.hot[queue] = None
         del self._rows[rows:], self._logs[logs:], self._queues[queues:], self._cancels[cancels:], self._cooled[cooled:]
 
     def flush(self) -> Commit:

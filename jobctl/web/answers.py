@@ -12,7 +12,8 @@ from jobctl.web.openapi import POSITION
 from jobctl.web.request import ApiRequest
 
 JSON: Final = "application/json"
-_TAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
+_TAG: Final = re.compile(r'"([^"]*)"')
+"""One entity tag; the ``W/`` before a weak one does not count in this comparison."""
 _encode = msgspec.json.Encoder().encode
 
 

@@ -143,7 +143,7 @@ class EventRoutes:
                 if scope is None or event.owner == scope:
                     seen.append(event)
                     if len(seen) == limit:
-                        return Stretch(tuple(seen), after, more=after < page.head)
+                        return Stretch(tuple(seen), after)
             if after >= page.head:
                 break
         return Stretch(tuple(seen), after, more=after < page.head)

@@ -206,7 +206,7 @@ async def test_a_line_that_the_server_refuses_is_named_by_its_number_in_the_file
     assert done.code == 2
     assert len(done.lines) == 1000
     assert "line 2001: no handler named 'nope'" in done.err
-    assert "the 1,000 jobs before" in done.err
+    assert "the 1,000 jobs before these lines are enqueued" in done.err
 
 
 async def test_enqueue_waits_and_its_exit_code_is_the_jobs(server: Running, cli: Cli) -> None:
@@ -379,7 +379,7 @@ async def test_without_ids_it_ends_when_nothing_that_matches_is_live(server: Run
     done = await cli("watch", "--queue", "q", "--until-done")
     assert done.code == 0
     assert sum("completed" in line for line in done.lines) == 3
-    await cli("enqueue", "fail", "--queue", "q", "--delay", "1")
+    await cli("enqueue", "fail", "--queue", "q", "--delay", "3")
     assert (await cli("watch", "--queue", "q", "--until-done")).code == 1
 
 

@@ -187,7 +187,7 @@ async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypa
     async with engine(tmp_path, registry) as e:
         failures = 0
 
-        def flaky(name: str, times: int, error: Exception = StoreUnavailable("away")) -> None:
+        def flaky(name: str, times: int, error: type[Exception] = StoreUnavailable) -> None:
             real, left = getattr(e.store, name), times
 
             async def write(*arguments: object, **more: object) -> object:
@@ -195,13 +195,13 @@ async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypa
                 if left:
                     left -= 1
                     failures += 1
-                    raise error
+                    raise error("away")
                 return await real(*arguments, **more)
 
             monkeypatch.setattr(e.store, name, write)
 
         flaky("claim", 3)
-        flaky("claim", 1, TypeError("a fault of ours"))
+        flaky("claim", 1, TypeError)
         flaky("finish", 3)
         job = await e.run("work")
     assert (job.status, job.attempts, failures) == ("completed", 1, 7)

@@ -1,10 +1,11 @@
 """The SQLite file: who may open it, how it is set up, that reads and writes do not hold each other up."""
 
+import contextlib
 import os
 import sqlite3
-import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import apsw
@@ -14,7 +15,7 @@ from store_kit import ANN, START_MS, Clock, add, ended, enqueue, listed, new, sh
 
 from jobctl.errors import DatabaseInUse, NotADatabase, NotFound, StartupError, StoreUnavailable
 from jobctl.model import JobQuery
-from jobctl.store import reads
+from jobctl.store import reads, writes
 from jobctl.store.rows import SQL
 from jobctl.store.sqlite import SqliteStore, open_store
 
@@ -33,9 +34,9 @@ async def store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
         yield opened
 
 
-async def open_fails(path: Path, kind: type[StartupError]) -> str:
+async def open_fails(path: Path, kind: type[StartupError], state_dir: Path | None = None) -> str:
     with pytest.raises(kind) as caught:
-        async with open_store(path, state_dir=path.parent / "state"):
+        async with open_store(path, state_dir=state_dir or path.parent / "state"):
             pass
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -112,62 +113,49 @@ async def test_a_folder_is_no_database(path: Path) -> None:
     assert str(path) in await open_fails(path, StartupError)
 
 
-OPEN = """
-import sys, trio
-from pathlib import Path
-from jobctl.errors import StartupError
-from jobctl.store.sqlite import open_store
-async def main():
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """For root, files open whatever their mode: be nobody for a moment."""
+    if os.geteuid():
+        yield
+        return
+    os.setegid(65534)
+    os.seteuid(65534)
     try:
-        async with open_store(Path(sys.argv[1]), state_dir=Path(sys.argv[2])):
-            print("opened")
-    except StartupError as error:
-        print(error)
-trio.run(main)
-"""
-
-
-def open_as_nobody(path: Path, state: Path) -> str:
-    """What a process without privileges says; as root, files open whatever their mode."""
-    nobody = {"user": 65534, "group": 65534, "extra_groups": ()} if os.geteuid() == 0 else {}
-    for parent in path.parents:
-        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN, path, state],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"},
-        **nobody,  # type: ignore[arg-type]
-    )
-    return done.stdout + done.stderr
-
-
-async def test_an_unwritable_folder_file_or_state_folder_is_reported(path: Path) -> None:
-    async with open_store(path, state_dir=path.parent / "state"):
-        pass
-    state = path.parent / "state2"
-    state.mkdir()
-    state.chmod(0o777)
-    path.parent.chmod(0o555)
-    try:
-        told = open_as_nobody(path.with_name("new.db"), state)
-        assert "cannot write beside the database" in told
-        assert "Permission denied" in told
+        yield
     finally:
-        path.parent.chmod(0o777)
-    path.chmod(0o444)
-    path.with_name("jobs.db.lock").chmod(0o666)
-    told = open_as_nobody(path, state)
-    assert "cannot write the database" in told
-    path.chmod(0o666)
-    state.chmod(0o555)
-    told = open_as_nobody(path, state)
-    assert "set state_dir" in told
-    state.chmod(0o777)
-    assert open_as_nobody(path, state).strip() == "opened"
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("folder", "cannot write beside the database"),
+        ("file", "cannot write the database"),
+        ("state", "set state_dir"),
+        ("nothing", ""),
+    ],
+)
+async def test_what_cannot_be_written_is_named(what: str, said: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "data"
+        Path(name).chmod(0o777)
+        path, state = folder / "jobs.db", folder / "state"
+        with unprivileged():
+            folder.mkdir()
+            async with open_store(path, state_dir=state):
+                pass
+            path.with_name("jobs.db.lock").unlink()
+            barred = {"folder": folder, "file": path, "state": state / "marks"}.get(what)
+            if barred is None:
+                async with open_store(path, state_dir=state):
+                    return
+            barred.chmod(0o555 if barred.is_dir() else 0o444)
+            try:
+                assert said in await open_fails(path, StartupError, state)
+            finally:
+                barred.chmod(0o777)
 
 
 # --- how it is set up ----------------------------------------------------------------------------------------------
@@ -211,10 +199,11 @@ async def test_no_read_leaves_a_transaction_or_a_cursor_open(store: SqliteStore)
         assert not reader.in_transaction
         with pytest.raises(StopIteration):
             next(iter(reader.execute("SELECT 1 WHERE 0")))
-    # Nothing keeps an old snapshot: the whole log can be put into the file, and the WAL cut to nothing.
-    busy, _, _ = await store.committer.submit(lambda tx: tx.state.seq and (0, 0, 0))
-    checkpoint = apsw.Connection(str(store.path)).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    assert (busy, checkpoint[0][0]) == (0, 0)
+    # Nothing keeps an old snapshot: the whole WAL can be put into the file, and cut to nothing.
+    other = apsw.Connection(str(store.path))
+    ((busy, _, _),) = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    other.close()
+    assert busy == 0
     assert store.path.with_name("jobs.db-wal").stat().st_size == 0
 
 
@@ -257,6 +246,7 @@ async def test_a_reader_taken_between_look_and_grab_is_no_error(store: SqliteSto
     await add(store)
     store._readers = Raced()
     assert len(await listed(store)) == 1
+    store._readers = list(iter(store._readers))
 
 
 async def test_a_cancelled_reader_gives_its_connection_back(store: SqliteStore) -> None:
@@ -358,8 +348,6 @@ async def test_a_claim_reads_no_more_rows_however_many_are_delayed_or_paused(lar
 
             tx.state.connection.set_progress_handler(tick, 100)
             try:
-                from jobctl.store import writes
-
                 found = writes.claim(tx, 10, "host:1", {}, {})
             finally:
                 tx.state.connection.set_progress_handler(None)

@@ -79,6 +79,14 @@ def test_memory_is_bounded_and_the_key_used_longest_ago_goes_first() -> None:
     assert limiter.hit("b", 0.4).allowed, "b was forgotten"
 
 
+def test_a_key_that_comes_again_takes_nobodys_place() -> None:
+    limiter = RateLimiter(10, 60.0, max_keys=2)
+    limiter.hit("a", 0.0)
+    for _ in range(5):
+        limiter.hit("b", 0.0)
+    assert limiter.hit("a", 0.0).remaining == 8
+
+
 def test_full_buckets_are_forgotten_as_others_come() -> None:
     limiter = RateLimiter(1, 1.0)
     for number in range(1000):
