@@ -20,9 +20,9 @@ from jobctl.errors import ConfigError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
+"""Variables of the command-line client, not settings of the server."""
 _OWN_ENV: Final = frozenset({"JOBCTL_JOB_ID", "JOBCTL_RUN", "JOBCTL_ATTEMPT"})
 """What commands find in their environment; one may well start a server."""
-"""Variables of the command-line client, not settings of the server."""
 
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400)]
 
