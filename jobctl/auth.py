@@ -77,7 +77,7 @@ def _identity(claims: dict[str, Any], now: float) -> Identity:
     texts = isinstance(subject, str) and isinstance(jti, str) and isinstance(role, str)
     if not texts or role not in ROLES or not 0 < len(subject) <= MAX_SUBJECT or not 0 < len(jti) <= MAX_SUBJECT:
         raise Unauthorized
-    if not subject.isprintable():  # it becomes an owner, a log field and a table row
+    if not subject.isprintable() or not jti.isprintable():  # they become an owner, log fields and table rows
         raise Unauthorized
     times = (claims["iat"], claims["exp"])
     if any(isinstance(t, bool) or not isinstance(t, int | float) or not 0 <= t < 1e11 for t in times):

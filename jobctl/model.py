@@ -32,14 +32,14 @@ DEFAULT_QUEUE: Final = "default"
 DEFAULT_ATTEMPTS: Final = 3
 DEFAULT_TIMEOUT_S: Final = 3600.0
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,100}$", description="1 to 100 of A-Z a-z 0-9 . _ : -")]
-Tag = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$", description="1 to 64 characters, no control characters")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,100}$(?!\n)", description="1 to 100 of A-Z a-z 0-9 . _ : -")]
+Tag = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters, no control characters")]
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=MAX_TAGS)]
 Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
 Attempts = Annotated[int, Meta(ge=1, le=1000)]
 Timeout = Annotated[float, Meta(gt=0, le=31 * 86400, description="seconds")]
 Delay = Annotated[float, Meta(ge=0, le=10 * 366 * 86400, description="seconds")]
-Key = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", description="1 to 200 characters")]
+Key = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters")]
 
 
 class Wire(msgspec.Struct, rename="camel", frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from jobctl.errors import ConfigError
 
@@ -23,6 +23,9 @@ _CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
 """Variables of the command-line client, not settings of the server."""
 _OWN_ENV: Final = frozenset({"JOBCTL_JOB_ID", "JOBCTL_RUN", "JOBCTL_ATTEMPT"})
 """What commands find in their environment; one may well start a server."""
+
+_TABLES: Final = frozenset({"auth", "stream", "log", "queues", "commands"})
+"""Settings with a dot in their name, ``__`` in the environment."""
 
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400)]
 
@@ -192,7 +195,8 @@ def load(path: Path | None, **overrides: Any) -> Settings:
             raise ConfigError(f"{path} is not TOML: {error}") from None
     _refuse_unknown_environment()
     if secret := os.environ.get("JOBCTL_SECRET"):
-        overrides["auth"] = {**values.pop("auth", {}), "secret": secret}
+        section = values.pop("auth", {})
+        overrides["auth"] = {**section, "secret": secret} if isinstance(section, dict) else section
     given = {name: value for name, value in overrides.items() if value is not None}
     _toml_values.clear()
     _toml_values.update(values)
@@ -200,6 +204,10 @@ def load(path: Path | None, **overrides: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error)}") from None
+    except SettingsError as error:  # pydantic-settings reads lists and tables from the environment as JSON
+        name = re.search(r'field "(\w+)"', str(error))
+        which = f"JOBCTL_{name[1].upper()}" if name else "a variable"
+        raise ConfigError(f"the environment: {which} is a list or a table and must be JSON") from None
     finally:
         _toml_values.clear()
 
@@ -207,7 +215,9 @@ def load(path: Path | None, **overrides: Any) -> Settings:
 def _refuse_unknown_environment() -> None:
     known = {f"JOBCTL_{name.upper()}" for name in Settings.model_fields} | _CLIENT_ENV | _OWN_ENV | {"JOBCTL_SECRET"}
     for name in os.environ:
-        if name.startswith("JOBCTL_") and name.split("__")[0] not in known:
+        head, *rest = name.split("__")
+        flat = bool(rest) and head.removeprefix("JOBCTL_").lower() not in _TABLES
+        if name.startswith("JOBCTL_") and (head not in known or flat):
             raise ConfigError(f"the environment variable {name} is no setting{_guess(name, sorted(known))}")
 
 

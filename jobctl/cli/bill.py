@@ -57,10 +57,10 @@ def bill_lines(bill: Bill) -> list[str]:
     window = WINDOW_S // 60
     lazy = f"a poll every {LAZY_S:.0f} s, and up to {LAZY_S:.0f} s behind"
     pushed = f"{bill.requests} HTTP requests and {bill.connections} connection"
-    fresh = f"{ENDPOINTS} endpoints, once per mean gap between updates ({ms:.0f} ms)"
+    fresh = f"({ENDPOINTS} endpoints every {ms:.0f} ms, the mean gap)"
     return [
         f"pushed   {pushed} brought {bill.updates:,} updates",
-        f"polled   {bill.polled:,} requests to be about as fresh: {fresh}",
+        f"polled   {bill.polled:,} requests to be about as fresh {fresh}",
         f"         in {window} minutes at this pace: {bill.polled_in_window:,} requests, against {pushed}",
         f"lazily   {bill.lazy_in_window} requests per client in {window} minutes: {lazy}",
         "         (whoever looks once and leaves is better off with one GET)",

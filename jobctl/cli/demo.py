@@ -85,7 +85,7 @@ def _play(source: Path, work: list[Work], folder: Path) -> int:
 
     out = folder / "packed"
     out.mkdir()
-    say(f"starting a server; {len(work)} files of {source} are checksummed and compressed into {folder}")
+    say(f"a server of its own checksums and compresses {len(work)} files of {source}")
     try:
         with server(folder) as url:
             bill, view = _follow(url, work, folder, out)
@@ -125,7 +125,7 @@ def _follow(url: str, work: list[Work], folder: Path, out: Path) -> "tuple[Bill,
         ids = session.get(api.enqueue_batch(jobs)).ids
     view = View(JobFilter(ids=ids))
     on_terminal = sys.stdout.isatty()
-    order = Order(JobFilter(), since=since, stats=on_terminal, until_done=True, fresh=True)
+    order = Order(JobFilter(), since=since, until_done=True, fresh=True)
     follower = Follower(order, view, Silent() if on_terminal else StatusLines())
     client = Client(url, token)
     if on_terminal:

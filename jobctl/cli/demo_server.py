@@ -27,7 +27,7 @@ with open(source, "rb") as file, gzip.open(target + ".gz", "wb", 9) as packed:
         digest.update(chunk)
         packed.write(chunk)
         done += len(chunk)
-        print(f"::progress {done / total:.2f} {done:,} of {total:,} bytes", flush=True)
+        print(f"::progress {done / total:.2f} {os.path.basename(source)}", flush=True)
 with open(target + ".sha256", "w") as sums:
     sums.write(f"{digest.hexdigest()}  {source}\\n")
 print(digest.hexdigest(), os.path.getsize(target + ".gz"))

@@ -1,7 +1,8 @@
 """``jobctl jobs``: look at jobs, and act on them."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -74,7 +75,7 @@ def show(
     from jobctl.client import api
 
     call = api.get_job(job_id)
-    with Target(url, token_file, wait_server).session() as session:
+    with Target(url, token_file, wait_server).session() as session, _named(job_id):
         answer = session.send(call)
     if json:
         print_json(answer.data)
@@ -103,7 +104,7 @@ def logs(
     from jobctl.cli.lines import log_line
     from jobctl.client import api
 
-    with Target(url, token_file, wait_server).session() as session:
+    with Target(url, token_file, wait_server).session() as session, _named(job_id):
         while True:
             call = api.logs(job_id, after)
             answer = session.send(call)
@@ -156,9 +157,10 @@ def _act(make: "Callable[[str], Call[Any]]", ids: list[str], target: Target, *, 
         for job_id in ids:
             call = make(job_id)
             try:
-                answer = session.send(call)
+                with _named(job_id):
+                    answer = session.send(call)
             except ApiError as error:
-                say(f"{job_id}: {error}")
+                say(str(error))
                 code = max(code, exit_of(error))
                 continue
             if as_json:
@@ -168,6 +170,16 @@ def _act(make: "Callable[[str], Call[Any]]", ids: list[str], target: Target, *, 
             state = "deleted" if job is None else "cancelling" if job.cancel_requested else job.status.value
             sys.stdout.write(f"{job_id} {state}\n")
     return code
+
+
+@contextmanager
+def _named(job_id: str) -> Iterator[None]:
+    """Say which job was refused."""
+    try:
+        yield
+    except ApiError as error:
+        text = f"there is no job {job_id}" if error.status == 404 else f"{job_id}: {error}"
+        raise ApiError(error.status, {**error.problem, "detail": text}) from None
 
 
 def _row(job: "Job", now: datetime) -> tuple[str, ...]:

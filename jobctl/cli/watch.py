@@ -54,7 +54,7 @@ def watch(
 
     whole = screen and wanted == _filter(None, None, None, None, None, mine=False)
     order = Order(
-        wanted, since=place, stats=stats or whole, until_done=until_done, timeout=timeout,
+        wanted, since=place, stats=stats or (whole and not until_done), until_done=until_done, timeout=timeout,
         show_state=(screen or wanted.ids is not None) and place is None,
     )  # fmt: skip
     view = View(wanted)

@@ -15,6 +15,8 @@ from jobctl.model import Job, JobFilter, LogLine, Stats, wire_time
 
 MAX_MESSAGE: Final = 64 * 1024
 """Bytes of one client message; a longer one closes the connection with 1009."""
+Number = Annotated[int, Meta(ge=0, le=2**53)]
+"""A place in a log: what every JSON reader keeps exactly (RFC 8259 section 6), and every database."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
@@ -34,7 +36,7 @@ class SubscribeJobs(Message, frozen=True, tag="subscribe_jobs"):
     """Follow jobs. With ``since`` and ``epoch``: from there on. A second one replaces the first."""
 
     filter: JobFilter | None = None
-    since: Annotated[int, Meta(ge=0)] | None = None
+    since: Number | None = None
     epoch: str | None = None
     stats: bool = True
     schedules: bool = False
@@ -49,7 +51,7 @@ class SubscribeLogs(Message, frozen=True, tag="subscribe_logs"):
     """Follow the log of one job from line ``after`` (0 is the start; absent: only new lines)."""
 
     id: str
-    after: Annotated[int, Meta(ge=0)] | None = None
+    after: Number | None = None
 
 
 class UnsubscribeLogs(Message, frozen=True, tag="unsubscribe_logs"):

@@ -141,7 +141,6 @@ def prepare(asked: EnqueueRequest, registry: Registry, now_ms: int) -> NewJob:
         InvalidInput: a value is wrong, or no handler takes the job.
         TooLarge: ``data`` is larger than 64 KiB as compact JSON.
     """
-    _check_ends(asked)
     if asked.delay is not None and asked.scheduled_for is not None:
         raise InvalidInput("delay and scheduledFor exclude each other", field="delay")
     scheduled_for = None
@@ -228,15 +227,6 @@ def fingerprint(kind: str, asked: "list[EnqueueRequest] | list[_Item]") -> bytes
         digest.update(msgspec.json.encode(each, order="deterministic"))
         digest.update(b"\n")
     return digest.digest()
-
-
-def _check_ends(asked: EnqueueRequest) -> None:
-    """``$`` in the model's patterns also matches before a final newline; no name ends with one."""
-    named = (("name", asked.name), ("queue", asked.queue), ("uniqueKey", asked.unique_key))
-    tags = ((f"tags[{place}]", text) for place, text in enumerate(asked.tags))
-    for field, text in (*named, *tags):
-        if text is not None and text.endswith("\n"):
-            raise InvalidInput(f"{field}: no control characters", field=field)
 
 
 def _payload(asked: EnqueueRequest) -> bytes:

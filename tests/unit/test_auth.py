@@ -1,0 +1,257 @@
+"""Tokens: what is not exactly ours is refused, and every refusal is the same."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from jobctl import auth
+from jobctl.auth import Verifier, ensure_secret, mint, read_secret, secret_path
+from jobctl.errors import ConfigError, Unauthorized
+
+SECRET = b"a secret of more than 32 bytes, for tests"
+NOW = 1_790_000_000.0
+CLAIMS: dict[str, Any] = {
+    "iss": "jobctl",
+    "aud": "jobctl",
+    "sub": "ann",
+    "role": "user",
+    "iat": int(NOW),
+    "exp": int(NOW) + 900,
+    "jti": "t1",
+}
+HEADER: dict[str, Any] = {"alg": "HS256", "typ": "JWT"}
+
+
+def b64(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def signed(claims: object, header: object = HEADER, *, secret: bytes = SECRET, digest: str = "sha256") -> str:
+    """A token put together by hand, as a forger does."""
+    parts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in (header, claims)]
+    head = b".".join(map(b64, parts))
+    return (head + b"." + b64(hmac.new(secret, head, digest).digest())).decode()
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in CLAIMS.items() if key != name}
+
+
+def unsigned(algorithm: object) -> str:
+    head, body, _ = signed(CLAIMS, HEADER | {"alg": algorithm}).split(".")
+    return f"{head}.{body}."
+
+
+GOOD = signed(CLAIMS)
+HEAD, BODY, SIGNATURE = GOOD.split(".")
+
+FORGERIES: dict[str, str] = {
+    **{f"alg {each}": unsigned(each) for each in ("none", "None", "NONE", "nOnE", "", "null", None, 0, [], {})},
+    **{f"alg {each}, signed": signed(CLAIMS, HEADER | {"alg": each}) for each in ("none", "hs256", "HS257", None, ["HS256"])},
+    "alg HS512": signed(CLAIMS, HEADER | {"alg": "HS512"}, digest="sha512"),
+    "alg RS256": signed(CLAIMS, HEADER | {"alg": "RS256"}),
+    "alg ES256": signed(CLAIMS, HEADER | {"alg": "ES256"}),
+    "no alg": signed(CLAIMS, {"typ": "JWT"}),
+    "alg is a lone surrogate": signed(CLAIMS, b'{"alg":"\\ud800"}'),
+    "another secret": signed(CLAIMS, secret=b"x" * 32),
+    "an empty secret": signed(CLAIMS, secret=b""),
+    "another's key offered": signed(CLAIMS, HEADER | {"jwk": {"kty": "oct", "k": "eA"}}, secret=b"x"),
+    "a key from elsewhere": signed(CLAIMS, HEADER | {"jku": "https://evil.example/keys", "kid": "1"}, secret=b"x"),
+    "kid is a path": signed(CLAIMS, HEADER | {"kid": "../../dev/null"}, secret=b""),
+    "kid is no text": signed(CLAIMS, HEADER | {"kid": 1}),
+    "an unknown extension": signed(CLAIMS, HEADER | {"crit": ["x"], "x": 1}),
+    "a detached payload": signed(CLAIMS, HEADER | {"crit": ["b64"], "b64": False}),
+    "no signature": f"{HEAD}.{BODY}.",
+    "no last dot": f"{HEAD}.{BODY}",
+    "a cut signature": GOOD[:-4],
+    "another body": f"{HEAD}.{signed(CLAIMS | {'role': 'admin'}).split('.')[1]}.{SIGNATURE}",
+    "a part too many": f"{GOOD}.x",
+    "an empty part": GOOD.replace(".", "..", 1),
+    "space before": f" {GOOD}",
+    "a line after": f"{GOOD}\n",
+    "the scheme": f"Bearer {GOOD}",
+    "not Base64": f"{HEAD}.!!!.{SIGNATURE}",
+    "nothing": "",
+    "dots": "..",
+    "NUL": "\x00",
+    "not ASCII": f"{GOOD}ü",
+    "a lone surrogate": "\ud800",
+    "huge": "a" * 1_000_000,
+    "huge, signed": signed(CLAIMS | {"x": "y" * auth.MAX_TOKEN}),
+    "a body that is a list": signed([1]),
+    "a body that is a number": signed(1),
+    "a body that is no JSON": signed(b"{"),
+    "a body that is no UTF-8": signed(b'{"sub":"\xff"}'),
+    "a body of brackets": signed(b"[" * 2500 + b"]" * 2500),
+    "a header that is a list": signed(CLAIMS, []),
+    "a header that is null": signed(CLAIMS, b"null"),
+    **{f"without {each}": signed(without(each)) for each in CLAIMS},
+    **{f"{each} is null": signed(CLAIMS | {each: None}) for each in CLAIMS},
+    **{f"{each} is a list": signed(CLAIMS | {each: [CLAIMS[each]]}) for each in CLAIMS},
+    **{f"{each} is an object": signed(CLAIMS | {each: {"a": 1}}) for each in CLAIMS},
+    **{f"{each} is a number": signed(CLAIMS | {each: 1}) for each in ("iss", "aud", "sub", "role", "jti")},
+    **{f"{each} is text": signed(CLAIMS | {each: str(CLAIMS[each])}) for each in ("iat", "exp")},
+    **{f"{each} is true": signed(CLAIMS | {each: True}) for each in CLAIMS},
+    **{f"{each} is NaN": signed(CLAIMS | {each: float("nan")}) for each in ("iat", "exp")},
+    **{f"{each} is infinite": signed(CLAIMS | {each: float("inf")}) for each in ("iat", "exp")},
+    **{f"{each} is negative": signed(CLAIMS | {each: -1}) for each in ("iat", "exp")},
+    "exp has 400 digits": signed(CLAIMS | {"exp": 10**400}),
+    "exp is far beyond": signed(CLAIMS | {"exp": 10**11}),
+    "expired": signed(CLAIMS | {"exp": int(NOW) - 1}),
+    "expired this second": signed(CLAIMS | {"exp": NOW}),
+    "issued in the future": signed(CLAIMS | {"iat": int(NOW) + 6}),
+    "not yet valid": signed(CLAIMS | {"nbf": 10**10}),
+    "another issuer": signed(CLAIMS | {"iss": "other"}),
+    "another audience": signed(CLAIMS | {"aud": "other"}),
+    "an audience among others": signed(CLAIMS | {"aud": ["jobctl", "other"]}),
+    "an unknown role": signed(CLAIMS | {"role": "root"}),
+    "a role in capitals": signed(CLAIMS | {"role": "Admin"}),
+    "an empty role": signed(CLAIMS | {"role": ""}),
+    "an empty subject": signed(CLAIMS | {"sub": ""}),
+    "a long subject": signed(CLAIMS | {"sub": "a" * 201}),
+    "a subject of two lines": signed(CLAIMS | {"sub": "a\nb"}),
+    "a subject that turns round": signed(CLAIMS | {"sub": "a\u202eb"}),
+    "a subject with a lone surrogate": signed(CLAIMS | {"sub": "\ud800"}),
+    "an id with a lone surrogate": signed(CLAIMS | {"jti": "\ud800"}),
+    "an empty id": signed(CLAIMS | {"jti": ""}),
+    "a long id": signed(CLAIMS | {"jti": "a" * 201}),
+}
+
+
+@pytest.mark.parametrize("token", FORGERIES.values(), ids=FORGERIES.keys())
+def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(token: str) -> None:
+    with pytest.raises(Unauthorized) as caught:
+        Verifier(SECRET).verify(token, now=NOW)
+    assert type(caught.value) is Unauthorized
+    assert (str(caught.value), caught.value.code) == ("Invalid or expired token", "unauthorized")
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_the_table_of_forgeries_is_made_from_a_token_that_is_good() -> None:
+    who = Verifier(SECRET).verify(GOOD, now=NOW)
+    assert (who.subject, who.role, who.expires_at, who.token_id) == ("ann", "user", NOW + 900, "t1")
+    assert len(FORGERIES) >= 90
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"role": "admin"},
+        {"sub": "a" * 200},
+        {"sub": "Jörg Müller <j@example.org>"},
+        {"iat": int(NOW) + 5},
+        {"iat": NOW - 0.5, "exp": NOW + 0.5},
+        {"exp": int(NOW) + 10**9},
+        {"something": "else"},
+    ],
+)
+def test_what_is_within_the_rules_is_taken(claims: dict[str, Any]) -> None:
+    Verifier(SECRET).verify(signed(CLAIMS | claims), now=NOW)
+
+
+def test_a_minted_token_is_taken_until_it_expires() -> None:
+    verifier = Verifier(SECRET)
+    token = mint(SECRET, subject="ann", role="admin", ttl=60, now=NOW)
+    assert verifier.verify(token, now=NOW).is_admin
+    verifier.verify(token, now=NOW + 59.9)
+    with pytest.raises(Unauthorized):
+        verifier.verify(token, now=NOW + 60)
+
+
+def test_without_a_given_time_the_clock_decides() -> None:
+    verifier = Verifier(SECRET)
+    verifier.verify(mint(SECRET, subject="ann", role="user"))
+    with pytest.raises(Unauthorized):
+        verifier.verify(mint(SECRET, subject="ann", role="user", ttl=-1))
+
+
+def test_every_token_has_an_id_of_its_own() -> None:
+    ids = {Verifier(SECRET).verify(mint(SECRET, subject="a", role="user")).token_id for _ in range(100)}
+    assert len(ids) == 100
+
+
+def test_only_known_roles_are_minted() -> None:
+    with pytest.raises(ValueError, match="admin, user"):
+        mint(SECRET, subject="ann", role="root")
+
+
+def test_other_libraries_read_our_tokens() -> None:
+    token = mint(SECRET, subject="ann", role="user")
+    assert jwt.decode(token, SECRET, algorithms=["HS256"], audience="jobctl")["sub"] == "ann"
+
+
+# --- the secret ----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_start_makes_a_secret_that_only_its_user_can_read(tmp_path: Path) -> None:
+    state = tmp_path / "new" / "state"
+    secret = ensure_secret(state)
+    assert len(secret) >= 32
+    assert stat.S_IMODE(secret_path(state).stat().st_mode) == 0o600
+    assert [each.name for each in state.iterdir()] == ["secret"]
+    assert ensure_secret(state) == read_secret(state) == secret
+
+
+def test_the_environment_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_secret(tmp_path)
+    monkeypatch.setenv("JOBCTL_SECRET", "e" * 32)
+    assert ensure_secret(tmp_path) == b"e" * 32
+
+
+def test_there_is_no_secret_before_the_first_start(tmp_path: Path) -> None:
+    assert read_secret(tmp_path) is None
+    secret_path(tmp_path).write_bytes(b" \n")
+    assert read_secret(tmp_path) is None
+
+
+def test_a_line_end_in_the_file_is_not_part_of_the_secret(tmp_path: Path) -> None:
+    secret_path(tmp_path).write_bytes(b"x" * 32 + b"\n")
+    assert ensure_secret(tmp_path) == b"x" * 32
+
+
+@pytest.mark.parametrize("where", ["file", "environment"])
+def test_a_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    if where == "file":
+        secret_path(tmp_path).write_bytes(b"x" * 31)
+    else:
+        monkeypatch.setenv("JOBCTL_SECRET", "x" * 31)
+    with pytest.raises(ConfigError, match="31 bytes; HS256 needs at least 32"):
+        ensure_secret(tmp_path)
+
+
+def test_servers_that_start_together_agree_on_one_secret(tmp_path: Path) -> None:
+    found: list[bytes] = []
+    barrier = threading.Barrier(8)
+
+    def start() -> None:
+        barrier.wait()
+        found.append(ensure_secret(tmp_path))
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(ConfigError, match="state"):
+        ensure_secret(tmp_path / "state")
+    (tmp_path / "other").mkdir()
+    secret_path(tmp_path / "other").mkdir()
+    with pytest.raises(ConfigError, match=f"cannot read {tmp_path}{os.sep}other"):
+        ensure_secret(tmp_path / "other")

@@ -1,0 +1,290 @@
+"""Settings: what may be said, which source wins, and how a mistake is named."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from jobctl import settings
+from jobctl.errors import ConfigError
+from jobctl.settings import Settings, load, parse_rate
+
+SECRET = "s" * 32
+SHOWN = Path(__file__).parents[2] / "configs" / "jobctl.toml"
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [each for each in os.environ if each.upper().startswith("JOBCTL_")]:
+        monkeypatch.delenv(name)
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "jobctl.toml"
+    path.write_text(text)
+    return path
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(toml(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    found = load(None)
+    assert (found.host, found.port, found.db, found.durability) == ("127.0.0.1", 8000, Path("jobctl.db"), "full")
+    assert (found.concurrency, found.grace, found.cancel_grace, found.rate_limit) == (10, 25, 10, "6000/1m")
+    assert (found.stream.max_connections, found.stream.max_per_subject) == (10_000, 2_000)
+    assert (found.stream.outbox_bytes, found.stream.dead_after) == (256 * 1024, 75)
+    assert (found.stream.auth_timeout, found.stream.ping_interval) == (10, 30)
+    assert (found.auth.secret, found.accept_unknown, found.app) == (None, False, None)
+
+
+# --- which source wins ---------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = toml(tmp_path, 'port = 1\nconcurrency = 1\nhost = "file"\n')
+    monkeypatch.setenv("JOBCTL_PORT", "2")
+    monkeypatch.setenv("JOBCTL_CONCURRENCY", "2")
+    found = load(path, port=3)
+    assert (found.port, found.concurrency, found.host) == (3, 2, "file")
+
+
+def test_what_the_command_line_does_not_say_is_left_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBCTL_PORT", "2")
+    assert load(None, port=None, host=None).port == 2
+
+
+def test_the_environment_changes_one_value_of_a_table_and_leaves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = toml(tmp_path, "[stream]\nmax_connections = 1\noutbox_bytes = 8192\n")
+    monkeypatch.setenv("JOBCTL_STREAM__MAX_CONNECTIONS", "2")
+    found = load(path).stream
+    assert (found.max_connections, found.outbox_bytes, found.ping_interval) == (2, 8192, 30)
+
+
+def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBCTL_PORT", "")
+    monkeypatch.setenv("JOBCTL_SECRET", "")
+    assert load(None).port == 8000
+
+
+def test_one_load_leaves_nothing_for_the_next(tmp_path: Path) -> None:
+    assert load(toml(tmp_path, "port = 1")).port == 1
+    refused(tmp_path, "port = 1\nbogus = 1")
+    assert load(None).port == 8000
+
+
+def test_lists_and_tables_of_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBCTL_ALLOWED_ORIGINS", '["https://a.example"]')
+    monkeypatch.setenv("JOBCTL_QUEUES", '{"mail": {"concurrency": 2}}')
+    found = load(None)
+    assert (found.allowed_origins, found.queues["mail"].concurrency) == (("https://a.example",), 2)
+
+
+# --- the secret ----------------------------------------------------------------------------------------------------
+
+
+def test_the_secret_of_the_environment_wins_over_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toml(tmp_path, f'[auth]\nsecret = "{"f" * 32}"')
+    assert load(path).auth.secret.get_secret_value() == "f" * 32  # type: ignore[union-attr]
+    monkeypatch.setenv("JOBCTL_SECRET", SECRET)
+    assert load(path).auth.secret.get_secret_value() == SECRET  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("variable", ["JOBCTL_SECRET", "JOBCTL_AUTH__SECRET"])
+def test_a_short_secret_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "not-that-long-after-all-31-bytes")
+    load(None)
+    monkeypatch.setenv(variable, "hunter2hunter2")
+    with pytest.raises(ConfigError, match="at least 32 bytes") as caught:
+        load(None)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_secret_is_measured_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBCTL_SECRET", "ü" * 16)
+    assert load(None).auth.secret is not None
+
+
+def test_the_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBCTL_SECRET", SECRET)
+    assert SECRET not in repr(load(None))
+
+
+# --- mistakes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prot = 8001", "no setting 'prot'; did you mean port?"),
+        ("[stream]\nmax_conections = 1", "no setting 'stream.max_conections'; did you mean stream.max_connections?"),
+        ("[auth]\nsecrte = 1", "did you mean auth.secret?"),
+        ("zzzzzz = 1", "no setting 'zzzzzz'"),
+        ("[queues.mail]\nconcurency = 1", "no setting 'queues.mail.concurency'"),
+        ("[commands.x]\nargv = ['a']\nshell = true", "no setting 'commands.x.shell'"),
+        ('port = "http"', "port: "),
+        ("port = 65536", "port: "),
+        ("port = -1", "port: "),
+        ("concurrency = 0", "concurrency: "),
+        ('durability = "none"', "durability: "),
+        ("grace = -1", "grace: "),
+        ("auth = 3", "auth: "),
+        ("queues = []", "queues: "),
+        ("[queues.mail]\nconcurrency = 0", "queues.mail.concurrency: "),
+        ('[queues."a b"]', "'a b': a name is 1 to 100 of"),
+        ("[commands.x]", "commands.x.argv: "),
+        ("[commands.x]\nargv = []", "commands.x.argv: "),
+        ("[commands.x]\nargv = ['a']\ntimeout = 0", "commands.x.timeout: "),
+        ('rate_limit = "fast"', "rate_limit: a rate is written like 100/15m"),
+        ('certfile = "c.pem"', "certfile and keyfile go together"),
+        ("[stream]\noutbox_bytes = 1", "stream.outbox_bytes: "),
+        ('[log]\nlevel = "loud"', "log.level: "),
+        ("port = ", "is not TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, said: str) -> None:
+    told = refused(tmp_path, text)
+    assert said in told
+    assert str(tmp_path / "jobctl.toml") in told
+
+
+def test_a_wrong_table_is_named_though_the_secret_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBCTL_SECRET", SECRET)
+    assert "auth: " in refused(tmp_path, "auth = 3")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("JOBCTL_PROT", "1", "JOBCTL_PROT is no setting; did you mean JOBCTL_PORT?"),
+        ("JOBCTL_STRAEM__DEAD_AFTER", "1", "JOBCTL_STRAEM__DEAD_AFTER is no setting"),
+        ("JOBCTL_STREAM__BOGUS", "1", "no setting 'stream.bogus'"),
+        ("JOBCTL_PORT__X", "1", "JOBCTL_PORT__X is no setting"),
+        ("JOBCTL_PORT", "http", "port: "),
+        ("JOBCTL_ALLOWED_ORIGINS", "https://a.example", "JOBCTL_ALLOWED_ORIGINS is a list or a table and must be JSON"),
+        ("JOBCTL_AUTH", "zzz", "JOBCTL_AUTH is a list or a table and must be JSON"),
+        ("JOBCTL_QUEUES", "[]", "queues: "),
+    ],
+)
+def test_a_mistake_in_the_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load(None)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"])
+def test_the_clients_variables_are_no_mistake(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    load(None)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.toml")
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b"host = '\xff'")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(path)
+
+
+def test_nobody_changes_a_setting_after_the_start() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(None).port = 1  # type: ignore[misc]
+
+
+# --- rates ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("100/15m", (100, 900)),
+        ("6000/1m", (6000, 60)),
+        ("6000/m", (6000, 60)),
+        ("1/s", (1, 1)),
+        ("5/2h", (5, 7200)),
+        ("1/30d", (1, 2_592_000)),
+    ],
+)
+def test_a_rate_is_a_capacity_and_the_time_to_refill_it(text: str, rate: tuple[int, float]) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "100", "100/", "/m", "0/1m", "100/0m", "1/1w", "1.5/m", "-1/m", "1/m ", "1 / m", "1/1m\n"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a rate is written like"):
+        parse_rate(text)
+
+
+# --- the file that shows them all ----------------------------------------------------------------------------------
+
+
+def every_name(model: type[BaseModel] = Settings, prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        where = f"{prefix}{name}" + (".*" if name in ("queues", "commands") else "")
+        found |= every_name(sections[0], f"{where}.") if sections else {where}
+    return found
+
+
+def shown_names() -> dict[str, object]:
+    """What ``configs/jobctl.toml`` sets once its examples are no comments any more."""
+    lines = [re.sub(r"^# ?(?=\[|\w+ = )", "", line) for line in SHOWN.read_text("utf-8").splitlines()]
+    found: dict[str, object] = {}
+
+    def walk(table: dict[str, object], prefix: str) -> None:
+        for name, value in table.items():
+            where = prefix + ("*" if prefix in ("queues.", "commands.") else name)
+            if isinstance(value, dict) and where != "commands.*.env":
+                walk(value, f"{where}.")
+            else:
+                found[where] = value
+
+    walk(tomllib.loads("\n".join(lines)), "")
+    return found
+
+
+def test_the_configuration_that_is_shipped_loads_and_changes_nothing() -> None:
+    assert load(SHOWN) == load(None)
+
+
+def test_the_configuration_that_is_shipped_shows_every_setting_and_no_other() -> None:
+    assert set(shown_names()) == every_name()
+
+
+def test_the_configuration_that_is_shipped_shows_the_defaults() -> None:
+    defaults = load(None).model_dump(mode="json")
+    examples = {"certfile", "keyfile", "state_dir", "app", "auth.secret"}
+    for name, value in shown_names().items():
+        if name in examples or "*" in name:
+            continue
+        found = defaults
+        for part in name.split("."):
+            found = found[part]
+        assert found == value, name
+
+
+def test_the_names_that_a_mistake_is_compared_with_are_real() -> None:
+    sections = {name.split(".")[0] for name in every_name() if "." in name}
+    assert sections == settings._TABLES
+    assert {name for name in settings._all_names() if "." in name} <= every_name()
