@@ -1,12 +1,16 @@
 """Tokens: JWTs signed with HS256, and the secret that signs them.
 
-Every token carries ``iss aud sub role iat exp jti``. Whatever is wrong with one, the answer is the same
-``Unauthorized``: which check failed is nobody's business.
+Every token carries ``iss aud sub role iat exp jti``, an access token of somebody who signed in also ``sid``. Whatever
+is wrong with one, the answer is the same ``Unauthorized``: which check failed is nobody's business.
+
+Here is what a token says about itself. Whether it still stands (is registered, has not been revoked) is the business
+of ``jobctl.access``.
 """
 
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +23,9 @@ ISSUER: Final = "jobctl"
 AUDIENCE: Final = "jobctl"
 ROLES: Final = ("admin", "user")
 ACCESS_TTL_S: Final = 15 * 60
+"""A token that lives longer is good only while it is registered."""
+_ROUNDING_S: Final = 1
+"""``iat`` and ``exp`` are whole seconds."""
 LEEWAY_S: Final = 5
 """Clock skew between issuer and server that is forgiven for ``iat``; ``exp`` is exact."""
 MAX_TOKEN: Final = 8192
@@ -27,8 +34,17 @@ MIN_SECRET: Final = 32
 _REQUIRED: Final = ("iss", "aud", "sub", "role", "iat", "exp", "jti")
 
 
-def mint(secret: bytes, *, subject: str, role: str, ttl: float = ACCESS_TTL_S, now: float | None = None) -> str:
-    """A token for ``subject`` that lives ``ttl`` seconds."""
+def mint(
+    secret: bytes,
+    *,
+    subject: str,
+    role: str,
+    ttl: float = ACCESS_TTL_S,
+    now: float | None = None,
+    token_id: str | None = None,
+    session: str | None = None,
+) -> str:
+    """A token for ``subject`` that lives ``ttl`` seconds. ``token_id``: of a registered one; ``session``: a sign-in."""
     if role not in ROLES:
         raise ValueError(f"a role is one of {', '.join(ROLES)}")
     issued = time.time() if now is None else now
@@ -39,16 +55,27 @@ def mint(secret: bytes, *, subject: str, role: str, ttl: float = ACCESS_TTL_S, n
         "role": role,
         "iat": int(issued),
         "exp": int(issued + ttl),
-        "jti": secrets.token_urlsafe(16),
+        "jti": token_id or secrets.token_urlsafe(16),
     }
+    if session is not None:
+        claims["sid"] = session
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
 class Verifier:
-    """Checks tokens against one secret."""
+    """Checks tokens against the secret, and against those that signed before it (rotation)."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, secret: bytes, previous: Sequence[bytes] = ()) -> None:
+        self._secrets = (secret, *previous)
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The one that signs, and those before it."""
+        return self._secrets
+
+    def replace_previous(self, previous: Sequence[bytes]) -> None:
+        """Take other former secrets from now on; the one that signs stays."""
+        self._secrets = (self._secrets[0], *previous)
 
     def verify(self, token: str, *, now: float | None = None) -> Identity:
         """Who the token speaks for.
@@ -58,34 +85,72 @@ class Verifier:
         """
         if len(token) > MAX_TOKEN or not token.isascii():  # PyJWT raises other errors on lone surrogates
             raise Unauthorized
-        try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._secret,
-                algorithms=["HS256"],
-                audience=AUDIENCE,
-                issuer=ISSUER,
-                options={"require": list(_REQUIRED), "verify_exp": False, "verify_iat": False, "strict_aud": True},
-            )
-        except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):
-            raise Unauthorized from None
-        return _identity(claims, time.time() if now is None else now)
+        for secret in self._secrets:
+            try:
+                claims = _claims(token, secret)
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):
+                raise Unauthorized from None
+            return _identity(claims, time.time() if now is None else now)
+        raise Unauthorized
+
+
+def _claims(token: str, secret: bytes) -> dict[str, Any]:
+    return jwt.decode(
+        token,
+        secret,
+        algorithms=["HS256"],
+        audience=AUDIENCE,
+        issuer=ISSUER,
+        options={"require": list(_REQUIRED), "verify_exp": False, "verify_iat": False, "strict_aud": True},
+    )
+
+
+def algorithm_of(token: str) -> str | None:
+    """What the token says it was signed with: to choose who checks it, never to be believed."""
+    try:
+        found = jwt.get_unverified_header(token).get("alg")
+    except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _identity(claims: dict[str, Any], now: float) -> Identity:
-    subject, role, jti = claims["sub"], claims["role"], claims["jti"]
-    texts = isinstance(subject, str) and isinstance(jti, str) and isinstance(role, str)
-    if not texts or role not in ROLES or not 0 < len(subject) <= MAX_SUBJECT or not 0 < len(jti) <= MAX_SUBJECT:
+    role, session = claims["role"], claims.get("sid")
+    if role not in ROLES or not is_name(claims["sub"]) or not is_name(claims["jti"]):
         raise Unauthorized
-    if not subject.isprintable() or not jti.isprintable():  # they become an owner, log fields and table rows
+    if session is not None and not is_name(session):
         raise Unauthorized
+    issued, expires = lifetime(claims, now)
+    return Identity(
+        subject=claims["sub"],
+        role=role,
+        expires_at=expires,
+        token_id=claims["jti"],
+        session=session,
+        registered=expires - issued > ACCESS_TTL_S + _ROUNDING_S,
+    )
+
+
+def is_name(value: object) -> bool:
+    """Whether a claim can be an owner, a log field and a table row."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_SUBJECT and value.isprintable()
+
+
+def lifetime(claims: dict[str, Any], now: float) -> tuple[float, float]:
+    """``iat`` and ``exp`` of a token that is good at ``now``.
+
+    Raises:
+        Unauthorized: they are no times, it has expired, or it is of the future.
+    """
     times = (claims["iat"], claims["exp"])
     if any(isinstance(t, bool) or not isinstance(t, int | float) or not 0 <= t < 1e11 for t in times):
         raise Unauthorized
     issued, expires = times
     if issued > now + LEEWAY_S or expires <= now:
         raise Unauthorized
-    return Identity(subject=subject, role=role, expires_at=float(expires), token_id=jti)
+    return float(issued), float(expires)
 
 
 def secret_path(state_dir: Path) -> Path:
@@ -105,13 +170,13 @@ def read_secret(state_dir: Path) -> bytes | None:
         raise ConfigError(f"cannot read {secret_path(state_dir)}: {error.strerror}") from None
 
 
-def ensure_secret(state_dir: Path) -> bytes:
-    """The secret, made now (mode 0600) if this is the first start.
+def ensure_secret(state_dir: Path, given: str | None = None) -> bytes:
+    """The secret: ``given``, or the environment's, or the state folder's, made now (mode 0600) on the first start.
 
     Raises:
         ConfigError: it cannot be read or written, or is shorter than 32 bytes.
     """
-    found = read_secret(state_dir)
+    found = given.encode() if given else read_secret(state_dir)
     if found is None:
         found = _create_secret(state_dir)
     if len(found) < MIN_SECRET:

@@ -6,6 +6,7 @@
     │   ├── InvalidCursor       a page cursor from another list, or not one of ours
     │   └── TooLarge            a limit on size or count is exceeded
     ├── Unauthorized            no token, or one that is not valid (one answer for all causes)
+    │   └── KeysUnknown         an external issuer's, whose key has to be fetched first
     ├── Forbidden               signed in, but not allowed
     ├── NotFound                absent, or somebody else's (the two are alike on purpose)
     ├── Conflict                the state does not allow it
@@ -83,6 +84,10 @@ class Unauthorized(JobctlError):
 
     def __init__(self, message: str = "Invalid or expired token") -> None:
         super().__init__(message)
+
+
+class KeysUnknown(Unauthorized):
+    """The token's key is not here, but may be after the issuer was asked: fetch keys and try once more."""
 
 
 class Forbidden(JobctlError):
@@ -205,11 +210,11 @@ class ApiError(ClientError):
         self.problem_code = str(problem.get("code", "unknown"))
 
 
-class NoRetry(Exception):  # noqa: N818 - the name handlers read best
+class NoRetry(Exception):
     """Raised by a handler: this job has failed for good, however many attempts are left."""
 
 
-class RetryAfter(Exception):  # noqa: N818
+class RetryAfter(Exception):
     """Raised by a handler: try again in ``seconds``; counts as an attempt.
 
     Args:

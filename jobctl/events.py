@@ -1,9 +1,11 @@
 """What the log records: one event a change, in commit order.
 
 An event carries enough to scope and filter it when its job is gone. ``body`` is the JSON of what subscribers see:
-the job (large fields omitted) for an update, ``{"id": ...}`` for a deletion.
+the job (large fields omitted) for an update, ``{"id": ...}`` for a deletion. A pruning is the one event about many
+jobs: its body is a ``Pruning``, from which each reader is told its own part only.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -32,6 +34,43 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+class Pruning(msgspec.Struct, frozen=True, rename="camel"):
+    """Body of a ``jobs_pruned``: how many jobs were removed, by owner, queue and status.
+
+    No job of these statuses that ended before ``finished_before`` (wire time) is left, whoever's it was.
+    """
+
+    finished_before: str
+    counts: Mapping[str, Mapping[str, Mapping[str, int]]]
+
+    def of(self, owner: str | None) -> dict[str, int]:
+        """How many of each status ``owner`` (None: everybody) has lost."""
+        found: dict[str, int] = {}
+        for whose in self.counts if owner is None else (owner,):
+            for statuses in self.counts.get(whose, {}).values():
+                for status, n in statuses.items():
+                    found[status] = found.get(status, 0) + n
+        return dict(sorted(found.items()))
+
+
+_pruning: Final = msgspec.json.Decoder(Pruning)
+
+
+def pruning_of(event: Event) -> Pruning:
+    """What a ``jobs_pruned`` event is about."""
+    return _pruning.decode(event.body)
+
+
+def owners_of(event: Event) -> frozenset[str]:
+    """Who, admins aside, may know of an event."""
+    return frozenset(pruning_of(event).counts) if event.kind == JOBS_PRUNED else frozenset((event.owner,))
+
+
+def may_see(event: Event, owner: str | None) -> bool:
+    """Whether ``owner`` (None: an admin) may know of an event."""
+    return owner is None or event.owner == owner or (event.kind == JOBS_PRUNED and owner in pruning_of(event).counts)
+
+
 class LogsAppended(msgspec.Struct, frozen=True, gc=False):
     """A job's log has grown up to line ``n``; told after the commit, not part of the event log."""
 
@@ -46,6 +85,21 @@ class QueueChanged(msgspec.Struct, frozen=True, gc=False):
     paused: bool
 
 
+class TokenIssued(msgspec.Struct, frozen=True, gc=False):
+    """An API token was made: what every server must know to let it in. ``expires_at`` is ms since the epoch."""
+
+    jti: str
+    subject: str
+    role: str
+    expires_at: int
+
+
+class AccessEnded(msgspec.Struct, frozen=True, gc=False):
+    """A token or a session was revoked: ``id`` is a token's ``jti`` or a session's ``sid``. Nothing of it stands."""
+
+    id: str
+
+
 class Commit(msgspec.Struct, frozen=True):
     """What one transaction changed, handed to listeners in commit order."""
 
@@ -54,5 +108,9 @@ class Commit(msgspec.Struct, frozen=True):
     queues: tuple[QueueChanged, ...] = ()
     cancels: tuple[str, ...] = ()
     """Jobs that run and were asked to stop."""
+    access: tuple[TokenIssued | AccessEnded, ...] = ()
+    """Who may come in from now on, and who no more."""
     work: bool = False
     """Some job became ready, or the time of the next due one moved: the runner should look."""
+    schedules: bool = False
+    """Some schedule is new, has changed or is gone."""

@@ -136,7 +136,7 @@ class HttpConnection:
             service.app,  # type: ignore[arg-type]  # passed through to our spawn_app and to nobody else
             service.config,
             service.context,
-            cast(TaskGroup, self),
+            cast("TaskGroup", self),
             ConnectionState(service.state.copy()),
             self._tls,
             self._client,

@@ -1,17 +1,51 @@
 """What the server says about itself, on stderr: lines for people on a terminal, JSON for machines otherwise.
 
-Modules use the standard ``logging``; structlog renders it, so that libraries speak the same way.
+Modules use the standard ``logging``; structlog renders it, so that libraries speak the same way. What is said while a
+request is answered or a job runs carries its id (``request``, ``running``). Whatever a line is made of, a secret that
+was named to ``hide``, or anything that looks like a token, does not leave here.
 """
 
+import json
 import logging
+import re
 import sys
-from typing import TextIO
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any, Final, TextIO
 
 import structlog
 
+request: Final[ContextVar[str | None]] = ContextVar("jobctl_request", default=None)
+"""The id of the request that is being answered."""
+running: Final[ContextVar[tuple[str, str] | None]] = ContextVar("jobctl_running", default=None)
+"""Name and id of the job that is being run; tasks and threads that a handler starts inherit it."""
+
+_HIDDEN: Final = "[hidden]"
+_TOKEN: Final = re.compile(
+    r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}|(?i:\bbearer )\s*[^\s\"'\\]{8,}"
+)
+"""A JWT, or what an ``Authorization`` header holds."""
+_MIN_SECRET: Final = 8
+"""What is shorter cannot be told from ordinary text."""
+_UNSAFE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+"""What could move the cursor of a terminal or turn its text around; line breaks and tabs are for tracebacks."""
+
+_secrets: set[str] = set()
+_Event = MutableMapping[str, Any]
+
+
+def hide(*secrets: str) -> None:
+    """Never let any of ``secrets`` be logged, in whatever line it turns up."""
+    for secret in secrets:
+        if len(secret) >= _MIN_SECRET:
+            for form in (secret, repr(secret)[1:-1], repr(secret.encode())[2:-1]):
+                _secrets.update((form, json.dumps(form)[1:-1]))
+
 
 def configure(level: str, form: str, *, stream: TextIO | None = None) -> None:
-    """Set up the root logger.
+    """Set up the root logger; may be called again.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -25,19 +59,47 @@ def configure(level: str, form: str, *, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _bind,
     ]
     last: list[structlog.typing.Processor]
     if people:
-        last = [structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0)]
+        # structlog's default shows, where rich is installed, the local variables of every frame.
+        traces = structlog.dev.plain_traceback
+        console = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0, exception_formatter=traces)
+        last = [structlog.processors.format_exc_info, _escape, console]
     else:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _scrub],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def _bind(_: Any, __: str, event: _Event) -> _Event:
+    if (asked := request.get()) is not None:
+        event.setdefault("request_id", asked)
+    if (job := running.get()) is not None:
+        event.setdefault("job_name", job[0])
+        event.setdefault("job_id", job[1])
+    return event
+
+
+def _escape(_: Any, __: str, event: _Event) -> _Event:
+    for key, value in event.items():
+        if isinstance(value, str) and _UNSAFE.search(value):
+            event[key] = _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], value)
+    return event
+
+
+def _scrub(_: Any, __: str, line: Any) -> Any:
+    text = str(line)
+    for secret in _secrets:
+        if secret in text:
+            text = text.replace(secret, _HIDDEN)
+    return _TOKEN.sub(_HIDDEN, text)

@@ -33,7 +33,9 @@ DEFAULT_ATTEMPTS: Final = 3
 DEFAULT_TIMEOUT_S: Final = 3600.0
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,100}$(?!\n)", description="1 to 100 of A-Z a-z 0-9 . _ : -")]
-Tag = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters, no control characters")]
+Tag = Annotated[
+    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters, no control characters")
+]
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=MAX_TAGS)]
 Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
 Attempts = Annotated[int, Meta(ge=1, le=1000)]
@@ -189,12 +191,18 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who a token speaks for. ``expires_at`` is in seconds since the epoch."""
+    """Who a token speaks for. ``expires_at`` is in seconds since the epoch.
+
+    ``session`` is the sign-in that an access token belongs to. ``registered``: the token lives longer than an access
+    token may, and is good only while the ``token`` table has it.
+    """
 
     subject: str
     role: str
     expires_at: float
     token_id: str
+    session: str | None = None
+    registered: bool = False
 
     @property
     def is_admin(self) -> bool:
@@ -205,6 +213,35 @@ class Identity(msgspec.Struct, frozen=True):
     def scope(self) -> str | None:
         """The owner whose jobs may be seen; None is everybody's."""
         return None if self.role == "admin" else self.subject
+
+
+class ApiToken(Wire, frozen=True, kw_only=True):
+    """A registered token, as lists show it: never the token itself. ``last_used_at`` is exact to the hour."""
+
+    jti: str
+    name: str
+    subject: str
+    role: str
+    created_by: str
+    created_at: str
+    expires_at: str
+    last_used_at: str | None = None
+    revoked_at: str | None = None
+
+
+class IssuedToken(ApiToken, frozen=True, kw_only=True):
+    """A new API token. ``token`` is told this once."""
+
+    token: str
+
+
+class LoginCode(Wire, frozen=True):
+    """A one-time code, and whom it signs in."""
+
+    code: str
+    expires_at: str
+    subject: str
+    role: str
 
 
 class Position(msgspec.Struct, frozen=True, order=True):

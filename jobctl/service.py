@@ -1,36 +1,52 @@
 """The one place where the parts are wired together, started in order, and stopped in order.
 
-    start:  settings, handlers, secret, sockets -> store -> hub -> rescue -> stream, runner -> door
-    stop:   door (accept nobody) -> runner (claim nothing) -> streams are told 1001 -> running jobs get their grace
-            -> the rest is given back -> store flushes and closes
+start:  settings, handlers, secret, sockets -> store -> hub -> rescue -> stream, runner -> door
+hup:    settings are read again, and taken over as far as that can be done while it runs (reload)
+stop:   door (accept nobody) -> runner (claim nothing) -> streams are told 1001 -> running jobs get their grace
+-> the rest is given back -> store flushes and closes
 """
 
 import contextlib
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
 
-from jobctl import auth, logs
+from jobctl import auth, logs, reload, tls
+from jobctl.access.access import Access, open_access
 from jobctl.door import Door, bind, check_hypercorn
 from jobctl.engine import registry as handlers
+from jobctl.engine import schedules
+from jobctl.engine.maintenance import Maintenance
 from jobctl.engine.processes import end_orphans
 from jobctl.engine.runner import Runner
-from jobctl.errors import StartupError
+from jobctl.engine.scheduler import Scheduler
+from jobctl.engine.watchdog import Watchdog
+from jobctl.errors import JobctlError, StartupError
+from jobctl.exporter import Exporter
+from jobctl.metrics import Metrics
+from jobctl.notify import Notifier
+from jobctl.schedule import ScheduleSpec
 from jobctl.settings import Settings
+from jobctl.store.backup import Backup, back_up
 from jobctl.store.base import Store
 from jobctl.store.committer import now_ms
 from jobctl.store.sqlite import open_store
 from jobctl.stream.endpoint import PATH, Endpoint
 from jobctl.stream.hub import Hub
 from jobctl.web.app import create_app
+from jobctl.web.ratelimit import parse_proxies
 from jobctl.web.wiring import Web
 
 log = logging.getLogger("jobctl")
@@ -39,19 +55,31 @@ HTTP_GRACE_S: Final = 5.0
 """How long answers that are on their way get when the server stops."""
 MAX_DESCRIPTORS: Final = 65_536
 """Above the most connections that the settings' default allows."""
+OPEN_MAX: Final = 10_240
+"""What macOS lets a process have where it refuses more, though its hard limit is none."""
 LAST_MOMENT_S: Final = 8.0
 """What a stop may take beyond the grace time of the jobs: commands that ignore SIGTERM are killed after 3 s, handlers
 get 2 s more to unwind, and all is recorded. Without such it takes none of this."""
 
 
-def main(settings: Settings) -> int:
+def main(
+    settings: Settings,
+    read_again: Callable[[], Settings] | None = None,
+    *,
+    when_ready: Callable[["Service"], None] | None = None,
+) -> int:
     """Run the server until SIGTERM or Ctrl-C; returns the exit code.
+
+    Args:
+        settings: What it starts with.
+        read_again: Gives them anew, at a SIGHUP.
+        when_ready: Called once it listens.
 
     Raises:
         StartupError: it cannot start as it was asked to; one line says why.
     """
     logs.configure(settings.log.level, settings.log.format)
-    trio.run(serve, settings)
+    trio.run(partial(serve, settings, read_again=read_again, when_ready=when_ready))
     return 0
 
 
@@ -59,22 +87,34 @@ async def serve(
     settings: Settings,
     *,
     signals: bool = True,
+    read_again: Callable[[], Settings] | None = None,
+    when_ready: Callable[["Service"], None] | None = None,
     task_status: trio.TaskStatus["Service"] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``Service.stop`` is called (or a signal comes, where ``signals``). Started once it is ready."""
     check_hypercorn()
     _raise_descriptor_limit()
     registry = handlers.load(settings)
-    secret = auth.ensure_secret(settings.state_dir)
-    tls = _tls(settings)
+    scheduled = schedules.configured(settings.schedules, registry)
+    given = settings.auth.secret
+    secret = auth.ensure_secret(settings.state_dir, given.get_secret_value() if given else None)
+    logs.hide(*reload.secrets_of(settings), secret.decode("utf-8", "replace"))
+    tls_context = tls.context(settings)
     sockets = _bind(settings)
+    metrics = Metrics()
     async with AsyncExitStack() as stack:
         for each in sockets:
             stack.callback(each.close)
         store = await stack.enter_async_context(
-            open_store(settings.db, state_dir=settings.state_dir, durability=settings.durability)
+            open_store(
+                settings.db, state_dir=settings.state_dir, durability=settings.durability, metrics=metrics
+            )
         )
-        service = Service(settings, store, registry, auth.Verifier(secret), sockets, tls)
+        access = open_access(store, secret, settings.auth)
+        service = Service(settings, store, registry, access, sockets, tls_context, metrics)
+        service.read_again = read_again
+        service.when_ready = when_ready
+        service.scheduled = scheduled
         await service.run(signals=signals, task_status=task_status)
 
 
@@ -86,18 +126,26 @@ class Service:
         settings: Settings,
         store: Store,
         registry: handlers.Registry,
-        verifier: auth.Verifier,
+        access: Access,
         sockets: list[socket.socket],
         tls: ssl.SSLContext | None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
         self.registry = registry
-        self.hub = Hub(store, clock=now_ms)
+        self.metrics = metrics or Metrics()
+        self.access = access
+        self.verifier = access.verifier
+        self._tls = tls
+        self.read_again: Callable[[], Settings] | None = None
+        self.when_ready: Callable[[Service], None] | None = None
+        self.hub = Hub(store, clock=now_ms, metrics=self.metrics)
         self.endpoint = Endpoint(
             self.hub,
             store,
-            verify=verifier.verify,
+            verify=access.verify,
+            fetch_keys=access.fetch_keys,
             limits=settings.stream,
             origins=settings.allowed_origins,
             clock=time.time,
@@ -110,13 +158,30 @@ class Service:
             worker=f"{socket.gethostname()}:{os.getpid()}",
             grace=settings.grace,
             cancel_grace=settings.cancel_grace,
+            metrics=self.metrics,
         )
-        app = create_app(
-            Web(store=store, registry=registry, verifier=verifier, settings=settings, ready=self.not_ready)
+        self.watchdog = Watchdog(self.metrics, max_lag=settings.health.max_lag)
+        self.scheduled: list[ScheduleSpec] = []
+        self.scheduler = Scheduler(store, registry, clock=now_ms)
+        self.maintenance = Maintenance(store, settings.retention)
+        self.notifier = Notifier()
+        self.exporter = Exporter(self.metrics, self.hub, self.endpoint, self.runner, self.not_ready)
+        self.app = create_app(
+            Web(
+                store=store,
+                registry=registry,
+                access=access,
+                settings=settings,
+                ready=self.not_ready,
+                metrics=self.metrics,
+                exposition=self.exporter.text,
+                backup=self.back_up,
+            )
         )
         self.door = Door(
-            app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=tls, grace=HTTP_GRACE_S
+            self.app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=tls, grace=HTTP_GRACE_S
         )
+        access.when_ended = self.endpoint.revoke
         self._stop = trio.Event()
         self._stuck: tuple[str, ...] = ()
 
@@ -127,6 +192,12 @@ class Service:
         scheme = "https" if self.settings.certfile else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
+    def link(self, subject: str) -> str:
+        """A link that signs ``subject`` in as an admin, once, within five minutes. Never to be logged."""
+        code, _ = self.access.codes.make(subject, "admin")
+        url = self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        return f"{url}/#code={code}"
+
     def not_ready(self) -> list[str]:
         """Why no work should be sent here now; empty when it may."""
         reasons = []
@@ -134,7 +205,54 @@ class Service:
             reasons.append("the server is stopping")
         if self.store.trouble:
             reasons.append(f"the database cannot take writes ({self.store.trouble})")
+        elif (free := _free_bytes(self.settings.db)) < self.settings.health.min_free_bytes:
+            reasons.append(f"the disk is nearly full ({free // 2**20} MiB left for {self.settings.db})")
+        if (lag := self.watchdog.trouble()) is not None:
+            reasons.append(lag)
         return reasons
+
+    async def back_up(self, path: Path) -> Backup:
+        """Write a copy of the database to ``path``, a new file."""
+        work = partial(back_up, self.settings.db.resolve(), path, between=trio.from_thread.check_cancelled)
+        done = await trio.to_thread.run_sync(work)
+        log.info("wrote a backup to %s (%d bytes, up to %s:%d)", done.path, done.size, done.epoch, done.seq)
+        return done
+
+    def reload(self) -> None:
+        """Read the settings again and take over what can be; a mistake in them leaves everything as it is."""
+        self.notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            if self.read_again is None:
+                raise StartupError("this server was not started from settings that could be read again")
+            new = self.read_again()
+            self.app.gate.configure(new)  # the last that may refuse
+            if self._tls is not None:
+                tls.load(self._tls, self.settings)
+        except JobctlError as error:
+            self.app.gate.configure(self.settings)
+            log.error("the settings stay as they are: %s", error)
+        else:
+            self._take_over(new)
+        self.notifier.tell("READY=1")
+
+    def _take_over(self, new: Settings) -> None:
+        changes = reload.compare(self.settings, new)
+        withdrawn = {*self.settings.auth.previous_secrets} - {*new.auth.previous_secrets}
+        self.settings = new = reload.merged(self.settings, new)
+        logs.hide(*reload.secrets_of(new))
+        self.verifier.replace_previous([each.get_secret_value().encode() for each in new.auth.previous_secrets])
+        if withdrawn:
+            self.endpoint.call_back()
+        self.endpoint.configure(new.stream, new.allowed_origins)
+        self.runner.configure(grace=new.grace, cancel_grace=new.cancel_grace)
+        self.watchdog.max_lag = new.health.max_lag
+        self.maintenance.keep = new.retention
+        self.app.access = new.log.access
+        log.info("read the settings again; changed: %s", ", ".join(changes.taken) or "nothing")
+        if changes.later:
+            log.warning("these settings changed too, and need a restart: %s", ", ".join(changes.later))
+        if any(name.startswith("log.") for name in changes.taken):
+            logs.configure(new.log.level, new.log.format)
 
     def stop(self) -> None:
         """Begin the orderly stop; ``run`` returns when it is done."""
@@ -148,14 +266,24 @@ class Service:
         async with trio.open_nursery() as nursery:
             if signals:
                 await nursery.start(self._watch_signals)
+            await nursery.start(self.access.run)
+            await nursery.start(self.watchdog.run)
             await nursery.start(self.hub.run)
             await nursery.start(self.endpoint.run)
             await nursery.start(self.runner.run)
+            await nursery.start(self.scheduler.run)
+            await nursery.start(self.maintenance.run)
             await nursery.start(self._run_door)
             names = ", ".join(self.registry.names()) or "none"
             log.info("jobctl listens on %s (database %s, handlers: %s)", self.url, self.settings.db, names)
+            self.notifier.tell("READY=1", f"STATUS=listens on {self.url}")
+            if self.notifier.watchdog_s is not None:
+                nursery.start_soon(self._say_alive, self.notifier.watchdog_s / 2)
             task_status.started(self)
+            if self.when_ready is not None:
+                self.when_ready(self)
             await self._stop.wait()
+            self.notifier.tell("STOPPING=1", "STATUS=stops; running jobs get their time")
             log.info("stopping; running jobs get %g s", self.settings.grace)
             with trio.move_on_after(self.settings.grace + LAST_MOMENT_S):
                 await self._wind_down()
@@ -164,6 +292,12 @@ class Service:
             nursery.cancel_scope.cancel()
         log.info("stopped")
 
+    async def _say_alive(self, every: float) -> None:
+        """As long as this task gets its turn, the event loop turns; systemd restarts a server where it does not."""
+        while True:
+            self.notifier.tell("WATCHDOG=1")
+            await trio.sleep(every)
+
     async def _leave_behind(self) -> None:
         """Handlers that shield themselves from cancellation would keep the process for ever: go without them."""
         log.warning("left %d handlers that would not stop; their jobs are tried again", len(self._stuck))
@@ -171,6 +305,7 @@ class Service:
         os._exit(0)
 
     async def _prepare(self) -> None:
+        await self.access.start()
         await self.hub.start()  # before any write, so that no event is missed
         rescued = await self.store.rescue()
         if rescued.jobs:
@@ -179,6 +314,8 @@ class Service:
             ended = await end_orphans(rescued.orphans)
             log.warning("ended %d commands that had outlived it", ended)
         self.store.listen(self.runner.on_commit)
+        self.store.listen(self.scheduler.on_commit)
+        await schedules.sync(self.store, self.scheduled, clock=now_ms)
 
     async def _run_door(self, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED) -> None:
         await self.door.run(task_status=task_status)
@@ -190,22 +327,46 @@ class Service:
             self._stuck = await self.runner.drain()
 
     async def _watch_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
             task_status.started()
             async for number in received:
+                if number == signal.SIGHUP:
+                    self.reload()
+                    continue
                 if self._stop.is_set():
                     log.warning("stopped at once; what was acknowledged is kept, running jobs are tried again")
                     os._exit(128 + number)
                 self.stop()
 
 
+def rehearse(settings: Settings) -> None:
+    """See whether a start would take ``settings``: handlers, commands, proxies and certificate, beyond the values.
+
+    Raises:
+        StartupError: it would not.
+    """
+    parse_proxies(settings.trusted_proxies)
+    tls.context(settings)
+    handlers.load(settings)
+
+
+def _free_bytes(database: Path) -> int:
+    try:
+        return shutil.disk_usage(database.resolve().parent).free
+    except OSError:
+        return 0
+
+
 def _raise_descriptor_limit() -> None:
     """Each connection is a descriptor; the usual soft limit of 1,024 is there for programs that use ``select``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(hard, MAX_DESCRIPTORS) if hard != resource.RLIM_INFINITY else MAX_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    for tried in (wanted, OPEN_MAX):
+        if soft == resource.RLIM_INFINITY or soft >= tried:
+            return
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (tried, hard))
+            return
 
 
 def _bind(settings: Settings) -> list[socket.socket]:
@@ -214,14 +375,3 @@ def _bind(settings: Settings) -> list[socket.socket]:
     except OSError as error:
         hint = "; choose another with --port" if isinstance(error, OSError) and settings.port else ""
         raise StartupError(f"{error.strerror or error}{hint}") from None
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.certfile is None or settings.keyfile is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.certfile, settings.keyfile)
-    except (OSError, ssl.SSLError) as error:
-        raise StartupError(f"cannot use the certificate {settings.certfile}: {error}") from None
-    return context

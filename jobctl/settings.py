@@ -1,22 +1,27 @@
 """Every setting of the server: command line over environment over TOML over these defaults.
 
 ``configs/jobctl.toml`` shows them all. An environment variable is ``JOBCTL_`` and the name, with ``__`` for a dot:
-``JOBCTL_PORT=8001``, ``JOBCTL_STREAM__MAX_CONNECTIONS=500``; ``JOBCTL_SECRET`` is ``auth.secret``.
+``JOBCTL_PORT=8001``, ``JOBCTL_STREAM__MAX_CONNECTIONS=500``; ``JOBCTL_SECRET`` is ``auth.secret``,
+``JOBCTL_PREVIOUS_SECRET`` what it was before.
 """
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from jobctl.errors import ConfigError
+from jobctl.upkeep_settings import Retention, ScheduleSettings
+from jobctl.upkeep_settings import Section as _Section
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
@@ -24,14 +29,47 @@ _CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
 _OWN_ENV: Final = frozenset({"JOBCTL_JOB_ID", "JOBCTL_RUN", "JOBCTL_ATTEMPT"})
 """What commands find in their environment; one may well start a server."""
 
-_TABLES: Final = frozenset({"auth", "stream", "log", "queues", "commands"})
+_SECRETS_ENV: Final = frozenset({"JOBCTL_SECRET", "JOBCTL_PREVIOUS_SECRET"})
+"""``auth.secret``, and one of ``auth.previous_secrets``."""
+_TABLES: Final = frozenset(
+    {"auth", "stream", "log", "health", "retention", "queues", "commands", "webhooks", "schedules"}
+)
 """Settings with a dot in their name, ``__`` in the environment."""
 
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Asymmetric = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # fmt: skip
+"""What an external issuer may sign with. Never HS*: a public key would then be the secret."""
+
+
+def check_key_url(url: str) -> None:
+    """Where keys may be fetched from: https, or this machine.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("this is not a URL") from None
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host or parts.username is not None or not url.isprintable():
+        raise ValueError("keys are fetched from a URL like https://login.example/keys")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError("keys are fetched over https: whoever changes them on their way can sign in as anybody")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Auth(_Section):
@@ -39,6 +77,20 @@ class Auth(_Section):
 
     secret: SecretStr | None = None
     """HS256 secret, at least 32 bytes; else the file ``secret`` in the state folder, made by the first start."""
+    previous_secrets: tuple[SecretStr, ...] = Field((), max_length=5)
+    """Secrets that signed before this one: their tokens are still taken, nothing more is signed with them."""
+    jwks_url: str | None = None
+    """Public keys of an external issuer (RFC 7517). With it ``issuer``, ``audience`` and ``roles`` must be set."""
+    issuer: str | None = Field(None, min_length=1)
+    audience: str | None = Field(None, min_length=1)
+    algorithms: tuple[Asymmetric, ...] = Field(("RS256", "ES256", "EdDSA"), min_length=1)
+    subject_claim: str = Field("sub", min_length=1)
+    role_claim: str = Field("role", min_length=1)
+    """Its values (one, or a list) are looked up in ``roles``; ``a.b`` is ``b`` in ``a``."""
+    roles: dict[str, Literal["admin", "user"]] = {}
+    """What a claim's value may do here. Who has none that is named here is refused."""
+    max_lifetime: float = Field(3600.0, ge=60, le=7 * 86400)
+    """Seconds after its ``iat`` at which an external token ends here, whatever its ``exp`` says."""
 
     @field_validator("secret")
     @classmethod
@@ -46,6 +98,28 @@ class Auth(_Section):
         if value is not None and len(value.get_secret_value().encode()) < 32:
             raise ValueError("a secret has at least 32 bytes (RFC 7518 section 3.2)")
         return value
+
+    @field_validator("previous_secrets")
+    @classmethod
+    def _each_long_enough(cls, values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(value.get_secret_value().encode()) < 32 for value in values):
+            raise ValueError("a secret has at least 32 bytes (RFC 7518 section 3.2)")
+        return values
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _safe_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_key_url(value)
+        return value
+
+    @model_validator(mode="after")
+    def _whole_issuer(self) -> "Auth":
+        if self.jwks_url is not None:
+            missing = [name for name in ("issuer", "audience", "roles") if not getattr(self, name)]
+            if missing:
+                raise ValueError(f"jwks_url needs {' and '.join(missing)} as well")
+        return self
 
 
 class Stream(_Section):
@@ -75,12 +149,43 @@ class CommandSettings(_Section):
     allow_dash: bool = False
 
 
+class WebhookSettings(_Section):
+    """A handler that is an HTTP server elsewhere: jobs are POSTed to ``url``, signed with ``secret``."""
+
+    url: str = Field(min_length=1, max_length=2000)
+    secret: SecretStr
+    """At least 16 bytes; the receiver knows it too."""
+    timeout: Seconds = 30.0
+    allow_private: bool = False
+    """Let it go to addresses that are not of the public Internet: this machine, the local network."""
+    headers: dict[str, SecretStr] = {}
+    """More request headers; what proves who we are goes here."""
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value().encode()) < 16:
+            raise ValueError("a webhook's secret has at least 16 bytes")
+        return value
+
+
 class Logging(_Section):
     """What the server says on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
     """``auto``: console on a terminal, JSON otherwise."""
+    access: Literal["off", "debug", "info"] = "info"
+    """The level at which each request to the API is told; those to health checks are always ``debug``."""
+
+
+class Health(_Section):
+    """When the server says that it is not well."""
+
+    max_lag: Seconds = 1.0
+    """Without a turn of the event loop for so long, the log names the job that blocks it."""
+    min_free_bytes: int = Field(64 * 1024 * 1024, ge=0)
+    """With less free space where the database is, ``/readyz`` says so."""
 
 
 class Settings(BaseSettings):
@@ -111,10 +216,16 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     stream: Stream = Stream()
     log: Logging = Logging()
+    health: Health = Health()
+    backup_dir: Path | None = None
+    """Backups are written below this folder only; None: wherever the server may create a file."""
     queues: dict[str, QueueSettings] = {}
     commands: dict[str, CommandSettings] = {}
+    webhooks: dict[str, WebhookSettings] = {}
+    retention: Retention = Retention()
+    schedules: dict[str, ScheduleSettings] = {}
 
-    @field_validator("queues", "commands")
+    @field_validator("queues", "commands", "webhooks", "schedules")
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
@@ -194,9 +305,9 @@ def load(path: Path | None, **overrides: Any) -> Settings:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
     _refuse_unknown_environment()
-    if secret := os.environ.get("JOBCTL_SECRET"):
+    if secrets := _secrets_of_environment():
         section = values.pop("auth", {})
-        overrides["auth"] = {**section, "secret": secret} if isinstance(section, dict) else section
+        overrides["auth"] = {**section, **secrets} if isinstance(section, dict) else section
     given = {name: value for name, value in overrides.items() if value is not None}
     _toml_values.clear()
     _toml_values.update(values)
@@ -212,8 +323,17 @@ def load(path: Path | None, **overrides: Any) -> Settings:
         _toml_values.clear()
 
 
+def _secrets_of_environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if secret := os.environ.get("JOBCTL_SECRET"):
+        found["secret"] = secret
+    if previous := os.environ.get("JOBCTL_PREVIOUS_SECRET"):
+        found["previous_secrets"] = [previous]
+    return found
+
+
 def _refuse_unknown_environment() -> None:
-    known = {f"JOBCTL_{name.upper()}" for name in Settings.model_fields} | _CLIENT_ENV | _OWN_ENV | {"JOBCTL_SECRET"}
+    known = {f"JOBCTL_{name.upper()}" for name in Settings.model_fields} | _CLIENT_ENV | _OWN_ENV | _SECRETS_ENV
     for name in os.environ:
         head, *rest = name.split("__")
         flat = bool(rest) and head.removeprefix("JOBCTL_").lower() not in _TABLES
@@ -237,6 +357,7 @@ def _guess(name: str, known: list[str]) -> str:
 
 def _all_names() -> list[str]:
     names = list(Settings.model_fields)
-    for section, kind in (("auth", Auth), ("stream", Stream), ("log", Logging)):
-        names += [f"{section}.{field}" for field in kind.model_fields]
+    for section, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            names += [f"{section}.{name}" for name in field.annotation.model_fields]
     return names

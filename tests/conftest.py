@@ -29,10 +29,14 @@ async def start_server(nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytes
     """Starts servers; they end with the test. Settings are given by name; ``registry`` replaces the handlers."""
 
     async def start(registry: Registry | None = None, **settings: Any) -> Running:
-        chosen = load(
-            None,
-            **{"port": 0, "db": tmp_path / "jobs.db", "state_dir": tmp_path / "state", "accept_unknown": True} | settings,
-        )
+        defaults = {
+            "port": 0,
+            "db": tmp_path / "jobs.db",
+            "state_dir": tmp_path / "state",
+            "accept_unknown": True,
+            "durability": "normal",  # what a sync is for has tests of its own; here it would only cost time
+        }
+        chosen = load(None, **defaults | settings)
         handlers = registry or Registry(accept_unknown=True)
         with monkeypatch.context() as patch:
             patch.setattr("jobctl.engine.registry.load", lambda _: handlers)

@@ -72,14 +72,14 @@ class Target:
         return credentials.sign_local
 
     @contextmanager
-    def session(self) -> "Iterator[Session]":
-        """Blocking calls to the server, which is waited for if that was asked."""
-        from jobctl.client.session import Session
+    def session(self, *, timeout: float | None = None) -> "Iterator[Session]":
+        """Blocking calls to the server, which is waited for if that was asked. ``timeout`` is for one answer."""
+        from jobctl.client.session import TIMEOUT_S, Session
 
         address, token = self.address(), self.token()
         _warn_if_readable(address)
         give = (lambda: token) if isinstance(token, str) else token
-        with Session(address, give) as session:
+        with Session(address, give, timeout=timeout or TIMEOUT_S) as session:
             if self.wait_server is not None:
                 _await_ready(session, address, self.wait_server)
             with self.explained():

@@ -45,6 +45,9 @@ def enqueue(
     wait_timeout: Annotated[
         float | None, typer.Option("--wait-timeout", metavar="S", min=0, help="Stop waiting after S seconds (exit 4).")
     ] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE", help="Add a Markdown table of the jobs' ends to FILE.")
+    ] = None,
     url: Url = None,
     token_file: TokenFile = None,
     wait_server: WaitServer = None,
@@ -60,6 +63,12 @@ def enqueue(
         raise typer.BadParameter("--delay and --at exclude each other")
     if wait_timeout is not None and not wait:
         raise typer.BadParameter("needs --wait", param_hint="--wait-timeout")
+    if summary is not None:
+        if not wait:
+            raise typer.BadParameter("needs --wait", param_hint="--summary")
+        from jobctl.cli.summary import check_writable
+
+        check_writable(summary)
     if name is None and file is None:
         raise typer.BadParameter("which handler? give NAME, or --file", param_hint="NAME")
     options = api.job_fields(
@@ -71,10 +80,11 @@ def enqueue(
     if file is not None and (fields or data is not None):
         raise typer.BadParameter("the data of --file's jobs stands in its lines", param_hint="--file")
     target = Target(url, token_file, wait_server)
+    waiting = _Waiting(wait_timeout, summary) if wait else None
     if file is not None:
-        return _submit(target, _Lines(file, options), wait=wait, wait_timeout=wait_timeout, as_json=json)
+        return _submit(target, _Lines(file, options), waiting, as_json=json)
     fields_and_data = {**options, "data": parse_data(data, fields or [])}
-    return _submit(target, _One(fields_and_data), wait=wait, wait_timeout=wait_timeout, as_json=json)
+    return _submit(target, _One(fields_and_data), waiting, as_json=json)
 
 
 def parse_data(text: str | None, fields: list[str]) -> dict[str, Any]:
@@ -102,24 +112,29 @@ def parse_data(text: str | None, fields: list[str]) -> dict[str, Any]:
     return data
 
 
-def _submit(
-    target: Target, work: "_One | _Lines", *, wait: bool, wait_timeout: float | None, as_json: bool
-) -> int:
+class _Waiting(NamedTuple):
+    """How ``--wait`` is meant."""
+
+    timeout: float | None
+    summary: Path | None
+
+
+def _submit(target: Target, work: "_One | _Lines", wait: _Waiting | None, *, as_json: bool) -> int:
     from jobctl.client import api
 
     ids: list[str] = []
     position = None
     try:
         with target.session() as session:
-            position = session.send(api.stats()).position if wait else None
+            position = session.send(api.stats()).position if wait is not None else None
             for data, more in work.send(session):
                 ids += more
-                if not (wait and as_json):
+                if wait is None or not as_json:
                     _print(data, more, as_json=as_json)
-        if wait:
+        if wait is not None:
             from jobctl.cli.waiting import wait as wait_for
 
-            return wait_for(target, ids, position, wait_timeout, as_json=as_json)
+            return wait_for(target, ids, position, wait.timeout, as_json=as_json, report=wait.summary)
     except KeyboardInterrupt:
         if ids:
             these = ids[0] if len(ids) == 1 else f"--since {position}" if position else ""

@@ -1,39 +1,39 @@
 """``jobctl jobs``: look at jobs, and act on them."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from jobctl.cli import act
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import GLYPHS, duration, exit_of, paint, print_json, safe, say, shorten
+from jobctl.cli.output import GLYPHS, duration, paint, print_json, safe, say, shorten
 from jobctl.cli.quick import QuickCommand, QuickGroup
-from jobctl.errors import ApiError
 
 if TYPE_CHECKING:
     from jobctl.client.api import Call
-    from jobctl.model import Job
+    from jobctl.client.session import Session
+    from jobctl.model import Job, JobPage
 
 app: Final = typer.Typer(
     cls=QuickGroup, help="List, show, retry, cancel and delete jobs.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Many = list[str] | None
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
-Ids = Annotated[list[str], typer.Argument(metavar="ID ...", help="The jobs' ids.")]
+MAX_PAGE: Final = 200
 
 
 @app.command("list", cls=QuickCommand)
 def list_jobs(
-    status: Annotated[Many, typer.Option("--status", metavar="STATUS", help="May be repeated.")] = None,
-    name: Annotated[Many, typer.Option("--name", metavar="NAME", help="May be repeated.")] = None,
-    queue: Annotated[Many, typer.Option("--queue", metavar="NAME", help="May be repeated.")] = None,
-    tag: Annotated[Many, typer.Option("--tag", metavar="TAG", help="May be repeated.")] = None,
-    created_by: Annotated[str | None, typer.Option("--created-by", metavar="NAME", help="Who enqueued it.")] = None,
-    search: Annotated[str | None, typer.Option("--search", metavar="TEXT", help="In name, id or a tag.")] = None,
+    status: act.Statuses = None,
+    name: act.Names = None,
+    queue: act.Queues = None,
+    tag: act.Tags = None,
+    created_by: act.CreatedBy = None,
+    search: act.Search = None,
+    every: Annotated[bool, typer.Option("--all", help="All pages; with --json one job a line.")] = False,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=200, help="Jobs a page, up to 200.")] = 50,
     cursor: Annotated[str | None, typer.Option("--cursor", metavar="C", help="The page after that one.")] = None,
     url: Url = None,
@@ -41,14 +41,22 @@ def list_jobs(
     wait_server: WaitServer = None,
     json: Json = False,
 ) -> int:
-    """List jobs, newest first. Piped: id, status, queue, name and creation time, separated by tabs."""
+    """List jobs, newest first. Piped: id, status, queue, name and creation time, separated by tabs.
+
+    With --all --json it is an export, one job a line; data and result above 4 KiB are null and named in "omitted".
+    """
     from jobctl.client import api
 
-    call = api.list_jobs(
-        statuses=status or (), names=name or (), queues=queue or (), tags=tag or (), created_by=created_by,
-        q=search, limit=limit, cursor=cursor,
-    )  # fmt: skip
+    def page_after(cursor: str | None) -> "Call[JobPage]":
+        return api.list_jobs(
+            statuses=status or (), names=name or (), queues=queue or (), tags=tag or (), created_by=created_by,
+            q=search, limit=MAX_PAGE if every else limit, cursor=cursor,
+        )  # fmt: skip
+
+    call = page_after(cursor)
     with Target(url, token_file, wait_server).session() as session:
+        if every:
+            return _export(session, page_after, cursor, as_json=json)
         answer = session.send(call)
     if json:
         print_json(answer.data)
@@ -58,8 +66,7 @@ def list_jobs(
     if sys.stdout.isatty():
         _print_table([_row(job, now) for job in page.jobs])
     else:
-        for job in page.jobs:
-            sys.stdout.write("\t".join((job.id, job.status, job.queue, safe(job.name), job.created_at)) + "\n")
+        sys.stdout.write("".join(_line(job) for job in page.jobs))
     if page.has_more:
         say(f"there are more: --cursor {page.cursor}")
     return 0
@@ -75,7 +82,7 @@ def show(
     from jobctl.client import api
 
     call = api.get_job(job_id)
-    with Target(url, token_file, wait_server).session() as session, _named(job_id):
+    with Target(url, token_file, wait_server).session() as session, act.named(job_id):
         answer = session.send(call)
     if json:
         print_json(answer.data)
@@ -95,16 +102,24 @@ def show(
 def logs(
     job_id: Id,
     after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only lines after line N.")] = 0,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job ends; the exit code is the job's.")
+    ] = False,
     url: Url = None,
     token_file: TokenFile = None,
     wait_server: WaitServer = None,
     json: Json = False,
 ) -> int:
     """Print a job's log over all its runs. ``!`` marks what a command wrote to stderr."""
+    target = Target(url, token_file, wait_server)
+    if follow:
+        from jobctl.cli import logs as followed
+
+        return followed.follow(target, job_id, after, as_json=json)
     from jobctl.cli.lines import log_line
     from jobctl.client import api
 
-    with Target(url, token_file, wait_server).session() as session, _named(job_id):
+    with target.session() as session, act.named(job_id):
         while True:
             call = api.logs(job_id, after)
             answer = session.send(call)
@@ -118,68 +133,37 @@ def logs(
             after = page.lines[-1].n
 
 
-@app.command(cls=QuickCommand)
-def retry(
-    ids: Ids, url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False
+app.command(cls=QuickCommand)(act.retry)
+app.command(cls=QuickCommand)(act.cancel)
+app.command(cls=QuickCommand)(act.delete)
+
+
+def _export(
+    session: "Session", page_after: "Callable[[str | None], Call[JobPage]]", cursor: str | None, *, as_json: bool
 ) -> int:
-    """Run jobs that have ended again, with all their attempts."""
+    """Every page, printed as it comes; jobs are not read one by one, so that they are printed as the API has them."""
+    import msgspec
+
     from jobctl.client import api
 
-    return _act(api.retry, ids, Target(url, token_file, wait_server), as_json=json)
+    while True:
+        call = page_after(cursor)
+        answer = session.send(call)
+        page = api.decode(call, answer)
+        if as_json:
+            members = msgspec.json.decode(answer.data, type=dict[str, msgspec.Raw])
+            for job in msgspec.json.decode(members["jobs"], type=list[msgspec.Raw]):
+                print_json(bytes(job))
+        else:
+            sys.stdout.write("".join(_line(job) for job in page.jobs))
+            sys.stdout.flush()
+        cursor = page.cursor
+        if cursor is None:
+            return 0
 
 
-@app.command(cls=QuickCommand)
-def cancel(
-    ids: Ids, url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False
-) -> int:
-    """Cancel jobs; one that runs is asked to stop first."""
-    from jobctl.client import api
-
-    return _act(api.cancel, ids, Target(url, token_file, wait_server), as_json=json)
-
-
-@app.command(cls=QuickCommand)
-def delete(
-    ids: Ids, url: Url = None, token_file: TokenFile = None, wait_server: WaitServer = None, json: Json = False
-) -> int:
-    """Delete jobs and their logs; one that runs has to be cancelled first."""
-    from jobctl.client import api
-
-    return _act(api.delete, ids, Target(url, token_file, wait_server), as_json=json)
-
-
-def _act(make: "Callable[[str], Call[Any]]", ids: list[str], target: Target, *, as_json: bool) -> int:
-    """One call a job; what is refused is said, and the others are done."""
-    from jobctl.client import api
-
-    code = 0
-    with target.session() as session:
-        for job_id in ids:
-            call = make(job_id)
-            try:
-                with _named(job_id):
-                    answer = session.send(call)
-            except ApiError as error:
-                say(str(error))
-                code = max(code, exit_of(error))
-                continue
-            if as_json:
-                print_json(answer.data)
-                continue
-            job = None if make is api.delete else api.decode(call, answer)
-            state = "deleted" if job is None else "cancelling" if job.cancel_requested else job.status.value
-            sys.stdout.write(f"{job_id} {state}\n")
-    return code
-
-
-@contextmanager
-def _named(job_id: str) -> Iterator[None]:
-    """Say which job was refused."""
-    try:
-        yield
-    except ApiError as error:
-        text = f"there is no job {job_id}" if error.status == 404 else f"{job_id}: {error}"
-        raise ApiError(error.status, {**error.problem, "detail": text}) from None
+def _line(job: "Job") -> str:
+    return "\t".join((job.id, job.status, job.queue, safe(job.name), job.created_at)) + "\n"
 
 
 def _row(job: "Job", now: datetime) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from jobctl import __version__
-from jobctl.cli import demo, enqueue, jobs, queues, serve, token, watch
+from jobctl.cli import config, db, demo, doctor, enqueue, examples, jobs, prune, queues, schedules, serve, token, watch
+from jobctl.cli import open as opening
 from jobctl.cli.output import ExitCode, exit_of, say
 from jobctl.cli.quick import OutputClosed, QuickCommand, QuickGroup
 from jobctl.errors import JobctlError
@@ -18,7 +19,6 @@ app: Final = typer.Typer(
     help="A durable background-job queue with a live event stream.",
     epilog="Exit codes: 0 done, 1 a job failed, 2 usage, 3 no connection or sign-in, 4 timed out, 5 cancelled, "
     "130 Ctrl-C.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: importing rich for it costs 70 ms
     no_args_is_help=True,
@@ -28,9 +28,16 @@ app.command("serve", cls=QuickCommand)(serve.serve)
 app.command("enqueue", cls=QuickCommand)(enqueue.enqueue)
 app.command("watch", cls=QuickCommand)(watch.watch)
 app.add_typer(jobs.app, name="jobs")
+jobs.app.command("prune", cls=QuickCommand)(prune.prune)
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(queues.app, name="queues")
-app.command("token", cls=QuickCommand)(token.token)
+app.add_typer(token.app, name="token")
+app.command("open", cls=QuickCommand)(opening.open_)
+app.add_typer(db.app, name="db")
+app.add_typer(config.app, name="config")
+app.command("doctor", cls=QuickCommand)(doctor.doctor)
 app.command("demo", cls=QuickCommand)(demo.demo)
+examples.attach(app)
 
 
 def _version(wanted: bool) -> None:

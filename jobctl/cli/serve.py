@@ -1,9 +1,13 @@
 """``jobctl serve``: run the server."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from jobctl.service import Service
 
 DEFAULT_CONFIG = Path("jobctl.toml")
 
@@ -23,14 +27,33 @@ def serve(
     ] = None,
     certfile: Annotated[Path | None, typer.Option("--certfile", metavar="F", help="TLS certificate (PEM).")] = None,
     keyfile: Annotated[Path | None, typer.Option("--keyfile", metavar="F", help="TLS key (PEM).")] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when a .py here or the configuration changes (development).")
+    ] = False,
 ) -> int:
     """Run the server: queue, stream, API and runner in one process, on one file."""
+    if reload:
+        from jobctl.cli import reload as reloading
+
+        arguments = [each for each in sys.argv[1:] if each != "--reload"]
+        return reloading.supervise(arguments, config, DEFAULT_CONFIG)
+    from functools import partial
+
     from jobctl import service, settings
 
     if config is None and DEFAULT_CONFIG.is_file():
         config = DEFAULT_CONFIG
-    return service.main(
-        settings.load(
-            config, host=host, port=port, db=db, app=app, concurrency=concurrency, certfile=certfile, keyfile=keyfile
-        )
-    )
+    read = partial(
+        settings.load,
+        config, host=host, port=port, db=db, app=app, concurrency=concurrency, certfile=certfile, keyfile=keyfile,
+    )  # fmt: skip
+    return service.main(read(), read, when_ready=_show_link)
+
+
+def _show_link(service: "Service") -> None:
+    """On a terminal: how to come in. Not a line of the log, which others may read."""
+    if sys.stdout.isatty():
+        from jobctl.cli.credentials import user_name
+
+        sys.stdout.write(f"\n  {service.link(user_name())}\n  (signs you in, once, within 5 minutes)\n\n")
+        sys.stdout.flush()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobctl.cli.output import ExitCode, exit_of_jobs
 from jobctl.model import Job, JobFilter, Stats
-from jobctl.protocol.messages import JobDeleted, JobStatsUpdate, JobUpdate
+from jobctl.protocol.messages import JobDeleted, JobsPruned, JobStatsUpdate, JobUpdate
 from jobctl.states import LIVE, TERMINAL
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class View:
                 self.deleted.add(job_id)
                 self.jobs.pop(job_id, None)
                 self.live.discard(job_id)
+            case JobsPruned(statuses=statuses, finished_before=before):
+                self._prune(frozenset(statuses), before)
             case JobStatsUpdate(stats=stats):
                 self.stats = stats
             case _:
@@ -125,6 +127,13 @@ class View:
             self.live.add(job.id)
         else:
             self.live.discard(job.id)
+
+    def _prune(self, statuses: frozenset[str], before: str) -> None:
+        """Drop the rows of jobs that are gone; how they ended is still known."""
+        for job_id in tuple(self._ended):
+            job = self.jobs.get(job_id)
+            if job is not None and job.status in statuses and (job.completed_at or before) < before:
+                del self._ended[job_id], self.jobs[job_id]
 
     def _forget_old(self) -> None:
         while len(self._ended) > MAX_ENDED:

@@ -1,15 +1,17 @@
 """``enqueue --wait``: until the jobs have ended, with a line that moves on a terminal, and why a job failed."""
 
+import contextlib
 import sys
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobctl.cli import lines, running
+from jobctl.cli import lines, running, summary
 from jobctl.cli.follow import Follower, Order, Silent
 from jobctl.cli.output import paint, print_json, safe, say, shorten
 from jobctl.cli.view import View
 from jobctl.client import api
-from jobctl.errors import ApiError
+from jobctl.errors import ApiError, ClientError, WaitTimeout
 from jobctl.model import MAX_FILTER_IDS, JobFilter, Position
 from jobctl.states import Status
 
@@ -23,11 +25,15 @@ LOG_PAGES: Final = 20
 """A log is read from its start; the end of one with more than 20,000 lines is left to ``jobctl jobs logs``."""
 
 
-def wait(target: "Target", ids: list[str], since: Position | None, timeout: float | None, *, as_json: bool) -> int:
-    """Follow ``ids``, enqueued after ``since``, until all have ended; the exit code.
+def wait(
+    target: "Target", ids: list[str], since: Position | None, timeout: float | None, *, as_json: bool,
+    report: Path | None = None,
+) -> int:  # fmt: skip
+    """Follow ``ids``, enqueued after ``since``, until all have ended; the exit code. ``report`` gets a summary.
 
     Raises:
         WaitTimeout: they had not within ``timeout`` seconds.
+        ConfigError: the summary cannot be written.
         running.Interrupted: Ctrl-C.
     """
     ids = list(dict.fromkeys(ids))
@@ -40,8 +46,13 @@ def wait(target: "Target", ids: list[str], since: Position | None, timeout: floa
 
     async def main() -> int:
         async with target.client() as client:
-            await follower.run(client)
+            try:
+                await follower.run(client)
+            except WaitTimeout:
+                await _report(client, view, ids, report)
+                raise
             line.clear()
+            await _report(client, view, ids, report)
             if as_json:
                 for job_id in ids:
                     print_json((await client.send(api.get_job(job_id))).data)
@@ -54,6 +65,26 @@ def wait(target: "Target", ids: list[str], since: Position | None, timeout: floa
             return running.run(main, tick=line.draw)
     finally:
         line.clear()
+
+
+async def _report(client: "Client", view: View, ids: list[str], path: Path | None) -> None:
+    """Add to the summary what became of the jobs, as far as they are."""
+    if path is None:
+        return
+    statuses = {
+        each: view.outcomes.get(each) or ("deleted" if each in view.deleted else _status(view, each)) for each in ids
+    }
+    jobs = dict(view.jobs)
+    for job_id in summary.chosen(statuses):  # the view forgets those that ended long ago
+        if job_id not in jobs and statuses[job_id] != "deleted":
+            with contextlib.suppress(ClientError):
+                jobs[job_id] = await client.get(job_id)
+    summary.append(path, summary.markdown(statuses, jobs))
+
+
+def _status(view: View, job_id: str) -> str:
+    job = view.jobs.get(job_id)
+    return job.status.value if job is not None else Status.PENDING.value
 
 
 class _StatusLine:

@@ -59,6 +59,16 @@ class LogPage(Wire, frozen=True):
     has_more: bool = False
 
 
+class BulkDone(Wire, frozen=True):
+    """What was done, or would be: ``matched`` is ``changed + skipped``. With a ``cursor`` there are more."""
+
+    matched: int
+    changed: int
+    skipped: int
+    by_status: dict[str, int]
+    cursor: str | None = None
+
+
 class QueueList(Wire, frozen=True):
     """All queues."""
 
@@ -239,6 +249,19 @@ def queues() -> Call[QueueList]:
     return _get("/api/queues", QueueList)
 
 
+def server() -> Call[Any]:
+    """What the server says about itself, and who it takes us for."""
+    return _get("/api/server", Any)
+
+
+def backup(path: str) -> Call[Any]:
+    """Write a backup to ``path``, on the server's machine."""
+    body = encode({"path": path})
+    return Call(
+        method="POST", path="/api/admin/backup", kind=Any, body=body, headers=(("Content-Type", "application/json"),)
+    )
+
+
 def handlers() -> Call[Any]:
     """What this server can run."""
     return _get("/api/handlers", Any)
@@ -257,6 +280,46 @@ def retry(job_id: str) -> Call[Job]:
 def delete(job_id: str) -> Call[Any]:
     """Delete a finished or waiting job."""
     return Call(method="DELETE", path=f"/api/jobs/{_part(job_id)}", kind=Any)
+
+
+def bulk(
+    action: str, wanted: Mapping[str, Any], *, dry_run: bool = False, cursor: str | None = None
+) -> Call[BulkDone]:
+    """``retry``, ``cancel`` or ``delete`` all that match ``wanted`` (``job_filter``)."""
+    body = encode({"action": action, "filter": wanted, "dryRun": dry_run, "cursor": cursor})
+    return Call(
+        method="POST", path="/api/jobs/bulk", kind=BulkDone, body=body, headers=(("Content-Type", "application/json"),),
+        repeatable=dry_run,
+    )  # fmt: skip
+
+
+def added(before: BulkDone | None, more: BulkDone) -> BulkDone:
+    """The sums of two answers to ``bulk``, where the second goes on."""
+    if before is None:
+        return more
+    statuses = sorted({*before.by_status, *more.by_status})
+    return BulkDone(
+        matched=before.matched + more.matched,
+        changed=before.changed + more.changed,
+        skipped=before.skipped + more.skipped,
+        by_status={each: before.by_status.get(each, 0) + more.by_status.get(each, 0) for each in statuses},
+        cursor=more.cursor,
+    )
+
+
+def job_filter(
+    *,
+    statuses: Iterable[str] = (),
+    names: Iterable[str] = (),
+    queues: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    created_by: str | None = None,
+    q: str | None = None,
+) -> dict[str, Any]:
+    """The filter of ``bulk``: only what is given."""
+    several = {"status": statuses, "name": names, "queue": queues, "tag": tags}
+    wanted: dict[str, Any] = {key: list(values) for key, values in several.items() if values}
+    return wanted | {key: value for key, value in (("createdBy", created_by), ("q", q)) if value is not None}
 
 
 def pause(queue: str) -> Call[Any]:

@@ -3,6 +3,7 @@
 import random
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar
 
@@ -13,6 +14,7 @@ from jobctl.client import api
 from jobctl.client.address import Address
 from jobctl.client.connection import Connection
 from jobctl.client.live import Watch, describe
+from jobctl.client.logs import LogLines
 from jobctl.client.token import Token, TokenFunction
 from jobctl.client.waiting import wait
 from jobctl.errors import ClientError, SignInFailed, Unreachable, WaitTimeout
@@ -45,6 +47,8 @@ class Client:
         self.patience = patience
         self.tls = tls or (ssl.create_default_context() if self.address.secure else None)
         self._http: httpx2.AsyncClient | None = None
+        self._tasks: AbstractAsyncContextManager[trio.Nursery] | None = None
+        self._nursery: trio.Nursery | None = None
         self._connections: set[Connection] = set()
         self.requests = 0
         """HTTP requests sent so far."""
@@ -55,6 +59,8 @@ class Client:
         self._http = httpx2.AsyncClient(
             base_url=str(self.address), timeout=HTTP_TIMEOUT_S, trust_env=False, verify=self.tls or False
         )
+        self._tasks = trio.open_nursery()
+        self._nursery = await self._tasks.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -64,6 +70,18 @@ class Client:
         if self._http is not None:
             with trio.CancelScope(deadline=trio.current_time() + 1.0, shield=True):
                 await self._http.aclose()
+        if self._tasks is not None:
+            tasks, self._tasks = self._tasks, None
+            self.nursery.cancel_scope.cancel()
+            # Without the block's own exception: that one goes on its way as it is, not in a group.
+            await tasks.__aexit__(None, None, None)
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The parent of the tasks that read from stream connections; there while the client is open."""
+        if self._nursery is None:
+            raise RuntimeError("use the client as `async with Client(...) as client`")
+        return self._nursery
 
     # --- jobs --------------------------------------------------------------------------------------------------
 
@@ -140,6 +158,31 @@ class Client:
         """Delete a job that does not run."""
         await self.send(api.delete(job_id))
 
+    async def bulk(
+        self,
+        action: str,
+        *,
+        statuses: Iterable[str] = (),
+        names: Iterable[str] = (),
+        queues: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        created_by: str | None = None,
+        q: str | None = None,
+        dry_run: bool = False,
+    ) -> api.BulkDone:
+        """``retry``, ``cancel`` or ``delete`` all jobs that match; with ``dry_run`` only count them.
+
+        All conditions hold together, and there is at least one. Not tried again when the connection fails: what was
+        done until then stays done.
+        """
+        wanted = api.job_filter(statuses=statuses, names=names, queues=queues, tags=tags, created_by=created_by, q=q)
+        done = None
+        while done is None or done.cursor is not None:
+            cursor = done.cursor if done else None
+            more = await self.get_value(api.bulk(action, wanted, dry_run=dry_run, cursor=cursor))
+            done = api.added(done, more)
+        return done
+
     async def logs(self, job_id: str, after: int = 0) -> tuple[LogLine, ...]:
         """All lines of a job's log after line ``after``."""
         lines: tuple[LogLine, ...] = ()
@@ -149,6 +192,20 @@ class Client:
             if not page.has_more or not page.lines:
                 return lines
             after = page.lines[-1].n
+
+    def follow_logs(self, job_id: str, *, after: int = 0) -> LogLines:
+        """Follow a job's log: ``async for line in client.follow_logs(id)``; it ends when the job has.
+
+        Then ``.job`` of what this returns is the job as it ended. It reconnects, and gives each line once and in order.
+
+        Args:
+            job_id: Which job; of all its runs, also those that have ended.
+            after: Only lines after this one.
+
+        Raises:
+            NotFound: while it is read: there is no such job, or it was deleted.
+        """
+        return LogLines(self, job_id, after)
 
     async def queues(self) -> tuple[Queue, ...]:
         """All queues."""

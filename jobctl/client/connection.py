@@ -1,34 +1,23 @@
-"""One WebSocket connection of a client: ``wsproto`` on a trio stream, without a task of its own.
+"""One WebSocket connection of a client: trio-websocket on a stream that is ours to close.
 
-A reader pulls (``receive``), so there is no nursery, no queue between the socket and the reader, and nothing that goes
-on when the reader stops: the kernel's buffers fill and the server feeds a slow reader from its log.
+trio-websocket reads in a task of its own, into a short queue; when the reader stops, the queue and then the kernel's
+buffers fill, and the server feeds the slow reader from its log.
 """
 
 import socket
 import ssl
-from collections import deque
-from contextlib import suppress
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
 
 import trio
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Ping,
-    RejectConnection,
-    Request,
-    TextMessage,
-)
-from wsproto.utilities import ProtocolError
+import trio_websocket
 
 from jobctl.client.address import STREAM_PATH, Address
 
 MAX_MESSAGE: Final = 32 * 1024 * 1024
 """Of a server's message: far above the largest real one (stats of 1,000 queues, 200 KB), below what hurts."""
-READ_BYTES: Final = 64 * 1024
+QUEUE: Final = 64
+"""Messages read ahead: a burst is taken with few switches between the two tasks."""
 CLOSE_TIMEOUT_S: Final = 1.0
 
 
@@ -49,34 +38,11 @@ class Rejected(Exception):
 
 
 class Connection:
-    """An open WebSocket. Make it with ``open_connection``; whoever has it closes it."""
+    """An open WebSocket. Made by ``open_connection``; whoever has it closes it."""
 
-    def __init__(self, stream: trio.abc.Stream, raw: trio.SocketStream) -> None:
-        self._stream = stream
+    def __init__(self, websocket: trio_websocket.WebSocketConnection, raw: trio.SocketStream) -> None:
+        self._websocket = websocket
         self._raw = raw
-        self._ws = WSConnection(ConnectionType.CLIENT)
-        self._parts: list[str] = []
-        self._size = 0
-        self._texts: list[str] = []
-        self._replies: deque[Event] = deque()
-        self._accepted = False
-        self._rejected: int | None = None
-        self._end: Closed | None = None
-
-    async def handshake(self, address: Address) -> None:
-        """Upgrade.
-
-        Raises:
-            Rejected: the server answered something else.
-            Closed: it hung up.
-        """
-        await self._write(Request(host=address.authority, target=address.prefix + STREAM_PATH))
-        while not self._accepted:  # messages that came along wait in `_texts`
-            if self._rejected is not None:
-                raise Rejected(self._rejected)
-            if self._end is not None:
-                raise self._end
-            await self._read()
 
     async def send(self, text: bytes) -> None:
         """Write one text message.
@@ -84,104 +50,102 @@ class Connection:
         Raises:
             Closed: the connection is gone; also after a former write was cancelled in the middle.
         """
-        await self._write(TextMessage(data=text.decode()))
-
-    async def receive(self) -> list[str]:
-        """The text messages that have come; may be none (a ping). Cancelled, nothing is lost.
-
-        Raises:
-            Closed: the connection is gone; what came before has been returned by then.
-        """
-        if not self._texts and self._end is None:
-            await self._read()
-        while self._replies:
-            await self._write(self._replies.popleft())
-        if not self._texts and self._end is not None:
-            raise self._end
-        texts, self._texts = self._texts, []
-        return texts
-
-    async def aclose(self) -> None:
-        """Say goodbye and close; takes a second at most, and does not raise."""
-        with trio.move_on_after(CLOSE_TIMEOUT_S) as scope, suppress(Closed):
-            scope.shield = True
-            await self._write(CloseConnection(code=1000))
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Close the socket now; nothing more is sent or received."""
-        self._end = self._end or Closed(None)
-        self._raw.socket.close()
-
-    async def _read(self) -> None:
         try:
-            data = await self._stream.receive_some(READ_BYTES)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            data = b""
-        if not data:
-            self._end = Closed(None)
-            return
-        try:
-            self._ws.receive_data(bytes(data))
-            for event in self._ws.events():
-                self._take(event)
-        except ProtocolError:
-            self.abandon()
-
-    def _take(self, event: Event) -> None:
-        match event:
-            case TextMessage(data=data, message_finished=finished):
-                self._parts.append(data)
-                self._size += len(data)
-                if finished:
-                    self._texts.append("".join(self._parts))
-                    self._parts, self._size = [], 0
-                elif self._size > MAX_MESSAGE:
-                    self.abandon()
-            case Ping():
-                self._replies.append(event.response())
-            case CloseConnection(code=code):
-                self._replies.append(event.response())
-                self._end = Closed(int(code))
-            case AcceptConnection():
-                self._accepted = True
-            case RejectConnection(status_code=status):
-                self._rejected = status
-            case BytesMessage():
-                self.abandon()
-
-    async def _write(self, event: Event) -> None:
-        try:
-            await self._stream.send_all(self._ws.send(event))
-        except (ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-            raise self._end or Closed(None) from None
+            await self._websocket.send_message(text.decode())
+        except trio_websocket.ConnectionClosed as closed:
+            raise Closed(_code(closed)) from None
         except trio.Cancelled:
             self.abandon()  # half a frame may have gone out
             raise
 
+    async def receive(self) -> str:
+        """The next text message. Cancelled, nothing is lost.
 
-async def open_connection(address: Address, tls: ssl.SSLContext | None) -> Connection:
-    """Connect and upgrade; the caller sets the deadline.
+        Raises:
+            Closed: the connection is gone; what came before has been returned by then.
+        """
+        while True:
+            try:
+                message = await self._websocket.get_message()
+            except trio_websocket.ConnectionClosed as closed:
+                raise Closed(_code(closed)) from None
+            if isinstance(message, str):
+                return message
+
+    async def aclose(self) -> None:
+        """Say goodbye and close; takes a second at most, and does not raise."""
+        with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+            await self._websocket.aclose()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the socket now (trio-websocket leaves it open at times); nothing more is sent or received."""
+        self._raw.socket.close()
+
+
+def _code(closed: trio_websocket.ConnectionClosed) -> int | None:
+    return None if closed.reason is None or closed.reason.code == 1006 else int(closed.reason.code)
+
+
+class _Reader:
+    """Starts trio-websocket's reading task, and keeps what it raises when the handshake is refused.
+
+    It would end everything in the nursery, and leave ``wrap_client_stream`` waiting.
+    """
+
+    def __init__(self, nursery: trio.Nursery, opening: trio.CancelScope) -> None:
+        self._nursery, self._opening = nursery, opening
+        self.error: trio_websocket.HandshakeError | None = None
+
+    def start_soon(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Start it, as a nursery would."""
+        self._nursery.start_soon(self._run, task)
+
+    async def _run(self, task: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await task()
+        except trio_websocket.HandshakeError as error:
+            self.error = error
+            self._opening.cancel()
+
+
+async def open_connection(nursery: trio.Nursery, address: Address, tls: ssl.SSLContext | None) -> Connection:
+    """Connect and upgrade; the caller sets the deadline. ``nursery`` is the parent of the reading task.
 
     Raises:
         OSError: no connection, or TLS failed.
-        Rejected, Closed: as ``Connection.handshake``.
+        Rejected: the server answered something else.
+        Closed: it hung up.
     """
     raw = await trio.open_tcp_stream(address.host, address.port)
     try:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream: trio.abc.Stream = raw
+        stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] = raw
         if address.secure:
             context = tls or ssl.create_default_context()
-            secured = trio.SSLStream(raw, context, server_hostname=address.host, https_compatible=True)
+            stream = trio.SSLStream(raw, context, server_hostname=address.host, https_compatible=True)
             try:
-                await secured.do_handshake()
+                await stream.do_handshake()
             except trio.BrokenResourceError as error:
                 raise OSError(f"TLS failed: {error.__cause__ or error}") from None
-            stream = secured
-        connection = Connection(stream, raw)
-        await connection.handshake(address)
+        try:
+            with trio.CancelScope() as scope:
+                reader = _Reader(nursery, scope)
+                websocket = await trio_websocket.wrap_client_stream(
+                    cast("trio.Nursery", reader),
+                    stream,
+                    address.authority,
+                    address.prefix + STREAM_PATH,
+                    message_queue_size=QUEUE,
+                    max_message_size=MAX_MESSAGE,
+                )
+            if reader.error is not None:
+                raise reader.error
+        except trio_websocket.ConnectionRejected as rejected:
+            raise Rejected(rejected.status_code) from None
+        except trio_websocket.HandshakeError:
+            raise Closed(None) from None
     except BaseException:
         raw.socket.close()
         raise
-    return connection
+    return Connection(websocket, raw)

@@ -11,7 +11,7 @@ from jobctl.client.connection import Closed, Connection, Rejected, open_connecti
 from jobctl.errors import Unreachable
 from jobctl.model import Job, JobFilter, Position
 from jobctl.protocol import subscriber as s
-from jobctl.protocol.messages import JobUpdate, SubscribeJobs
+from jobctl.protocol.messages import JobUpdate, SubscribeJobs, SubscribeLogs
 
 if TYPE_CHECKING:
     from jobctl.client.client import Client
@@ -50,10 +50,17 @@ class Watch:
         reason: Why the last connection ended.
     """
 
-    def __init__(self, client: "Client", request: SubscribeJobs, since: Position | None = None) -> None:
+    def __init__(
+        self,
+        client: "Client",
+        request: SubscribeJobs,
+        since: Position | None = None,
+        *,
+        log: SubscribeLogs | None = None,
+    ) -> None:
         self._client = client
         self._filter = request.filter or JobFilter()
-        self._subscriber = s.Subscriber(request, since=since, renewable=client.token.renewable)
+        self._subscriber = s.Subscriber(request, since=since, renewable=client.token.renewable, log=log)
         self._connection: Connection | None = None
         self._inbox: deque[str] = deque()
         self._todo: deque[s.Output] = deque()
@@ -143,7 +150,7 @@ class Watch:
         draw = random.random()  # noqa: S311 - jitter
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
-                connection = await open_connection(self._client.address, self._client.tls)
+                connection = await open_connection(self._client.nursery, self._client.address, self._client.tls)
         except Rejected as rejected:
             self._verdict(self._subscriber.rejected(rejected.status, trio.current_time(), draw))
         except (OSError, Closed, trio.TooSlowError) as error:
@@ -160,9 +167,9 @@ class Watch:
         # What has come already is read before a deadline that passed while the reader was away is believed.
         deadline = max(self._subscriber.deadline, trio.current_time() + 0.05)
         with trio.move_on_at(deadline):
-            texts = await connection.receive()
+            text = await connection.receive()
             self._subscriber.heard(trio.current_time())
-            self._inbox.extend(texts)
+            self._inbox.append(text)
             return
         self._take(self._subscriber.tick(trio.current_time()))
 

@@ -27,7 +27,10 @@ class Session:
     Args:
         address: Where.
         token: Gives the token; called again, once, when the server refuses it.
-        patience: Seconds for which a lost connection is tried again; a first connection that fails is reported at once.
+        patience: Seconds for which a lost connection is tried again; a first connection that fails is reported at once,
+            unless ``from_start``.
+        from_start: Try a first connection again too: the server may be about to come back.
+        timeout: Seconds for one answer.
         sleep: Waits so many seconds.
     """
 
@@ -37,15 +40,18 @@ class Session:
         token: Callable[[], str],
         *,
         patience: float = 30.0,
+        from_start: bool = False,
+        timeout: float = TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._address = address
         self._token = token
         self._patience = patience
+        self._timeout = timeout
         self._sleep = sleep
         self._bearer: str | None = None
         self._connection: http.client.HTTPConnection | None = None
-        self._reached = False
+        self._reached = from_start
         self.requests = 0
         """HTTP requests answered so far."""
 
@@ -84,10 +90,14 @@ class Session:
                     raise
                 self._sleep(delay)
 
+    def probe(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (lower-case names) and body of a GET without a token. Raises ``Unreachable``."""
+        return self._exchange("GET", path, None, {})
+
     def ready(self) -> bool:
         """Whether the server says that it is ready."""
         try:
-            status, _, _ = self._exchange("GET", "/readyz", None, {})
+            status, _, _ = self.probe("/readyz")
         except Unreachable:
             return False
         return status == 200
@@ -131,7 +141,7 @@ class Session:
             self._drop()
         host, port = self._address.host, self._address.port
         kind = http.client.HTTPSConnection if self._address.secure else http.client.HTTPConnection
-        fresh = kind(host, port, timeout=TIMEOUT_S)
+        fresh = kind(host, port, timeout=self._timeout)
         fresh.connect()
         self._connection = fresh
         return fresh

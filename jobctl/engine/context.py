@@ -5,6 +5,7 @@ Nothing is set up for a run that reports nothing: its first call makes the ``Rep
 
 import math
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 
@@ -26,6 +27,7 @@ class Run:
     __slots__ = (
         "_ended",
         "asked",
+        "began",
         "claim",
         "given_up",
         "host",
@@ -43,6 +45,7 @@ class Run:
     def __init__(self, claim: Claim, host: Host) -> None:
         self.claim = claim
         self.job = claim.job
+        self.began = time.perf_counter()
         self.host = host
         self.scope = trio.CancelScope()
         self.kill_at = math.inf

@@ -16,7 +16,8 @@ import math
 import random
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -27,7 +28,7 @@ import trio
 from jobctl.engine.commands import run_command
 from jobctl.engine.context import Context, Run
 from jobctl.engine.registry import Handler, Registry
-from jobctl.errors import NoRetry, RetryAfter
+from jobctl.errors import InvalidInput, NoRetry, RetryAfter
 from jobctl.model import MAX_ERROR, MAX_RESULT, clip
 from jobctl.retry import backoff
 from jobctl.store.base import Cancelled, Completed, Failed, Outcome, Released
@@ -58,25 +59,35 @@ class Executor:
             data = _decode(run.claim.data)
             scope = run.scope
             scope.deadline = min(scope.deadline, trio.current_time() + run.job.timeout)
+            if handler.fn is None:
+                return await self._elsewhere(run, handler, data)
+            arguments = _arguments(handler, data)
             if handler.kind == "async":
                 with scope:
-                    value = await handler.fn(Context(run, data), **data)  # type: ignore[misc]
+                    value = await handler.fn(Context(run, data), **arguments)
                     return self._returned(run, value)
-            elif handler.kind == "thread":
-                return await self._in_thread(run, handler, data)
             else:
-                run.immediate = True
-                if run.asked:
-                    scope.cancel()
-                assert handler.command is not None  # noqa: S101 - its kind says so
-                return await run_command(handler.command, run, data, self._draw()) or self._stopped(run)
+                work = partial(handler.fn, Context(run, data), **arguments)
+                return await self._in_thread(run, work, handler.name)
         except BaseException as error:
             if _from_outside(error):
                 raise
             return self._raised(run, error)
         return self._stopped(run)
 
-    async def _in_thread(self, run: Run, handler: Handler, data: dict[str, Any]) -> Outcome:
+    async def _elsewhere(self, run: Run, handler: Handler, data: dict[str, Any]) -> Outcome:
+        """A program or somebody else's server: it is told to stop at once, not by a flag."""
+        run.immediate = True
+        if run.asked:
+            run.scope.cancel()
+        if handler.command is not None:
+            return await run_command(handler.command, run, data, self._draw()) or self._stopped(run)
+        assert handler.webhook is not None  # noqa: S101 - its kind says so
+        with run.scope:
+            return await handler.webhook.deliver(run, self._draw())
+        return self._stopped(run)
+
+    async def _in_thread(self, run: Run, work: Callable[[], Any], name: str) -> Outcome:
         ended = trio.Event()
         token = trio.lowlevel.current_trio_token()
         result: list[tuple[Any, BaseException | None]] = []
@@ -91,14 +102,14 @@ class Executor:
                 state = "started"
             # What it raises is kept, not raised: a StopIteration cannot leave a coroutine, a SystemExit must not.
             try:
-                result.append((handler.fn(Context(run, data), **data), None))  # type: ignore[misc]
+                result.append((work(), None))
             except BaseException as error:  # noqa: BLE001
                 result.append((None, error))
             with contextlib.suppress(trio.RunFinishedError):  # abandoned by a server that is gone
                 token.run_sync_soon(ended.set)
 
         with run.scope:
-            await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads, thread_name=handler.name)
+            await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads, thread_name=name)
         if result:
             value, error = result[0]
             return self._returned(run, value) if error is None else self._raised(run, error)
@@ -156,6 +167,13 @@ class Executor:
 
     def _failed(self, run: Run, text: str) -> Failed:
         return Failed(text, delay=backoff(run.job.attempts + 1, self._draw()))
+
+
+def _arguments(handler: Handler, data: dict[str, Any]) -> Mapping[str, Any]:
+    try:
+        return handler.arguments(data)
+    except InvalidInput as error:  # enqueued when the handler was another
+        raise NoRetry(str(error)) from None
 
 
 def describe(error: BaseException) -> str:

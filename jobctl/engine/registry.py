@@ -16,31 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
 from jobctl.engine.commands import Command
+from jobctl.engine.fields import Field, Shape, shape_of
+from jobctl.engine.webhooks import Webhook
 from jobctl.errors import HandlersFailed, InvalidInput, UnknownHandler
 from jobctl.model import Wire
 
 if TYPE_CHECKING:
-    from jobctl.settings import Settings
+    from jobctl.settings import CommandSettings, Settings
 
-Kind = Literal["async", "thread", "command"]
+Kind = Literal["async", "thread", "command", "webhook"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-_MAX_DEFAULT: Final = 1024
-"""A default of more JSON bytes than this is not shown: the list of handlers is for a person's eye."""
 log = logging.getLogger("jobctl.engine")
-
-
-class Field(Wire, frozen=True):
-    """One field of a handler's ``data``; ``default`` is absent where there is none, or none that JSON can show."""
-
-    name: str
-    required: bool
-    default: Any = UNSET
 
 
 class HandlerInfo(Wire, frozen=True):
@@ -55,7 +46,10 @@ class HandlerInfo(Wire, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A named piece of work: a function (``fn``) or a command. ``reserved`` is its first parameter, the context."""
+    """A named piece of work: a function (``fn``), a command or a webhook.
+
+    ``reserved`` is a function's first parameter, the context.
+    """
 
     name: str
     kind: Kind
@@ -64,6 +58,9 @@ class Handler:
     max_attempts: int | None = None
     fn: Callable[..., Any] | None = None
     command: Command | None = None
+    webhook: Webhook | None = None
+    shape: Shape | None = None
+    """What a function takes, and of which types."""
     reserved: str | None = None
     required: frozenset[str] = frozenset()
     allowed: frozenset[str] | None = None
@@ -85,6 +82,16 @@ class Handler:
             raise InvalidInput(f"{self.name} has no field {name!r}; it takes: {takes}", field=f"data.{name}")
         if self.command is not None:
             self.command.check(data)
+        if self.shape is not None:
+            self.shape.convert(data)
+
+    def arguments(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``data`` as a function gets it: typed fields converted.
+
+        Raises:
+            InvalidInput: a value does not fit its type.
+        """
+        return data if self.shape is None else self.shape.convert(data)
 
     def describe(self) -> HandlerInfo:
         """The handler on the wire."""
@@ -191,7 +198,7 @@ def job(name: str, *, timeout: float | None = None, max_attempts: int | None = N
 
 
 def load(settings: "Settings") -> Registry:
-    """Import the modules of ``--app``, add the configured commands, and return what this server can run.
+    """Import the modules of ``--app``, add the configured commands and webhooks, and return what this server can run.
 
     The current folder becomes importable, as with ``python -m``.
 
@@ -206,59 +213,46 @@ def load(settings: "Settings") -> Registry:
             _import(module.strip())
     registry = Registry(default, accept_unknown=settings.accept_unknown)
     for name, command_settings in settings.commands.items():
-        command = Command.build(name, command_settings)
-        fields = tuple(Field(name=field, required=True) for field in command.fields)
-        names = frozenset(command.fields)
-        handler = Handler(
-            name, "command", fields, timeout=command_settings.timeout, command=command, required=names, allowed=names
-        )
-        try:
-            registry.add(handler)
-        except ValueError as error:
-            raise HandlersFailed(f"commands.{name}: {error}") from None
+        _add(registry, "commands", _from_command(name, command_settings))
+    for name, webhook_settings in settings.webhooks.items():
+        hook = Webhook.build(name, webhook_settings)
+        _add(registry, "webhooks", Handler(name, "webhook", (), timeout=webhook_settings.timeout, webhook=hook))
     return registry
 
 
+def _add(registry: Registry, section: str, handler: Handler) -> None:
+    try:
+        registry.add(handler)
+    except ValueError as error:
+        raise HandlersFailed(f"{section}.{handler.name}: {error}") from None
+
+
+def _from_command(name: str, settings: "CommandSettings") -> Handler:
+    command = Command.build(name, settings)
+    fields = tuple(Field(name=field, required=True) for field in command.fields)
+    names = frozenset(command.fields)
+    return Handler(name, "command", fields, timeout=settings.timeout, command=command, required=names, allowed=names)
+
+
 def _from_function(name: str, fn: Callable[..., Any], *, timeout: float | None, max_attempts: int | None) -> Handler:
-    where = getattr(fn, "__qualname__", repr(fn))
-    call = getattr(fn, "__call__", None)  # noqa: B004 - an object's own, to see whether that is async
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        where = getattr(fn, "__qualname__", repr(fn))
         raise TypeError(f"{where}: a handler is a function that returns, not a generator")
+    call = getattr(fn, "__call__", None)  # noqa: B004 - an object's own, to see whether that is async
     kind: Kind = "async" if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call) else "thread"
-    parameters = list(inspect.signature(fn).parameters.values())
-    if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
-        raise TypeError(f"{where}: a handler takes the context first: def {where}(ctx, ...)")
-    first, rest = parameters[0], parameters[1:]
-    fields: list[Field] = []
-    anything = False
-    for parameter in rest:
-        required = parameter.default is inspect.Parameter.empty
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            anything = True
-        elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY and required:
-            raise TypeError(f"{where}: {parameter.name} cannot be positional-only; data is passed by name")
-        elif parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
-            shown = UNSET if required else _showable(parameter.default)
-            fields.append(Field(name=parameter.name, required=required, default=shown))
+    shape = shape_of(fn)
     return Handler(
         name,
         kind,
-        tuple(fields),
+        shape.fields,
         timeout=timeout,
         max_attempts=max_attempts,
         fn=fn,
-        reserved=first.name if first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD else None,
-        required=frozenset(field.name for field in fields if field.required),
-        allowed=None if anything else frozenset(field.name for field in fields),
+        shape=shape,
+        reserved=shape.reserved,
+        required=frozenset(field.name for field in shape.fields if field.required),
+        allowed=shape.allowed,
     )
-
-
-def _showable(value: object) -> object:
-    try:
-        text = msgspec.json.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return UNSET
-    return msgspec.json.decode(text) if len(text) <= _MAX_DEFAULT else UNSET
 
 
 def _import(module: str) -> None:

@@ -81,12 +81,7 @@ class Reporter:
 
     def write(self, stream: str, text: str) -> None:
         """Split into lines, clip and buffer them."""
-        if not text.isascii() or "\n" in text or "\r" in text or len(text) > MAX_LINE:
-            lines = [clip(line, MAX_LINE) for line in _BREAK.split(text)]
-            if len(lines) > 1 and not lines[-1]:
-                lines.pop()
-        else:
-            lines = [text]
+        lines = lines_of(text)
         at = time.time_ns() // 1_000_000
         with self._changed:
             for line in lines:
@@ -240,6 +235,16 @@ class Reporter:
         if idle is not None and threading.get_ident() == self._host.ident:
             idle.set()
             self._signal_space()
+
+
+def lines_of(text: str) -> list[str]:
+    """``text`` as it stands in a log: cut at line breaks, each line at 8 KiB."""
+    if text.isascii() and "\n" not in text and "\r" not in text and len(text) <= MAX_LINE:
+        return [text]
+    lines = [clip(line, MAX_LINE) for line in _BREAK.split(text)]
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    return lines
 
 
 def _cost(entry: LogEntry) -> int:

@@ -9,17 +9,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Final, TypeVar
 
 import trio
 
+from jobctl import logs
 from jobctl.engine.context import Run
 from jobctl.engine.executor import Executor
 from jobctl.engine.registry import Registry
 from jobctl.engine.reporter import Host
 from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
-from jobctl.store.base import Claims, Failed, Outcome, Released, Store
+from jobctl.metrics import Metrics
+from jobctl.store.base import Claim, Claims, Failed, Outcome, Released, Store
 
 MAX_SLEEP_S: Final = 60.0
 """The claimer looks again after this time though nothing called it: the wall clock may have been set."""
@@ -52,6 +55,7 @@ class Runner:
         worker: This server's name, shown as ``processingBy``.
         grace: Seconds that runs get to end when the server stops.
         cancel_grace: Seconds that a run gets to end by itself when it is cancelled.
+        metrics: Where claims and runs are counted.
     """
 
     def __init__(
@@ -64,10 +68,12 @@ class Runner:
         worker: str,
         grace: float,
         cancel_grace: float,
+        metrics: Metrics | None = None,
     ) -> None:
         self._store, self._registry = store, registry
         self._concurrency, self._limits, self._worker = concurrency, dict(limits), worker
         self._grace, self._cancel_grace = grace, cancel_grace
+        self._metrics = metrics or Metrics()
         self._executor = Executor(registry, threads=concurrency)
         self._live: dict[str, Run] = {}
         self._held: set[str] = set()
@@ -131,6 +137,10 @@ class Runner:
             self._held.clear()
             self._changed.set()
 
+    def configure(self, *, grace: float, cancel_grace: float) -> None:
+        """Take other grace times, for what is asked to stop from now on."""
+        self._grace, self._cancel_grace = grace, cancel_grace
+
     def stop(self) -> None:
         """Claim nothing from now on. What runs goes on."""
         self._stopping = True
@@ -180,6 +190,7 @@ class Runner:
                 await self._sleep(due)
                 continue
             self._work, self._claiming = False, True
+            began = time.perf_counter()
             try:
                 claims = await self._store.claim(
                     slots, worker=self._worker, limits=self._limits, busy={q: self._busy[q] for q in self._limits}
@@ -191,6 +202,7 @@ class Runner:
                 pause = min(pause * 2, _RETRY_CAP_S)
                 continue
             pause = _RETRY_FIRST_S
+            self._metrics.claim_seconds.observe(time.perf_counter() - began)
             due = claims.next_due
             self._work = self._work or claims.more or len(claims.claims) == slots
             self._start(claims, host, nursery)
@@ -199,7 +211,9 @@ class Runner:
         self._changed.set()
 
     def _start(self, claims: Claims, host: Host, nursery: trio.Nursery) -> None:
+        self._metrics.claimed += len(claims.claims)
         for claim in claims.claims:
+            self._note_wait(claim)
             run = Run(claim, host)
             self._live[claim.job.id] = run
             self._busy[claim.job.queue] += 1
@@ -213,6 +227,14 @@ class Runner:
         self._early_cancels.clear()
         if self._live:
             self._watch.set()
+
+    def _note_wait(self, claim: Claim) -> None:
+        """How long the job was ready before it ran. Not known of one that was put back by hand or at a shutdown."""
+        job = claim.job
+        since = job.scheduled_for or (job.created_at if claim.run == 1 else None)
+        if since is not None and job.started_at is not None:
+            waited = datetime.fromisoformat(job.started_at) - datetime.fromisoformat(since)
+            self._metrics.wait_seconds.observe(job.name, max(0.0, waited.total_seconds()))
 
     async def _sleep(self, due: int | None) -> None:
         """Until something wakes us, or the job that is due next (ms, wall clock) is due."""
@@ -236,6 +258,7 @@ class Runner:
     # --- one run -------------------------------------------------------------------------------------------------
 
     async def _one(self, run: Run) -> None:
+        logs.running.set((run.job.name, run.job.id))  # for all that this task, and what it starts, has to say
         outcome = await self._executor.execute(run)
         run.over = True
         if run.given_up is not None:
@@ -255,6 +278,8 @@ class Runner:
         self._forget(run)
 
     async def _record(self, run: Run, outcome: Outcome, *, held: bool) -> None:
+        self._metrics.run_seconds.observe(run.job.name, time.perf_counter() - run.began)
+        self._metrics.runs.add(run.job.name, type(outcome).__name__.lower())
         await run.close()
         if held:
             self._held.add(run.job.id)

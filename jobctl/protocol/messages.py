@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from jobctl.errors import InvalidInput
-from jobctl.events import JOB_DELETED, JOB_UPDATE, Event
+from jobctl.events import JOB_DELETED, JOB_UPDATE, Event, pruning_of
 from jobctl.model import Job, JobFilter, LogLine, Stats, wire_time
+from jobctl.schedule import Schedule
 
 MAX_MESSAGE: Final = 64 * 1024
 """Bytes of one client message; a longer one closes the connection with 1009."""
@@ -33,7 +34,10 @@ class Auth(Message, frozen=True, tag="auth"):
 
 
 class SubscribeJobs(Message, frozen=True, tag="subscribe_jobs"):
-    """Follow jobs. With ``since`` and ``epoch``: from there on. A second one replaces the first."""
+    """Follow jobs. With ``since`` and ``epoch``: from there on. A second one replaces the first.
+
+    ``schedules`` (admins only) adds snapshots of all schedules.
+    """
 
     filter: JobFilter | None = None
     since: Number | None = None
@@ -124,7 +128,11 @@ class JobDeleted(Message, frozen=True, tag="job_deleted"):
 
 
 class JobsPruned(Message, frozen=True, tag="jobs_pruned"):
-    """Old jobs were removed."""
+    """Old jobs were removed: all of ``statuses`` that had ended before ``finished_before``.
+
+    ``count`` and ``statuses`` are about the jobs that the subscriber may see. A filter by id, name, queue or tag does
+    not narrow it: the jobs are gone, and the log keeps no more of them than their number.
+    """
 
     statuses: tuple[str, ...]
     finished_before: str
@@ -138,6 +146,13 @@ class JobStatsUpdate(Message, frozen=True, tag="job_stats_update"):
 
     stats: Stats
     seq: int
+    timestamp: str
+
+
+class SchedulesUpdate(Message, frozen=True, tag="schedules_update"):
+    """Every schedule, whole; for admins who subscribed with ``schedules``."""
+
+    schedules: tuple[Schedule, ...]
     timestamp: str
 
 
@@ -184,6 +199,7 @@ ServerMessage = (
     | JobDeleted
     | JobsPruned
     | JobStatsUpdate
+    | SchedulesUpdate
     | JobLog
     | Pong
     | TokenExpiring
@@ -231,11 +247,25 @@ class _Tagged(msgspec.Struct):
 KNOWN_SERVER_TYPES: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(ServerMessage))
 
 
-def event_text(event: Event) -> bytes:
-    """The stream message of one event of the log, as JSON text; ``jobs_pruned`` keeps its own fields in the body."""
+def event_text(event: Event, owner: str | None = None) -> bytes:
+    """The stream message of one event of the log, as JSON text.
+
+    Args:
+        event: One that the reader may see (``events.may_see``).
+        owner: Whose part of a ``jobs_pruned`` is told; None is everybody's. Other events are alike for all readers.
+    """
     tail = b',"seq":%d,"timestamp":"%s"}' % (event.seq, wire_time(event.at).encode())
     if event.kind == JOB_UPDATE:
         return b'{"type":"job_update","job":' + event.body + tail
     if event.kind == JOB_DELETED:
         return b'{"type":"job_deleted",' + event.body[1:-1] + tail
-    return b'{"type":"jobs_pruned",' + event.body[1:-1] + tail
+    pruning = pruning_of(event)
+    counts = pruning.of(owner)
+    told = JobsPruned(
+        statuses=tuple(counts),
+        finished_before=pruning.finished_before,
+        count=sum(counts.values()),
+        seq=event.seq,
+        timestamp=wire_time(event.at),
+    )
+    return encode(told)

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from jobctl.errors import InvalidInput, Unauthorized
+from jobctl.errors import InvalidInput, KeysUnknown, Unauthorized
 from jobctl.model import Identity, wire_time
 from jobctl.protocol import close_codes, messages
 from jobctl.protocol.close_codes import Close
@@ -35,6 +35,10 @@ class SignedIn(msgspec.Struct, frozen=True):
     drop: bool
 
 
+class FetchKeys(msgspec.Struct, frozen=True):
+    """Ask the issuer of the token for its keys, then go on; the token is looked at again."""
+
+
 class End(msgspec.Struct, frozen=True):
     """Send ``text`` if there is any, then close with ``close``."""
 
@@ -45,6 +49,7 @@ class End(msgspec.Struct, frozen=True):
 Step = (
     Say
     | SignedIn
+    | FetchKeys
     | End
     | messages.SubscribeJobs
     | messages.UnsubscribeJobs
@@ -108,7 +113,11 @@ class ServerSession:
 
     def _sign_in(self, token: str) -> Iterator[Step]:
         try:
-            identity = self._verify(token)
+            try:
+                identity = self._verify(token)
+            except KeysUnknown:
+                yield FetchKeys()
+                identity = self._verify(token)
         except Unauthorized:
             yield AUTH_FAILED
             return

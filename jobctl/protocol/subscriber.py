@@ -45,7 +45,7 @@ CATCH_UP_PING_S: Final = 0.5
 STEADY_AFTER_S: Final = 5.0
 """A connection that stood this long was a good one: the next backoff starts from the bottom."""
 
-Update = m.JobUpdate | m.JobDeleted | m.JobsPruned | m.JobStatsUpdate
+Update = m.JobUpdate | m.JobDeleted | m.JobsPruned | m.JobStatsUpdate | m.JobLog
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -123,12 +123,19 @@ class Subscriber:
         request: What to follow. Its ``since`` and ``epoch`` are set here.
         since: Where the reader is; None is live from now.
         renewable: Whether a fresh token can be had; else a refused one ends it.
+        log: Follow a log too, from the line after its ``after`` on; each line is delivered once. With ``since`` only.
     """
 
     def __init__(
-        self, request: m.SubscribeJobs | None = None, *, since: Position | None = None, renewable: bool = True
+        self,
+        request: m.SubscribeJobs | None = None,
+        *,
+        since: Position | None = None,
+        renewable: bool = True,
+        log: m.SubscribeLogs | None = None,
     ) -> None:
         self._request = request or m.SubscribeJobs()
+        self._log = log
         self._renewable = renewable
         self.position = since
         self.phase = Phase.CLOSED
@@ -231,6 +238,8 @@ class Subscriber:
             case m.JobStatsUpdate():
                 live = self.phase is Phase.LIVE and self.position is not None
                 return [Deliver(message, text, self.position)] if live and self.position else []
+            case m.JobLog():
+                return self._lines(message, text)
             case m.Pong(seq=seq):
                 self._advance(seq)
                 if self.position is not None and self.position.seq < self._head:
@@ -272,7 +281,8 @@ class Subscriber:
             self._ping_at = now
         if self.position is None:
             self.position = place
-        return [Live(self.position, recovered=True)]
+        log = [] if self._log is None else [Send(m.encode(self._log))]
+        return [Live(self.position, recovered=True), *log]
 
     def _stale(self, place: Position) -> list[Output]:
         if self.phase is Phase.STALE:
@@ -286,6 +296,17 @@ class Subscriber:
         if self.position is None or self.position is before:
             return []
         return [Deliver(message, text, self.position)]
+
+    def _lines(self, message: m.JobLog, text: str) -> list[Output]:
+        """Lines that are new: a log that is asked for again (a renewed token) may repeat some."""
+        if self._log is None or message.id != self._log.id or self.position is None:
+            return []
+        after = self._log.after or 0
+        lines = tuple(line for line in message.lines if line.n > after)
+        if not lines:
+            return []
+        self._log = msgspec.structs.replace(self._log, after=lines[-1].n)
+        return [Deliver(msgspec.structs.replace(message, lines=lines), text, self.position)]
 
     def _advance(self, seq: int) -> None:
         if self.phase is Phase.LIVE and self.position is not None and seq > self.position.seq:

@@ -10,12 +10,16 @@ Rules that every implementation keeps:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from jobctl.events import Commit, Event
 from jobctl.model import Job, JobPage, JobQuery, LogLine, NewJob, Position, Queue, Stats
+from jobctl.states import TRANSITIONS, Action, Status
+from jobctl.store.retention import RetentionStore
+from jobctl.store.schedules import ScheduleStore
+from jobctl.store.tokens import TokenStore
 
 T = TypeVar("T")
 
@@ -116,8 +120,11 @@ class Rescued(msgspec.Struct, frozen=True):
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """Events after a position, in ``seq`` order. ``start`` is the oldest number that the log still has
-    (``head + 1`` when it is empty) and ``head`` the newest, both of the same read transaction as the events."""
+    """Events after a position, in ``seq`` order.
+
+    ``start`` is the oldest number that the log still has (``head + 1`` when it is empty) and ``head`` the newest, both
+    of the same read transaction as the events.
+    """
 
     events: tuple[Event, ...]
     start: int
@@ -139,10 +146,46 @@ class Counters(msgspec.Struct, frozen=True):
     queues: Mapping[str, bool]
 
 
+BulkAction = Literal["retry", "cancel", "delete"]
+
+
+def can(action: BulkAction, status: str) -> bool:
+    """Whether a job of that status can be acted on."""
+    if action == "delete":
+        return Status(status) is not Status.RUNNING
+    return (Status(status), Action.RETRY if action == "retry" else Action.CANCEL) in TRANSITIONS
+
+
+class Matching(msgspec.Struct, frozen=True):
+    """A page of what a query matches: the status by id, newest first. ``cursor`` continues it; None: that was all."""
+
+    jobs: Mapping[str, str]
+    cursor: str | None
+
+
+class Acted(msgspec.Struct, frozen=True):
+    """What was done with the first ``changed + skipped`` of the ids; for the rest there was no time."""
+
+    changed: int
+    skipped: int
+
+
 class Store(Protocol):
     """A durable queue with an event log. Methods raise ``StoreUnavailable`` when the database cannot be used."""
 
     epoch: str
+
+    @property
+    def access(self) -> TokenStore:
+        """API tokens and sessions."""
+
+    @property
+    def schedules(self) -> ScheduleStore:
+        """Schedules."""
+
+    @property
+    def retention(self) -> RetentionStore:
+        """How it forgets."""
 
     @property
     def trouble(self) -> str | None:
@@ -156,9 +199,7 @@ class Store(Protocol):
 
     # --- writes --------------------------------------------------------------------------------------------------
 
-    async def enqueue(
-        self, jobs: Sequence[NewJob], *, owner: str, idempotency: Idempotency | None = None
-    ) -> Enqueued:
+    async def enqueue(self, jobs: Sequence[NewJob], *, owner: str, idempotency: Idempotency | None = None) -> Enqueued:
         """All or nothing. A live job of the same owner with the same ``unique_key`` is returned instead of a new one.
 
         Raises:
@@ -166,9 +207,7 @@ class Store(Protocol):
             TooLarge: it would be more than 1,000 queues (field ``queue``).
         """
 
-    async def claim(
-        self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]
-    ) -> Claims:
+    async def claim(self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]) -> Claims:
         """Start up to ``slots`` ready jobs, by queue, priority and age.
 
         Args:
@@ -222,6 +261,14 @@ class Store(Protocol):
             IllegalTransition: it is running.
         """
 
+    async def act(
+        self, action: BulkAction, ids: Sequence[str], *, owner: str | None, statuses: Sequence[str]
+    ) -> Acted:
+        """Retry, cancel or delete the first of ``ids`` in one short transaction; ask again with the rest.
+
+        Skipped are jobs that do not allow it, that are gone, and that have none of ``statuses`` (if any) any more.
+        """
+
     async def set_paused(self, queue: str, paused: bool) -> Queue:
         """Pause or resume a queue. Raises NotFound for one that does not exist."""
 
@@ -238,6 +285,12 @@ class Store(Protocol):
 
     async def jobs(self, query: JobQuery) -> Read[JobPage]:
         """One page, newest first, large fields omitted. Raises InvalidCursor."""
+
+    async def matching(self, query: JobQuery) -> Read[Matching]:
+        """Ids of one page (of any length), newest first. Raises InvalidCursor."""
+
+    async def tally(self, query: JobQuery) -> Read[Mapping[str, int]]:
+        """How many jobs a query matches, by status."""
 
     async def stats(self, *, owner: str | None) -> Read[Stats]:
         """Counts over all, or over one owner's jobs."""

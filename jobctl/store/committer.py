@@ -19,6 +19,7 @@ import trio
 
 from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
+from jobctl.metrics import Metrics
 
 T = TypeVar("T")
 log = logging.getLogger("jobctl.store")
@@ -62,7 +63,7 @@ class Transaction(Protocol):
         """Called once, right after COMMIT."""
 
 
-class _Again(Exception):  # noqa: N818 - no error: the group is run once more
+class _Again(Exception):
     """A closure raised after it had written, and there was no savepoint to go back to."""
 
 
@@ -86,6 +87,7 @@ class Committer:
         idle: Called on the thread once it has had nothing to do for a second after a commit.
         probe: A statement that writes, to find out whether the database can be written again.
         deliver: Called on the trio thread with what a transaction changed, before its callers are woken.
+        metrics: Where commits are counted.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Committer:
         idle: Callable[[], None],
         probe: str,
         deliver: Callable[[Commit], None],
+        metrics: Metrics | None = None,
     ) -> None:
         self._connection = connection
         self._begin = begin
@@ -106,6 +109,7 @@ class Committer:
         self._idle = idle
         self._probe_sql = probe
         self._deliver = deliver
+        self.metrics = metrics or Metrics()
         # Unbounded, yet bounded by its callers: each waits for its own closure before it hands over another.
         self._queue: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="jobctl-writer", daemon=True)
@@ -177,10 +181,12 @@ class Committer:
 
     def _run(self, group: list[_Op]) -> None:
         commit: Commit | None = None
+        began = time.perf_counter()
         try:
             changes = self._connection.total_changes()
             commit = self._transact(group)
-        except BaseException as error:  # whatever it is: the callers must hear of it, and the thread must live
+        except BaseException as error:  # noqa: BLE001 - whatever it is: the callers must hear of it, and the thread must live
+            self.metrics.commit_failures += 1
             self._note_trouble(error, len(group))
             self._roll_back()
             for op in group:
@@ -188,6 +194,8 @@ class Committer:
                 told.__cause__ = error
                 op.result = outcome.Error(told)
         else:
+            self.metrics.commit_seconds.observe(time.perf_counter() - began)
+            self.metrics.commit_writes.observe(len(group))
             if self.trouble and self._connection.total_changes() != changes:  # reading alone proves nothing
                 self.trouble = None
             self._call(self._committed)

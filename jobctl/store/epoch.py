@@ -9,7 +9,6 @@ boot has a lower ``seq``. The mark is at most a second behind, and exact after a
 
 import contextlib
 import hashlib
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +50,7 @@ def write_mark(path: Path, mark: Mark) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary.write_bytes(msgspec.json.encode(mark))
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -129,9 +129,7 @@ def dump_tags(tags: tuple[str, ...]) -> str | None:
 def event_of(row: Sequence[Any]) -> Event:
     """An event from a row of ``job_event``, its columns in order; what follows ``body`` is not told."""
     seq, kind, job_id, at, owner, name, queue, tags, before, status, body = row[:11]
-    return Event(
-        seq, kind, job_id, at, owner, name, queue, load_tags(tags) if tags else (), before, status, body
-    )
+    return Event(seq, kind, job_id, at, owner, name, queue, load_tags(tags) if tags else (), before, status, body)
 
 
 def fetch(connection: apsw.Connection, sql: str, *values: Any) -> list[Any]:
@@ -150,13 +148,14 @@ def scalar(connection: apsw.Connection, sql: str, *values: Any) -> Any:
 
 
 def _load() -> dict[str, str]:
-    text = files("jobctl.store").joinpath("sql/queries.sql").read_text("utf-8")
     found = {}
-    for block in text.split("-- name: ")[1:]:
-        name, _, body = block.partition("\n")
-        found[name.strip()] = body.strip().replace("{columns}", COLUMNS)
+    for file in files("jobctl.store").joinpath("sql").iterdir():
+        if file.name.endswith(".sql") and not file.name[:4].isdecimal():  # those with a number are migrations
+            for block in file.read_text("utf-8").split("-- name: ")[1:]:
+                name, _, body = block.partition("\n")
+                found[name.strip()] = body.strip().replace("{columns}", COLUMNS)
     return found
 
 
 SQL: Final = _load()
-"""Named statements of ``sql/queries.sql``."""
+"""The named statements of ``sql/*.sql``."""

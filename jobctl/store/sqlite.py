@@ -4,8 +4,9 @@ import contextlib
 import fcntl
 import logging
 import os
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -16,10 +17,14 @@ import trio
 
 from jobctl.errors import DatabaseInUse, NotADatabase, StartupError, StoreUnavailable
 from jobctl.events import Commit, Event
+from jobctl.metrics import Metrics
 from jobctl.model import Job, JobPage, JobQuery, NewJob, Position, Queue, Stats
+from jobctl.store import bulk, reads, writes
+from jobctl.store import enqueue as enqueueing
 from jobctl.store import epoch as epochs
-from jobctl.store import reads, writes
 from jobctl.store.base import (
+    Acted,
+    BulkAction,
     Claims,
     Counters,
     Enqueued,
@@ -27,12 +32,16 @@ from jobctl.store.base import (
     Idempotency,
     LogEntry,
     LogPage,
+    Matching,
     Outcome,
     Read,
     Rescued,
 )
 from jobctl.store.committer import Committer, now_ms
 from jobctl.store.rows import SQL, fetch, scalar
+from jobctl.store.sqlite_retention import SqliteRetention
+from jobctl.store.sqlite_schedules import SqliteSchedules
+from jobctl.store.sqlite_tokens import SqliteTokens
 from jobctl.store.transaction import Tx, WriterState
 
 T = TypeVar("T")
@@ -60,6 +69,7 @@ class SqliteStore:
         self._listeners: list[Callable[[Commit], None]] = []
         self._readers: list[apsw.Connection] = []  # those not in use
         self._closed = False
+        self._closing = trio.Lock()
         self._limiter = trio.CapacityLimiter(READERS)
         self.clock: Callable[[], int] = now_ms
         self.committer = Committer(
@@ -71,6 +81,9 @@ class SqliteStore:
             probe=SQL["probe"],
             deliver=self._deliver,
         )
+        self.access = SqliteTokens(self.committer.submit, self._read)
+        self.schedules = SqliteSchedules(self.committer.submit, self._read)
+        self.retention = SqliteRetention(self.committer.submit, self._read, lambda: self.clock())
 
     @property
     def trouble(self) -> str | None:
@@ -101,10 +114,8 @@ class SqliteStore:
 
     # --- writes --------------------------------------------------------------------------------------------------
 
-    async def enqueue(
-        self, jobs: Sequence[NewJob], *, owner: str, idempotency: Idempotency | None = None
-    ) -> Enqueued:
-        return await self.committer.submit(lambda tx: writes.enqueue(tx, jobs, owner, idempotency))
+    async def enqueue(self, jobs: Sequence[NewJob], *, owner: str, idempotency: Idempotency | None = None) -> Enqueued:
+        return await self.committer.submit(lambda tx: enqueueing.enqueue(tx, jobs, owner, idempotency))
 
     async def claim(self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]) -> Claims:
         return await self.committer.submit(lambda tx: writes.claim(tx, slots, worker, limits, busy))
@@ -133,6 +144,11 @@ class SqliteStore:
     async def delete(self, job_id: str, *, owner: str | None) -> None:
         await self.committer.submit(lambda tx: writes.delete(tx, job_id, owner))
 
+    async def act(
+        self, action: BulkAction, ids: Sequence[str], *, owner: str | None, statuses: Sequence[str]
+    ) -> Acted:
+        return await self.committer.submit(lambda tx: bulk.act(tx, action, ids, owner, statuses))
+
     async def set_paused(self, queue: str, paused: bool) -> Queue:
         await self.committer.submit(lambda tx: writes.set_paused(tx, queue, paused))
         found = await self.queues()
@@ -151,6 +167,12 @@ class SqliteStore:
 
     async def jobs(self, query: JobQuery) -> Read[JobPage]:
         return await self._read(reads.jobs, query)
+
+    async def matching(self, query: JobQuery) -> Read[Matching]:
+        return await self._read(bulk.matching, query)
+
+    async def tally(self, query: JobQuery) -> Read[Mapping[str, int]]:
+        return await self._read(bulk.tally, query)
 
     async def stats(self, *, owner: str | None) -> Read[Stats]:
         return await self._read(reads.stats, owner)
@@ -171,9 +193,7 @@ class SqliteStore:
         return await self._read(reads.counters)
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> Read[T]:
-        return await trio.to_thread.run_sync(
-            partial(self._read_in_thread, function, arguments), limiter=self._limiter
-        )
+        return await trio.to_thread.run_sync(partial(self._read_in_thread, function, arguments), limiter=self._limiter)
 
     def _read_in_thread(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> Read[T]:
         if self._closed:
@@ -182,13 +202,8 @@ class SqliteStore:
             connection = self._reader()
             try:
                 value, seq = _in_snapshot(connection, function, arguments)
-            except apsw.Error:
-                connection.close()  # whatever state it is in, nobody meets it again
-                raise
-            except BaseException:
-                self._readers.append(connection)
-                raise
-            self._readers.append(connection)
+            finally:
+                self._give_back(connection)
         except apsw.Error as error:
             log.error("a read failed: %s", error)
             raise StoreUnavailable("the database cannot be read now") from error
@@ -200,13 +215,22 @@ class SqliteStore:
         except IndexError:
             return _open_reader(self.path)
 
+    def _give_back(self, reader: apsw.Connection) -> None:
+        # One that is in a transaction still has met an error, and nobody may meet it again.
+        if self._closed or reader.in_transaction:
+            reader.close()
+        else:
+            self._readers.append(reader)
+
     # --- the end -------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Write what waits, put the log into the file, and say that the stop was clean."""
         with trio.CancelScope(shield=True):  # no deadline would help: a thread that writes cannot be cancelled
-            await self.committer.stop()
-            await trio.to_thread.run_sync(self._close)
+            async with self._closing:
+                if not self._closed:
+                    await self.committer.stop()
+                    await trio.to_thread.run_sync(self._close)
 
     def _close(self) -> None:
         self._closed = True
@@ -223,7 +247,9 @@ class SqliteStore:
 
 
 @contextlib.asynccontextmanager
-async def open_store(path: Path, *, state_dir: Path, durability: str = "full") -> AsyncIterator[SqliteStore]:
+async def open_store(
+    path: Path, *, state_dir: Path, durability: str = "full", metrics: Metrics | None = None
+) -> AsyncIterator[SqliteStore]:
     """Own the database file (made if it is not there) until the block ends.
 
     Args:
@@ -231,15 +257,18 @@ async def open_store(path: Path, *, state_dir: Path, durability: str = "full") -
         state_dir: Where the high-water mark is kept; not the database's folder, so that a restore does not bring
             back an old mark with an old file.
         durability: ``full``: every commit is synced; ``normal``: a power cut may lose the last ones.
+        metrics: Where commits are counted.
 
     Raises:
         DatabaseInUse: another server owns it.
         NotADatabase: the file is something else.
         StartupError: the file or its folder cannot be used.
     """
-    path = path.resolve()  # two names of one file must not have two locks
-    with _own(path):
+    path = Path(await trio.Path(path).resolve())  # two names of one file must not have two locks
+    with own(path):
         store = await trio.to_thread.run_sync(partial(_open, path, state_dir, durability))
+        if metrics is not None:
+            store.committer.metrics = metrics
         store.committer.start()
         try:
             yield store
@@ -248,7 +277,8 @@ async def open_store(path: Path, *, state_dir: Path, durability: str = "full") -
 
 
 @contextlib.contextmanager
-def _own(path: Path) -> Any:
+def own(path: Path) -> Iterator[None]:
+    """Hold the lock of the database ``path``: one process at a time. Raises ``DatabaseInUse``, ``StartupError``."""
     lock = path.with_name(path.name + ".lock")
     try:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -260,9 +290,7 @@ def _own(path: Path) -> Any:
         except BlockingIOError:
             holder = os.read(fd, 32).decode("ascii", "replace").strip()
             who = f" (process {holder})" if holder.isdecimal() else ""
-            raise DatabaseInUse(
-                f"another server{who} owns {path}; stop it, or choose another file with --db"
-            ) from None
+            raise DatabaseInUse(f"another server{who} owns {path}; stop it, or choose another file with --db") from None
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
         yield
@@ -315,7 +343,14 @@ def _prepare(connection: apsw.Connection, path: Path, durability: str) -> None:
         raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
     connection.pragma("synchronous", 2 if durability == "full" else 1)
     connection.pragma("foreign_keys", 1)
+    for name in _durable_pragmas(sys.platform):
+        connection.pragma(name, 1)
     _migrate(connection, path)
+
+
+def _durable_pragmas(platform: str) -> tuple[str, ...]:
+    """What it takes beyond fsync: on macOS that leaves data in the drive's cache, F_FULLFSYNC does not."""
+    return ("fullfsync", "checkpoint_fullfsync") if platform == "darwin" else ()
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:
@@ -338,13 +373,7 @@ def _open_reader(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(BUSY_MS)
     connection.pragma("query_only", 1)
-    connection.create_scalar_function("casefold", _casefold, 1, deterministic=True)
     return connection
-
-
-def _casefold(*values: Any) -> Any:
-    text = values[0]
-    return text.casefold() if isinstance(text, str) else text
 
 
 def _in_snapshot(connection: apsw.Connection, function: Callable[..., T], arguments: tuple[Any, ...]) -> tuple[T, int]:
@@ -352,4 +381,5 @@ def _in_snapshot(connection: apsw.Connection, function: Callable[..., T], argume
     try:
         return function(connection, *arguments), reads.head(connection)
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # some errors have ended it
+            connection.execute("ROLLBACK")

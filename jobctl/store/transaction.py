@@ -9,8 +9,18 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from jobctl.events import JOB_DELETED, JOB_UPDATE, Commit, LogsAppended, QueueChanged
-from jobctl.model import Job
+from jobctl.events import (
+    JOB_DELETED,
+    JOB_UPDATE,
+    JOBS_PRUNED,
+    AccessEnded,
+    Commit,
+    LogsAppended,
+    Pruning,
+    QueueChanged,
+    TokenIssued,
+)
+from jobctl.model import Job, wire_time
 from jobctl.store.rows import SQL, Row, event_of, fetch, fetch_one, scalar
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -41,8 +51,9 @@ class WriterState:
         self.stale = True
 
 
-Mark = tuple[int, int, bool, frozenset[str] | None, int, int, int, int, int]
-"""How far a transaction was: changes in the database, ``seq``, ``work``, ``known``, and the length of each list."""
+Mark = tuple[int, int, bool, bool, frozenset[str] | None, int, int, int, int, int, int, int]
+"""How far a transaction was: changes in the database, ``seq``, ``work``, ``schedules``, ``known``, and the length of
+each list."""
 
 
 class Tx:
@@ -57,11 +68,14 @@ class Tx:
         self.seq = state.seq
         self.known = state.known
         self.work = False
+        self.schedules = False
         self._rows: list[tuple[Any, ...]] = []
         self._logs: list[LogsAppended] = []
         self._queues: list[tuple[QueueChanged, bool | None]] = []
         self._cancels: list[str] = []
         self._cooled: list[str] = []
+        self._access: list[TokenIssued | AccessEnded] = []
+        self._pruned: list[tuple[str, str, str, int]] = []
 
     # --- the committer's side ------------------------------------------------------------------------------------
 
@@ -71,12 +85,15 @@ class Tx:
             self.state.connection.total_changes(),
             self.seq,
             self.work,
+            self.schedules,
             self.known,
             len(self._rows),
             len(self._logs),
             len(self._queues),
             len(self._cancels),
             len(self._cooled),
+            len(self._pruned),
+            len(self._access),
         )
 
     def wrote_since(self, mark: Mark) -> bool:
@@ -85,7 +102,7 @@ class Tx:
 
     def back_to(self, mark: Mark) -> None:
         """Forget what was noted since."""
-        _, self.seq, self.work, self.known, rows, logs, queues, cancels, cooled = mark
+        _, self.seq, self.work, self.schedules, self.known, rows, logs, queues, cancels, cooled, pruned, access = mark
         for queue in self._cooled[cooled:]:
             self.state.hot[queue] = None
         for change, before in reversed(self._queues[queues:]):
@@ -95,12 +112,13 @@ class Tx:
             else:
                 self.state.paused[change.name] = before
         del self._rows[rows:], self._logs[logs:], self._queues[queues:], self._cancels[cancels:], self._cooled[cooled:]
+        del self._pruned[pruned:], self._access[access:]
 
     def flush(self) -> Commit:
         """Write events and counters."""
         if self._rows:
             self.executemany(SQL["insert_event"], self._rows)
-        changes = [(*key, n) for key, n in self._counts().items() if n]
+        changes = [(*key, n) for key, n in self.counts().items() if n]
         if changes:
             self.executemany(SQL["add_to_counter"], changes)
         return Commit(
@@ -108,15 +126,22 @@ class Tx:
             logs=tuple(self._logs),
             queues=tuple(change for change, _ in self._queues),
             cancels=tuple(self._cancels),
+            access=tuple(self._access),
             work=self.work,
+            schedules=self.schedules,
         )
 
     def committed(self) -> None:
         """It is in the database now."""
         self.state.seq, self.state.known = self.seq, self.known
 
-    def _counts(self) -> dict[tuple[str, str, str], int]:
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        """What is to be added to each counter (owner, queue, status); the owner ``''`` has the totals."""
         counts: dict[tuple[str, str, str], int] = {}
+        for owner, queue, status, n in self._pruned:
+            for whose in (owner, ""):
+                key = (whose, queue, status)
+                counts[key] = counts.get(key, 0) - n
         for _, _, _, _, owner, _, queue, _, before, status, _, _ in self._rows:
             if before != status:
                 for whose in (owner, ""):
@@ -155,6 +180,16 @@ class Tx:
         """``row`` was removed."""
         prev, row.seq = row.seq, self.next_seq()
         self._note(row, JOB_DELETED, row.status, None, _encode({"id": row.id}), prev)
+
+    def pruned(self, lost: dict[tuple[str, str, str], int], finished_before: int) -> None:
+        """Rows were removed, so many of each (owner, queue, status): all that had ended before that time (ms)."""
+        counts: dict[str, dict[str, dict[str, int]]] = {}
+        for (owner, queue, status), n in sorted(lost.items()):
+            counts.setdefault(owner, {}).setdefault(queue, {})[status] = n
+            self._pruned.append((owner, queue, status, n))
+        body = _encode(Pruning(wire_time(finished_before), counts))
+        # It is of no one job, owner or queue: their columns are empty, and the body says whom it concerns.
+        self._rows.append((self.next_seq(), JOBS_PRUNED, "", self.now, "", "", "", None, None, None, body, 0))
 
     def save(self, row: Row, before: str) -> None:
         """Write a changed row with its event: ``version`` and ``seq`` rise."""
@@ -197,6 +232,10 @@ class Tx:
     def cancel_asked(self, job_id: str) -> None:
         """A running job is to stop."""
         self._cancels.append(job_id)
+
+    def access_changed(self, change: TokenIssued | AccessEnded) -> None:
+        """Somebody may come in, or no more."""
+        self._access.append(change)
 
     def _note(self, row: Row, kind: str, before: str | None, status: str | None, body: bytes, prev: int) -> None:
         self._rows.append(

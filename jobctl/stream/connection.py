@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import trio
 
-from jobctl.errors import JobctlError, NotFound
+from jobctl.errors import JobctlError
 from jobctl.events import JOB_UPDATE, Event
 from jobctl.model import Identity, wire_time
 from jobctl.protocol import close_codes, messages
@@ -25,7 +25,8 @@ from jobctl.states import TERMINAL
 from jobctl.store.base import Store
 from jobctl.stream import frames
 from jobctl.stream.filters import key_of
-from jobctl.stream.hub import Entry, Group, Hub, chunks
+from jobctl.stream.hub import Entry, Group, Hub, chunks, scoped
+from jobctl.stream.log_feed import LogFeed
 from jobctl.stream.outbox import Expired, Outbox
 from jobctl.stream.transport import Transport
 
@@ -33,11 +34,6 @@ log = logging.getLogger("jobctl.stream")
 
 PAGE: Final = 256
 """Events of one read of the log; about half an outbox."""
-LOG_PAGE: Final = 200
-LOG_PIECE: Final = 48 * 1024
-"""Bytes of log text in one ``job_log`` message, about."""
-MAX_LOGS: Final = 100
-"""Followed logs of one connection."""
 RETRY_READ_S: Final = 1.0
 
 
@@ -49,8 +45,11 @@ class Subscription(msgspec.Struct):
     stats: bool
     conflate: bool
     position: int
+    schedules: bool = False
     live: bool = False
     greeted: bool = False
+    snapshot: bytes | None = None
+    """Schedules that wait until the reader has taken what was before."""
 
 
 class Connection:
@@ -59,7 +58,6 @@ class Connection:
     __slots__ = (
         "_hub",
         "_logs",
-        "_logs_due",
         "_pumping",
         "_spawn",
         "_store",
@@ -83,8 +81,7 @@ class Connection:
         self._spawn = spawn
         self.identity: Identity | None = None
         self.subscription: Subscription | None = None
-        self._logs: dict[str, int] | None = None
-        self._logs_due: set[str] | None = None
+        self._logs: LogFeed | None = None
         self._pumping = False
         self.closing = False
         self.warned = False
@@ -147,9 +144,36 @@ class Connection:
         except OSError:
             self.abort()
 
+    def send_schedules(self, frame: bytes) -> None:
+        """Take a snapshot; while something waits it waits alone, apart from the order of events."""
+        wanted = self.subscription
+        if wanted is None or self.closing:
+            return
+        if self.outbox.pending:
+            wanted.snapshot = frame
+            self._wake()
+            return
+        try:
+            self.outbox.offer(frame)
+        except OSError:
+            self.abort()
+        else:
+            if self.outbox.pending:
+                self._wake()
+
+    def _send_snapshot(self) -> bool:
+        """Send the snapshot that waits; False when none does."""
+        wanted = self.subscription
+        if wanted is None or wanted.snapshot is None:
+            return False
+        frame, wanted.snapshot = wanted.snapshot, None
+        self.send_schedules(frame)
+        return True
+
     def _fall_behind(self, position: int) -> None:
         wanted = self.subscription
         if wanted is not None and wanted.live:
+            self._hub.metrics.fell_behind += 1
             self._leave(wanted)
             wanted.position = position
             self._wake()
@@ -172,11 +196,14 @@ class Connection:
             stats=message.stats,
             conflate=message.conflate,
             position=position if recovered else self._hub.head,
+            schedules=message.schedules and identity.is_admin,
         )
         told = messages.JobsSubscribed(
             seq=wanted.position, head=self._hub.head, epoch=self._hub.epoch, recovered=recovered
         )
         self.say(messages.encode(told))
+        if message.schedules and not identity.is_admin:
+            self.say(messages.encode(messages.Error(code="forbidden", message="schedules are for admins")))
         if not self.closing and not self._from_ring(wanted):
             self._wake()
 
@@ -205,10 +232,12 @@ class Connection:
 
     def _leave(self, wanted: Subscription) -> None:
         if wanted.live:
-            wanted.live = False
+            wanted.live, wanted.snapshot = False, None
             self._hub.leave(wanted.group, self)
             if wanted.stats:
                 self._hub.drop_stats(wanted.scope, self)
+            if wanted.schedules:
+                self._hub.schedules.unfollow(self)
 
     def _go_live(self, wanted: Subscription) -> None:
         wanted.live = True
@@ -216,7 +245,9 @@ class Connection:
         wanted.group = self._hub.join(wanted.group, self)
         if wanted.stats:
             self._hub.want_stats(wanted.scope, self, first=not wanted.greeted)
-            wanted.greeted = True
+        if wanted.schedules:
+            self._hub.schedules.follow(self)
+        wanted.greeted = True
 
     # --- feeding those who are behind ----------------------------------------------------------------------------
 
@@ -234,9 +265,9 @@ class Connection:
                 if wanted is not None and not wanted.live:
                     if not self._from_ring(wanted):
                         await self._from_log(wanted)
-                elif self._logs_due:
-                    await self._feed_log(self._logs_due.pop())
-                elif not self.outbox.pending:
+                elif self._logs is not None and self._logs.due:
+                    await self._feed_log(self._logs)
+                elif not self._send_snapshot() and not self.outbox.pending:
                     return
         except OSError:
             self.abort()
@@ -297,16 +328,19 @@ class Connection:
             wanted.position = page.events[-1].seq
 
     def _chosen(self, wanted: Subscription, entries: Iterable[Entry]) -> Sequence[Entry]:
+        self._hub.metrics.catch_up_pages += 1
         matches = wanted.group.matches
         chosen = [entry for entry in entries if matches is None or matches(entry.event)]
+        chosen = list(scoped(chosen, wanted.group.key.owner))
         return conflated(chosen) if wanted.conflate else chosen
 
     def _write(self, wanted: Subscription, entries: Sequence[Entry]) -> bool:
         """Hand over in order what fits; ``position`` follows. True when it was all."""
-        for chunk, seq in chunks(entries):
+        for chunk, seq, n in chunks(entries):
             if not self.outbox.offer(chunk):
                 return False
             wanted.position = seq
+            self._hub.metrics.deliveries += n
         return True
 
     # --- logs ----------------------------------------------------------------------------------------------------
@@ -316,60 +350,35 @@ class Connection:
         identity = self.identity
         if identity is None:
             return
-        logs = self._logs = self._logs or {}
-        if len(logs) >= MAX_LOGS and message.id not in logs:
-            told = messages.Error(code="too_many", message=f"at most {MAX_LOGS} logs are followed at once")
-            self.say(messages.encode(told))
-            return
-        self._hub.follow_log(message.id, self)
-        try:
-            found = await self._store.logs(message.id, owner=identity.scope, after=message.after or 0, limit=1)
-        except JobctlError as error:
-            self.unfollow_log(message.id)
-            self.say(messages.encode(messages.Error(code=error.code, message=str(error))))
-            return
-        if self.closing or self.identity is not identity:
-            self.unfollow_log(message.id)
-            return
-        logs[message.id] = found.value.last if message.after is None else message.after
-        self.log_grew(message.id)
+        logs = self._logs = self._logs or LogFeed(self, identity, self._hub, self._store)
+        refused = await logs.follow(message)
+        if self.closing or self._logs is not logs:  # signed in as somebody else meanwhile
+            logs.clear()
+        elif refused is not None:
+            self.say(messages.encode(refused))
+        else:
+            self.log_grew(message.id)
 
     def unfollow_log(self, job_id: str) -> None:
         """No more of that log."""
-        self._hub.unfollow_log(job_id, self)
         if self._logs is not None:
-            self._logs.pop(job_id, None)
+            self._logs.unfollow(job_id)
 
     def log_grew(self, job_id: str) -> None:
         """There may be new lines."""
-        if self._logs is not None and job_id in self._logs:
-            if self._logs_due is None:
-                self._logs_due = set()
-            self._logs_due.add(job_id)
+        if self._logs is not None and self._logs.grew(job_id):
             self._wake()
 
-    async def _feed_log(self, job_id: str) -> None:
-        if self._logs is None or job_id not in self._logs or self.identity is None:
-            return
-        after = self._logs[job_id]
-        try:
-            read = await self._store.logs(job_id, owner=self.identity.scope, after=after, limit=LOG_PAGE)
-        except NotFound:
-            self.unfollow_log(job_id)
-            return
-        lines = read.value.lines
-        if not lines or job_id not in self._logs or self._logs[job_id] != after or self.closing:
+    async def _feed_log(self, logs: LogFeed) -> None:
+        found = await logs.next_frame()
+        if found is None or self.closing or self._logs is not logs:
             return
         self.outbox.check()
-        size = taken = 0
-        while taken < len(lines) and (taken == 0 or size < LOG_PIECE):
-            size += len(lines[taken].text)
-            taken += 1
-        frame = frames.text(messages.encode(messages.JobLog(id=job_id, lines=lines[:taken])))
+        frame, job_id, last = found
         if self.outbox.offer(frame):
-            self._logs[job_id] = lines[taken - 1].n
-        if self._logs[job_id] < read.value.last:
-            self.log_grew(job_id)
+            logs.sent(job_id, last)
+        else:
+            logs.refused(job_id)
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -384,9 +393,9 @@ class Connection:
     def drop_all(self) -> None:
         """End every subscription."""
         self.unsubscribe()
-        for job_id in tuple(self._logs or ()):
-            self.unfollow_log(job_id)
-        self._logs = self._logs_due = None
+        if self._logs is not None:
+            self._logs.clear()
+            self._logs = None
 
     def warn(self) -> None:
         """Say once that the token ends soon."""
@@ -401,8 +410,11 @@ class Connection:
         self.end(AUTH_FAILED.close, AUTH_FAILED.text, discard=True)
 
     def end(self, why: Close, text: bytes | None = None, *, discard: bool = False) -> None:
-        """Send ``text`` and a close frame, then stop sending. ``discard``: nothing that waits is written any more;
-        where a frame is half written the connection can only be aborted."""
+        """Send ``text`` and a close frame, then stop sending.
+
+        ``discard``: nothing that waits is written any more; where a frame is half written the connection can only be
+        aborted.
+        """
         if self.closing:
             return
         if discard:

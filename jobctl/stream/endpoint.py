@@ -7,7 +7,7 @@ import heapq
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import Final, Protocol
 
 import trio
@@ -18,7 +18,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from jobctl.model import Identity
 from jobctl.protocol import close_codes, messages
 from jobctl.protocol.close_codes import Close
-from jobctl.protocol.session import AUTH_FAILED, AUTH_REQUIRED, End, Say, ServerSession, SignedIn, Step
+from jobctl.protocol.session import AUTH_FAILED, AUTH_REQUIRED, End, FetchKeys, Say, ServerSession, SignedIn, Step
 from jobctl.store.base import Store
 from jobctl.stream import frames, handshake
 from jobctl.stream.connection import Connection
@@ -57,12 +57,18 @@ class Upgrade(Protocol):
 class Limits(Protocol):
     """Settings of the stream; see ``settings.Stream``."""
 
-    max_connections: int
-    max_per_subject: int
-    outbox_bytes: int
-    auth_timeout: float
-    ping_interval: float
-    dead_after: float
+    @property
+    def max_connections(self) -> int: ...
+    @property
+    def max_per_subject(self) -> int: ...
+    @property
+    def outbox_bytes(self) -> int: ...
+    @property
+    def auth_timeout(self) -> float: ...
+    @property
+    def ping_interval(self) -> float: ...
+    @property
+    def dead_after(self) -> float: ...
 
 
 class Endpoint:
@@ -75,6 +81,7 @@ class Endpoint:
         limits: Bounds and times.
         origins: Browser origins allowed besides the same one.
         clock: Seconds since the epoch, for tokens.
+        fetch_keys: Asks an external issuer for its keys, before a token that needs them is looked at again.
     """
 
     def __init__(
@@ -86,10 +93,12 @@ class Endpoint:
         limits: Limits,
         origins: Collection[str] = (),
         clock: Callable[[], float],
+        fetch_keys: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self._hub = hub
         self._store = store
         self._verify = verify
+        self._fetch_keys = fetch_keys
         self._limits = limits
         self._origins = origins
         self._clock = clock
@@ -111,6 +120,10 @@ class Endpoint:
                 await trio.sleep(self._next_sweep())
                 self.sweep()
 
+    def configure(self, limits: Limits, origins: Collection[str]) -> None:
+        """Take other limits, for connections from now on, and other origins."""
+        self._limits, self._origins = limits, origins
+
     async def stop(self) -> None:
         """Tell everybody that the server goes away; what has not closed after a moment is dropped."""
         self._stopping = True
@@ -121,6 +134,10 @@ class Endpoint:
                 await self._empty.wait()
         for connection in tuple(self.connections):
             connection.abort()
+
+    def call_back(self) -> None:
+        """Have everybody come back and sign in again: tokens that were good may not be any more."""
+        self._end_all(close_codes.GOING_AWAY)
 
     def _end_all(self, why: Close) -> None:
         for connection in tuple(self.connections):
@@ -149,6 +166,7 @@ class Endpoint:
         except OSError as error:
             log.debug("a connection broke: %s", error)
         finally:
+            self._hub.metrics.bytes_of_closed += transport.sent
             transport.close()
 
     def _greet(self, upgrade: Upgrade) -> bytes | handshake.Refused:
@@ -167,6 +185,7 @@ class Endpoint:
             return
         session = ServerSession(str(uuid.uuid4()), verify=self._verify, clock=self._clock)
         self.connections[connection] = now
+        self._hub.metrics.connections_opened += 1
         try:
             connection.say(AUTH_REQUIRED)
             await self._converse(connection, session, parser)
@@ -220,6 +239,8 @@ class Endpoint:
                     connection.say(step.text)
                 case SignedIn():
                     self._sign_in(connection, step)
+                case FetchKeys():
+                    await self._fetch_keys()
                 case End():
                     connection.end(step.close, step.text)
                 case messages.SubscribeJobs():
@@ -260,6 +281,13 @@ class Endpoint:
         while self._deadlines and self._deadlines[0][0] <= now:
             connection = heapq.heappop(self._deadlines)[2]
             if connection.identity is not None and connection.identity.expires_at <= now:
+                connection.expire()
+
+    def revoke(self, ids: Collection[str]) -> None:
+        """End every connection that came in with one of these: ids of tokens or of sessions."""
+        for connection in tuple(self.connections):  # revocations are rare: an index would cost every connection
+            who = connection.identity
+            if who is not None and (who.token_id in ids or who.session in ids):
                 connection.expire()
 
     # --- time ----------------------------------------------------------------------------------------------------
@@ -308,7 +336,7 @@ class Endpoint:
                 connection.control(frames.PING)
 
 
-class _TooBig(Exception):  # noqa: N818 - ends the connection, nothing more
+class _TooBig(Exception):
     """A message is longer than allowed."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jobctl.events import JOBS_PRUNED, Event
+from jobctl.events import JOBS_PRUNED, Event, may_see
 from jobctl.model import Identity, JobFilter
 
 Predicate = Callable[[Event], bool]
@@ -41,7 +41,8 @@ def _set(values: tuple[str, ...] | None) -> frozenset[str] | None:
 def predicate(key: FilterKey) -> Predicate | None:
     """A test for one event; None when everything matches.
 
-    A pruning concerns many jobs: it reaches everybody, and its count is made per owner when it is encoded.
+    A pruning concerns many jobs: it reaches everybody who has lost some, whatever else the filter asks, and its count
+    is made per owner when it is encoded.
     """
     if all(part is None for part in key):
         return None
@@ -49,7 +50,7 @@ def predicate(key: FilterKey) -> Predicate | None:
 
     def matches(event: Event) -> bool:
         if event.kind == JOBS_PRUNED:
-            return True
+            return may_see(event, owner)
         return (
             (owner is None or event.owner == owner)
             and (ids is None or event.job_id in ids)

@@ -13,12 +13,14 @@ from typing import Final, Protocol
 
 import trio
 
-from jobctl.events import Commit, Event
+from jobctl.events import JOBS_PRUNED, Commit, Event
+from jobctl.metrics import Metrics
 from jobctl.model import wire_time
 from jobctl.protocol import messages
 from jobctl.store.base import Counters, Store
 from jobctl.stream import frames
 from jobctl.stream.filters import FilterKey, Predicate, predicate
+from jobctl.stream.schedules import ScheduleFeed
 from jobctl.stream.tally import Tally
 
 log = logging.getLogger("jobctl.stream")
@@ -41,6 +43,9 @@ class Member(Protocol):
     def send_stats(self, frame: bytes) -> None:
         """Take a snapshot of the counts, or drop it when behind."""
 
+    def send_schedules(self, frame: bytes) -> None:
+        """Take a snapshot of the schedules; a newer one replaces one that still waits."""
+
     def log_grew(self, job_id: str) -> None:
         """A followed log has new lines."""
 
@@ -57,13 +62,13 @@ class Group:
 
 
 class Entry:
-    """An event with its frame."""
+    """An event with its frame; ``owner``: as this one reader of a pruning is told of it."""
 
     __slots__ = ("event", "frame")
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: Event, owner: str | None = None) -> None:
         self.event = event
-        self.frame = frames.text(messages.event_text(event))
+        self.frame = frames.text(messages.event_text(event, owner))
 
 
 class Hub:
@@ -72,9 +77,11 @@ class Hub:
     Args:
         store: For the counters and positions to begin with.
         clock: Milliseconds since the epoch.
+        metrics: Where events and deliveries are counted.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], int], metrics: Metrics | None = None) -> None:
+        self.metrics = metrics or Metrics()
         self._store = store
         self._clock = clock
         self.epoch = store.epoch
@@ -86,13 +93,13 @@ class Hub:
         self._stats: dict[str | None, dict[Member, None]] = {}
         self._owed: dict[Member, str | None] = {}
         self._logs: dict[str, dict[Member, None]] = {}
+        self.schedules = ScheduleFeed(store, self.reached, clock=clock)
         self._not_before = 0.0
         self._flush_due = trio.Event()
         self._stats_due = trio.Event()
         self._moved: trio.Event | None = None
         self._ready = False
         self.before_flush: Callable[[], None] = lambda: None
-        self.delivered = 0
         self.flushes = 0
 
     async def start(self) -> None:
@@ -109,6 +116,7 @@ class Hub:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush_late)
             nursery.start_soon(self._send_stats)
+            nursery.start_soon(self.schedules.run)
             task_status.started()
 
     # --- commits -------------------------------------------------------------------------------------------------
@@ -120,6 +128,8 @@ class Hub:
                 for change in commit.queues:
                     self.tally.queue_changed(change.name, change.paused)
                 self._stats_due.set()
+            if commit.schedules:
+                self.schedules.changed()
             if commit.events:
                 self._waiting += commit.events
                 if trio.current_time() >= self._not_before:
@@ -146,6 +156,7 @@ class Hub:
         for event in events:
             self.tally.apply(event)
         self.flushes += 1
+        self.metrics.events += len(entries)
         for group in tuple(self._groups.values()):
             self._give(group, entries, before)
         self._stats_due.set()
@@ -159,14 +170,15 @@ class Hub:
         matching = entries if group.matches is None else [e for e in entries if group.matches(e.event)]
         if not matching:
             return
+        matching = scoped(matching, group.key.owner)
         members: Iterable[Member] = tuple(group.members)
-        for chunk, position in chunks(matching):
+        for chunk, position, n in chunks(matching):
             for member in members:
                 if not member.deliver(chunk, before):
                     log.debug("a reader is behind at %d", before)
             before = position
             members = tuple(group.members)
-        self.delivered += len(matching) * len(group.members)
+            self.metrics.deliveries += n * len(members)
 
     async def _flush_late(self) -> None:
         while True:
@@ -274,16 +286,23 @@ class Hub:
                     member.send_stats(frame)
 
 
-def chunks(entries: Sequence[Entry]) -> Iterator[tuple[bytes, int]]:
-    """Frames joined to pieces of about ``CHUNK`` bytes, each with the ``seq`` that it ends at."""
+def scoped(entries: Sequence[Entry], owner: str | None) -> Sequence[Entry]:
+    """``entries`` with each pruning counted for ``owner`` alone; all else is alike for everybody."""
+    if owner is None or all(entry.event.kind != JOBS_PRUNED for entry in entries):
+        return entries
+    return [Entry(entry.event, owner) if entry.event.kind == JOBS_PRUNED else entry for entry in entries]
+
+
+def chunks(entries: Sequence[Entry]) -> Iterator[tuple[bytes, int, int]]:
+    """Frames joined to pieces of about ``CHUNK`` bytes, each with the ``seq`` that it ends at, and how many it has."""
     parts: list[bytes] = []
     size = last = 0
     for entry in entries:
         if parts and size + len(entry.frame) > CHUNK:
-            yield b"".join(parts), last
+            yield b"".join(parts), last, len(parts)
             parts, size = [], 0
         parts.append(entry.frame)
         size += len(entry.frame)
         last = entry.event.seq
     if parts:
-        yield (parts[0] if len(parts) == 1 else b"".join(parts)), last
+        yield (parts[0] if len(parts) == 1 else b"".join(parts)), last, len(parts)

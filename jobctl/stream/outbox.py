@@ -16,7 +16,7 @@ CONTROL_ROOM: Final = 64 * 1024
 """Extra room for answers (pong, errors, close): a peer that overruns this asks without ever reading."""
 
 
-class Expired(Exception):  # noqa: N818 - a fact, not a failure
+class Expired(Exception):
     """The token has ended while something waited to be written."""
 
 

@@ -1,6 +1,6 @@
 """The counts at the hub's head, kept by adding up events: snapshots cost no query and are never newer than the head."""
 
-from jobctl.events import Event
+from jobctl.events import JOBS_PRUNED, Event, pruning_of
 from jobctl.model import Stats
 from jobctl.store.base import Counters
 from jobctl.store.reads import make_stats
@@ -21,6 +21,9 @@ class Tally:
 
     def apply(self, event: Event) -> None:
         """Count one event; each exactly once."""
+        if event.kind == JOBS_PRUNED:
+            self._pruned(event)
+            return
         if event.status_before == event.status:
             return
         if event.status_before is not None:
@@ -28,6 +31,13 @@ class Tally:
         if event.status is not None:
             self._add(event.owner, event.queue, event.status, 1)
         self._changed.update((event.owner, None))
+
+    def _pruned(self, event: Event) -> None:
+        for owner, queues in pruning_of(event).counts.items():
+            for queue, statuses in queues.items():
+                for status, n in statuses.items():
+                    self._add(owner, queue, status, -n)
+            self._changed.update((owner, None))
 
     def queue_changed(self, name: str, paused: bool) -> None:
         """A queue is new, paused or resumed: everybody who has jobs there sees it."""

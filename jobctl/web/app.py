@@ -16,20 +16,30 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
+from jobctl import logs
 from jobctl.errors import JobctlError
+from jobctl.metrics import OTHER
 from jobctl.web import problems
+from jobctl.web.backup import BackupRoutes
+from jobctl.web.bulk import BulkRoutes
 from jobctl.web.enqueue import EnqueueRoutes
 from jobctl.web.events import EventRoutes
 from jobctl.web.identity import PREFIX, Gate, cors_headers, is_preflight
 from jobctl.web.jobs import JobRoutes
+from jobctl.web.metrics import MetricsRoute
 from jobctl.web.ops import OpsRoutes
+from jobctl.web.prune import PruneRoutes
 from jobctl.web.queues import QueueRoutes
 from jobctl.web.request import ApiRequest, current
+from jobctl.web.schedules import ScheduleRoutes
+from jobctl.web.sign_in import SignInRoutes
+from jobctl.web.tokens import TokenRoutes
 from jobctl.web.wiring import Registry, Web
 
 log = logging.getLogger("jobctl.web")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECURITY: Final = (
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
@@ -42,6 +52,13 @@ class JobId(BaseConverter):
     """A job's id (UUID); anything else is no path of ours, as if it were not there."""
 
     regex = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    part_isolating = True
+
+
+class TokenId(BaseConverter):
+    """A token's ``jti``, or its name."""
+
+    regex = "[A-Za-z0-9._:-]{1,100}"
     part_isolating = True
 
 
@@ -64,13 +81,20 @@ class App(QuartTrio):
             PROPAGATE_EXCEPTIONS=True,  # to handle_request below, which answers for all of them
             PROVIDE_AUTOMATIC_OPTIONS=False,  # handled with 405, which knows the methods as well
         )
-        self.url_map.converters |= {"job_id": JobId, "queue_name": QueueName}
+        self.url_map.converters |= {"job_id": JobId, "queue_name": QueueName, "token_id": TokenId}
         self.url_map.merge_slashes = False  # /api//jobs is not found, rather than redirected
         self.gate = Gate(web)
+        self.access = web.settings.log.access
+        self._metrics = web.metrics
         self.register_error_handler(JobctlError, _answer)
         self.register_error_handler(HTTPException, _answer)
-        for routes in (EnqueueRoutes, JobRoutes, EventRoutes, QueueRoutes, OpsRoutes):
+        for routes in (EnqueueRoutes, JobRoutes, BulkRoutes, EventRoutes, QueueRoutes, OpsRoutes, BackupRoutes):
             routes(web).register(self)
+        ScheduleRoutes(web).register(self)
+        PruneRoutes(web).register(self)
+        TokenRoutes(web).register(self)
+        SignInRoutes(web, self.gate).register(self)
+        MetricsRoute(web, self.gate).register(self)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection's request; a target without a path (``GET ?x``) breaks Quart's reading of it."""
@@ -81,18 +105,21 @@ class App(QuartTrio):
         started = time.perf_counter()
         asked = request.headers.get("X-Request-Id", "")
         request.request_id = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
+        logs.request.set(request.request_id)
         try:
-            response = self._admit(request) or cast("Response", await super().handle_request(request))
+            response = await self._admit(request) or cast("Response", await super().handle_request(request))
         except Exception as error:  # noqa: BLE001 - the last one who can answer; it is logged there
             response = problems.answer(error, request.request_id)
         self._finish(request, response)
-        self._log(request, response, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._count(request, response.status_code, seconds)
+        self._log(request, response, seconds)
         return response
 
-    def _admit(self, request: ApiRequest) -> Response | None:
+    async def _admit(self, request: ApiRequest) -> Response | None:
         _check_readable(request)
         if request.path.startswith(PREFIX):
-            self.gate.admit(request)
+            await self.gate.admit(request)
             if is_preflight(request):
                 return _empty(204)
         return None
@@ -109,8 +136,17 @@ class App(QuartTrio):
         if request.method == "HEAD":
             response.response = response.data_body_class(b"")  # Content-Length stays
 
+    def _count(self, request: ApiRequest, status: int, seconds: float) -> None:
+        rule = request.url_rule
+        route = rule.rule if rule is not None else "-"  # refused at the gate, or nothing is there
+        method = request.method if request.method in _METHODS else OTHER
+        self._metrics.requests.add(route, method, str(status))
+        self._metrics.request_seconds.observe(route, seconds)
+
     def _log(self, request: ApiRequest, response: Response, seconds: float) -> None:
-        level = logging.INFO if request.path.startswith(PREFIX) else logging.DEBUG
+        if self.access == "off":
+            return
+        level = logging.INFO if self.access == "info" and request.path.startswith(PREFIX) else logging.DEBUG
         if not log.isEnabledFor(level):
             return
         path = request.path if request.path.isprintable() else ascii(request.path)
@@ -156,7 +192,7 @@ def _empty(status: int) -> Response:
     return response
 
 
-def create_app(web: Web) -> QuartTrio:
+def create_app(web: Web) -> App:
     """The REST API over ``web``. Listens to the store's commits from now on.
 
     Raises:

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from jobctl.errors import InvalidInput
-from jobctl.model import Key, Name, Tag
+from jobctl.explain import explain
 from jobctl.web.problems import MalformedJson, UnsupportedMediaType
 from jobctl.web.request import ApiRequest
 
@@ -21,13 +21,6 @@ MAX_PARAMETERS: Final = 1000
 _SHOWN: Final = 100
 """Characters of a client's own text that are quoted back."""
 
-_WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(?P<name>.*)`")
-_PATTERN: Final = re.compile(r"Expected `str` matching regex (?P<pattern>.*)", re.DOTALL)
-_DESCRIPTIONS: Final = {repr(meta.pattern): meta.description for _, meta in map(get_args, (Name, Tag, Key))}
-_JSON_TYPES: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-_BOUNDS: Final = {"<=": "at most", ">=": "at least", "<": "below", ">": "above"}
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -68,33 +61,6 @@ def decode(decoder: msgspec.json.Decoder[T], raw: bytes, *, prefix: str = "") ->
         raise MalformedJson("the body is not JSON: it is not UTF-8", field=prefix or None) from None
     except RecursionError:
         raise MalformedJson("the body is not JSON that can be read: it nests too deep", field=prefix or None) from None
-
-
-def explain(error: msgspec.ValidationError, prefix: str = "") -> InvalidInput:
-    """A ``msgspec`` error as ours: the path in wire names, the types by their JSON names."""
-    found = _WHERE.match(str(error))
-    what, path = (found["what"], found["path"] or "$") if found else (str(error), "$")
-    field = (prefix + path[1:].replace("[...]", "")).removeprefix(".")
-    if unknown := _UNKNOWN.fullmatch(what):
-        name = unknown["name"][:_SHOWN]
-        return InvalidInput(f"there is no field {name!r}", field=_join(field, name))
-    if missing := _MISSING.fullmatch(what):
-        return InvalidInput(f"{missing['name']} is required", field=_join(field, missing["name"]))
-    if pattern := _PATTERN.fullmatch(what):
-        what = f"expected {_DESCRIPTIONS.get(pattern['pattern'], 'another form')}"
-    else:
-        what = re.sub(r"`([\w |]+)`", lambda each: _plain(each[1]), what)
-        what = re.sub(r" ([<>]=?) ", lambda each: f" {_BOUNDS[each[1]]} ", what)
-    what = what[:1].lower() + what[1:]
-    return InvalidInput(f"{field}: {what}" if field else what, field=field or None)
-
-
-def _join(parent: str, name: str) -> str:
-    return f"{parent}.{name}" if parent else name
-
-
-def _plain(types: str) -> str:
-    return re.sub(r"\w+", lambda each: _JSON_TYPES.get(each[0], each[0]), types).replace(" | ", " or ")
 
 
 def query(request: ApiRequest, kind: type[T]) -> T:

@@ -10,7 +10,7 @@ from quart import Quart, Response
 from quart_schema import document_querystring, document_response, operation_id, tag
 
 from jobctl.errors import Unauthorized
-from jobctl.events import Commit, Event
+from jobctl.events import Commit, Event, may_see, owners_of
 from jobctl.model import DEFAULT_PAGE, Identity, Position, Wire
 from jobctl.protocol.messages import event_text
 from jobctl.store.base import Store
@@ -70,7 +70,7 @@ class Wakeups:
 
     def _committed(self, commit: Commit) -> None:
         if commit.events and self._waiting:
-            for scope in {None, *(event.owner for event in commit.events)}:
+            for scope in {None, *(owner for event in commit.events for owner in owners_of(event))}:
                 waiting = self._waiting.pop(scope, None)
                 if waiting is not None:
                     waiting.set()
@@ -81,6 +81,7 @@ class EventRoutes:
 
     def __init__(self, web: Web) -> None:
         self._store = web.store
+        self._access = web.access
         self._wakeups = Wakeups(web.store)
 
     def register(self, app: Quart) -> None:
@@ -108,9 +109,10 @@ class EventRoutes:
         found = await self._wait(since, asked.limit, wait, who)
         if who.expires_at <= time.time():
             raise Unauthorized  # nothing is told after the token's end, however long the wait was
+        self._access.check(who)  # nor after it was revoked
         position = Position(self._store.epoch, found.position)
         answer = Events(
-            tuple(msgspec.Raw(event_text(event)) for event in found.events), str(position), found.recovered
+            tuple(msgspec.Raw(event_text(event, who.scope)) for event in found.events), str(position), found.recovered
         )
         return positioned(answer, position)
 
@@ -140,7 +142,7 @@ class EventRoutes:
                 return Stretch((), page.head, recovered=False)
             for event in page.events:
                 after = event.seq
-                if scope is None or event.owner == scope:
+                if may_see(event, scope):
                     seen.append(event)
                     if len(seen) == limit:
                         return Stretch(tuple(seen), after)

@@ -1,20 +1,21 @@
 """The gate: who asks, from where, and how often. Everything under ``/api`` passes it before a route is chosen."""
 
 import time
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 import trio
 
-from jobctl.errors import Forbidden, RateLimited, Unauthorized
+from jobctl.errors import Forbidden, KeysUnknown, RateLimited, Unauthorized
 from jobctl.model import Identity
-from jobctl.settings import parse_rate
-from jobctl.web.ratelimit import RateLimiter, address_key, client_address, parse_proxies
+from jobctl.settings import Settings, parse_rate
+from jobctl.web.ratelimit import RateLimiter, address_key, client_address, is_trusted, parse_proxies
 from jobctl.web.request import ApiRequest
 from jobctl.web.wiring import Web
 
 PREFIX: Final = "/api/"
-PUBLIC: Final = frozenset({"/api/openapi.json"})
+PUBLIC: Final = frozenset({"/api/openapi.json", "/api/auth/login", "/api/auth/refresh", "/api/auth/logout"})
 """Paths under ``/api`` that need no token."""
 _REMEMBERED: Final = 1024
 """Verified tokens that are kept: checking a signature takes 75 us, looking one up 0.2."""
@@ -34,18 +35,32 @@ class Gate:
     """Lets requests in or raises; what it learns stands on the request afterwards."""
 
     def __init__(self, web: Web) -> None:
-        self._verifier = web.verifier
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in web.settings.allowed_origins)
-        self._proxies = parse_proxies(web.settings.trusted_proxies)
-        self._limiter = RateLimiter(*parse_rate(web.settings.rate_limit))
+        self._access = web.access
+        self._generation = 0
         self._known: dict[str, Identity] = {}
+        self._metrics = web.metrics
+        self._rate = ""
+        self.configure(web.settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take origins, proxies and rate of ``settings``. Buckets are kept unless the rate is another.
+
+        Raises:
+            ConfigError: ``trusted_proxies`` has something that is no address; nothing is changed then.
+        """
+        self._proxies = parse_proxies(settings.trusted_proxies)
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        if settings.rate_limit != self._rate:
+            self._rate = settings.rate_limit
+            self._limiter = RateLimiter(*parse_rate(settings.rate_limit))
+        self._known.clear()  # a secret may have been withdrawn
 
     def address(self, request: ApiRequest) -> str:
         """The client's address, as far as proxies can be believed."""
         peer = request.scope.get("client") or ("local", None)
         return client_address(str(peer[0]), request.headers.getlist("X-Forwarded-For"), self._proxies)
 
-    def admit(self, request: ApiRequest) -> None:
+    async def admit(self, request: ApiRequest) -> None:
         """Check origin, token and rate, in this order.
 
         Raises:
@@ -58,11 +73,20 @@ class Gate:
             self._count(request, f"address {address_key(self.address(request))}")
             return
         try:
-            request.identity = self.identify(request)
+            request.identity = await self.recognise(request)
         except Unauthorized:
             self._count(request, f"address {address_key(self.address(request))}")
             raise
+        request.body.when_read = partial(self._still_in, request.identity)
         self._count(request, f"subject {request.identity.subject}")
+
+    async def recognise(self, request: ApiRequest) -> Identity:
+        """``identify``; waits for an external issuer's keys where they have to be fetched first."""
+        try:
+            return self.identify(request)
+        except KeysUnknown:
+            await self._access.fetch_keys()
+            return self.identify(request)
 
     def identify(self, request: ApiRequest) -> Identity:
         """Who the token of the request speaks for. Tokens are never taken from a URL.
@@ -78,21 +102,48 @@ class Gate:
             raise Unauthorized
         token = token.strip()
         now = time.time()
+        if self._generation != self._access.generation:  # an issuer has taken a key back
+            self._generation = self._access.generation
+            self._known.clear()
         identity = self._known.get(token)
         if identity is None:
-            identity = self._verifier.verify(token, now=now)
+            identity = self._access.identify(token, now=now)
             if len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[token] = identity
         if identity.expires_at <= now:
             self._known.pop(token, None)
             raise Unauthorized
+        self._access.check(identity)  # each time: what is remembered may have been revoked
         return identity
+
+    def _still_in(self, identity: Identity) -> None:
+        """A body may take a minute to come: who was shut out meanwhile must not act by it."""
+        if identity.expires_at <= time.time():
+            raise Unauthorized
+        self._access.check(identity)
 
     def _count(self, request: ApiRequest, key: str) -> None:
         request.verdict = self._limiter.hit(key, trio.current_time())
         if not request.verdict.allowed:
+            self._metrics.rate_limited += 1
             raise RateLimited(request.verdict.retry_after_s)
+
+    def scheme(self, request: ApiRequest) -> str:
+        """``http`` or ``https``, as the client sees it: a trusted proxy that ends TLS says so."""
+        told = request.headers.getlist("X-Forwarded-Proto")
+        peer = request.scope.get("client")
+        if told and peer is not None and is_trusted(str(peer[0]), self._proxies):
+            return told[-1].rpartition(",")[2].strip().lower()
+        return request.scheme
+
+    def is_own_page(self, request: ApiRequest) -> bool:
+        """Whether the browser says that one of this server's own pages asks; programs can say so as well."""
+        fetched = request.headers.getlist("Sec-Fetch-Site")
+        if fetched:
+            return fetched == ["same-origin"]
+        origins = request.headers.getlist("Origin")
+        return len(origins) == 1 and _same_origin(origins[0].strip(), request, self.scheme(request))
 
     def _check_origin(self, request: ApiRequest) -> None:
         origins = request.headers.getlist("Origin")
@@ -101,17 +152,17 @@ class Gate:
         origin = origins[0].strip()
         if len(origins) == 1 and origin.lower() in self._origins:
             request.cors_origin = origin
-        elif len(origins) > 1 or not _same_origin(origin, request):
+        elif len(origins) > 1 or not _same_origin(origin, request, self.scheme(request)):
             raise Forbidden("pages of this origin may not use this server; see the setting allowed_origins")
 
 
-def _same_origin(origin: str, request: ApiRequest) -> bool:
+def _same_origin(origin: str, request: ApiRequest, scheme: str) -> bool:
     try:
         parts = urlsplit(origin.lower())
     except ValueError:
         return False
     host = (request.headers.get("Host") or "").strip().lower()
-    if not host or parts.scheme != request.scheme or parts.path or parts.query or parts.fragment:
+    if not host or parts.scheme != scheme or parts.path or parts.query or parts.fragment:
         return False
     port = _DEFAULT_PORTS.get(parts.scheme, "")
     return parts.netloc.removesuffix(port) == host.removesuffix(port)

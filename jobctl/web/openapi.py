@@ -161,6 +161,10 @@ class IdempotencyHeader(msgspec.Struct):
     idempotency_key: Annotated[str, Meta(pattern="^[ -~]{1,200}$")] | None = None
 
 
+class PlainText(Wire, frozen=True):
+    """Lines of text."""
+
+
 class NotModified(Wire, frozen=True):
     """The client has it already (`If-None-Match`)."""
 
@@ -217,6 +221,8 @@ class Provider(OpenAPIProvider):
         description = inspect.getdoc(model) or ""
         if model is NotModified:
             return {"description": description}, {}
+        if model is PlainText:
+            return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}, {}
         schema, components = _schema(model)
         media = "application/problem+json" if model is Problem else "application/json"
         return {"description": description.splitlines()[0], "content": {media: {"schema": schema}}}, components

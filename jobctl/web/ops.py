@@ -5,7 +5,10 @@ from typing import Final
 from quart import Quart, Response, current_app
 from quart_schema import document_response, operation_id, security_scheme, tag
 
-from jobctl.web.answers import JSON, tagged
+from jobctl import __version__
+from jobctl.model import Wire, wire_time
+from jobctl.store.committer import now_ms
+from jobctl.web.answers import JSON, data, tagged
 from jobctl.web.body import query
 from jobctl.web.jobs import NoParameters
 from jobctl.web.openapi import PATH, HandlersAnswer, Health, NotModified, OpenApi, document, fails
@@ -17,17 +20,35 @@ _OK: Final = b'{"status":"ok"}'
 _READY: Final = b'{"status":"ready"}'
 
 
+class ServerShown(Wire, frozen=True):
+    """This server, as the caller sees it."""
+
+    version: str
+    started_at: str
+    epoch: str
+    subject: str
+    role: str
+
+
+class ServerAnswer(Wire, frozen=True):
+    """The server."""
+
+    data: ServerShown
+
+
 class OpsRoutes:
     """Health, readiness, handlers and the description of the API."""
 
     def __init__(self, web: Web) -> None:
         self._web = web
         self._document: bytes | None = None
+        self._started = wire_time(now_ms())
 
     def register(self, app: Quart) -> None:
         """Add the routes."""
         app.add_url_rule("/healthz", "healthz", self.healthz, methods=["GET"])
         app.add_url_rule("/readyz", "readyz", self.readyz, methods=["GET"])
+        app.add_url_rule("/api/server", "server", self.server, methods=["GET"])
         app.add_url_rule("/api/handlers", "handlers", self.handlers, methods=["GET"])
         app.add_url_rule(PATH, "openapi", self.openapi, methods=["GET"])
 
@@ -49,6 +70,18 @@ class OpsRoutes:
         if reasons := self._web.ready():
             raise NotReady(reasons)
         return _plain(_READY)
+
+    @fails(422)
+    @document_response(ServerAnswer)
+    @operation_id("server")
+    @tag(["server"])
+    async def server(self) -> Response:
+        """Say which version this is, since when it runs, where its event log is, and whom it takes the caller for."""
+        request = signed_in()
+        query(request, NoParameters)
+        who = request.who
+        told = ServerShown(__version__, self._started, self._web.store.epoch, who.subject, who.role)
+        return data(told)
 
     @fails(422)
     @document_response(HandlersAnswer)

@@ -114,7 +114,7 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
         return peer
     client = peer
     hops = [hop for line in forwarded for hop in line.split(",")]
-    while hops and _is_trusted(client, trusted):
+    while hops and is_trusted(client, trusted):
         address = _address(hops.pop())
         if address is None:
             break
@@ -138,7 +138,8 @@ def _canonical(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return parsed.ipv4_mapped or parsed if isinstance(parsed, ipaddress.IPv6Address) else parsed
 
 
-def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    """Whether ``address`` is one of the proxies."""
     try:
         parsed = _canonical(address)
     except ValueError:

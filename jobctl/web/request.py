@@ -1,5 +1,6 @@
 """The request as the routes see it: with who asks, and a body that cannot outgrow its route."""
 
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import quart
@@ -15,7 +16,12 @@ MAX_BODY: Final = 4 * MAX_DATA
 """Room for ``data`` of the largest size, indented or with escapes, and the other fields."""
 BODY_TIMEOUT_S: Final = 60.0
 """As Quart's own default: a body that takes longer is not coming."""
-_LIMITS: Final = {("POST", "/api/jobs/batch"): MAX_BATCH_BYTES}
+_LIMITS: Final = {
+    ("POST", "/api/jobs/batch"): MAX_BATCH_BYTES,
+    ("POST", "/api/auth/login"): 4096,  # anybody may send it
+    ("POST", "/api/auth/refresh"): 0,
+    ("POST", "/api/auth/logout"): 0,
+}
 
 
 def body_limit(method: str, path: str) -> int:
@@ -37,6 +43,8 @@ class LimitedBody:
         self._size = 0
         self._over = False
         self._done = trio.Event()
+        self.when_read: Callable[[], None] | None = None
+        """Called when all of it is there; raises where it comes too late."""
 
     def append(self, chunk: bytes) -> None:
         """Take what has arrived."""
@@ -73,6 +81,8 @@ class LimitedBody:
                 raise RequestTimeout(f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s")
         if self._over or self._expected > self.limit:
             raise TooLarge(f"the body exceeds {self.limit} bytes")
+        if self.when_read is not None:
+            self.when_read()
         return b"".join(self._chunks)
 
 

@@ -1,11 +1,14 @@
 """What the app needs from the rest of the server; ``service`` gives it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from jobctl.auth import Verifier
+from jobctl.access.access import Access
+from jobctl.metrics import Metrics
 from jobctl.settings import Settings
+from jobctl.store.backup import Backup
 from jobctl.store.base import Store
 
 
@@ -41,10 +44,16 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """The parts that the routes work with. ``ready`` gives the reasons why not; none: ready."""
+    """The parts that the routes work with. ``ready`` gives the reasons why not; none: ready.
+
+    ``exposition`` gives the page of ``/metrics`` and ``backup`` writes a copy of the database; None: not here.
+    """
 
     store: Store
     registry: Registry
-    verifier: Verifier
+    access: Access
     settings: Settings
     ready: Callable[[], list[str]]
+    metrics: Metrics = field(default_factory=Metrics)
+    exposition: Callable[[], bytes] | None = None
+    backup: Callable[[Path], Awaitable[Backup]] | None = None

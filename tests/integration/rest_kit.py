@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from jobctl import auth
+from jobctl.access.access import Access
 from jobctl.engine.registry import Registry
 from jobctl.model import NewJob
 from jobctl.settings import QueueSettings, Settings
@@ -206,12 +207,13 @@ Build = Callable[..., Any]
 @pytest.fixture
 async def make_api(tmp_path: Path) -> AsyncIterator[Callable[..., Api]]:
     """Makes apps over one store; settings are given by name."""
-    async with open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
+    async with open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state", durability="normal") as store:
 
         def make(ready: Callable[[], list[str]] = list, registry: Registry | None = None, **settings: Any) -> Api:
             registry = registry or handlers()
             chosen = Settings(**{"queues": {"slow": QueueSettings(concurrency=2)}} | settings)
-            web = Web(store=store, registry=registry, verifier=auth.Verifier(SECRET), settings=chosen, ready=ready)
+            access = Access(store, SECRET)
+            web = Web(store=store, registry=registry, access=access, settings=chosen, ready=ready)
             app = create_app(web)
             assert isinstance(app, App)
             return Api(app, store, registry)

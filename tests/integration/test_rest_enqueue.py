@@ -373,7 +373,7 @@ async def test_a_million_tiny_jobs_cost_no_more_than_ten_thousand(api: Api) -> N
 
 
 async def test_a_store_with_too_many_queues_refuses_one_more(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobctl.store.writes.MAX_QUEUES", 2)
+    monkeypatch.setattr("jobctl.store.enqueue.MAX_QUEUES", 2)
     await api.enqueue(queue="second")
     told = (await api.post("/api/jobs", {"name": "noop", "queue": "third"})).problem(413, "too_large")
     assert told["field"] == "queue"

@@ -39,7 +39,9 @@ async def test_the_server_speaks_first_and_asks_for_a_token(server: Running) -> 
         assert connected["tokenExpiresAt"].endswith("Z")
 
 
-@pytest.mark.parametrize("first", ['{"type":"ping"}', "nonsense", "[]", '{"type":"auth"}', '{"type":"auth","token":"x"}'])
+@pytest.mark.parametrize(
+    "first", ['{"type":"ping"}', "nonsense", "[]", '{"type":"auth"}', '{"type":"auth","token":"x"}']
+)
 async def test_whoever_says_anything_but_a_valid_auth_first_is_closed_with_4401(server: Running, first: str) -> None:
     async with server.connect() as peer:
         await peer.hear()

@@ -25,7 +25,8 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> 
 
     @asynccontextmanager
     async def open_sqlite() -> AsyncIterator[Store]:
-        async with sqlite.open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
+        place = {"state_dir": tmp_path / "state", "durability": "normal"}  # syncs have tests of their own
+        async with sqlite.open_store(tmp_path / "jobs.db", **place) as store:
             store.clock = clock
             yield store
 

@@ -1,11 +1,10 @@
 """Claiming: order, delays, queues, limits, names that nobody here can run."""
 
+import pytest
 from store_kit import ANN, BEN, START_MS, Clock, Heard, add, claim, claims, enqueue, head, new, shown, started, status
 
 from jobctl.errors import NotFound
 from jobctl.store.base import Completed, Failed, Store
-
-import pytest
 
 
 async def order(store: Store, slots: int = 10) -> list[str]:
@@ -26,7 +25,10 @@ async def test_a_claim_starts_a_run(store: Store, clock: Clock, heard: Heard) ->
     )
     assert (one.job.attempts, one.job.version) == (0, 2)
     assert (answer.next_due, answer.more) == (None, False)
-    assert [(event.status_before, event.status) for event in heard.events] == [(None, "pending"), ("pending", "running")]
+    assert [(event.status_before, event.status) for event in heard.events] == [
+        (None, "pending"),
+        ("pending", "running"),
+    ]
 
 
 async def test_a_claimed_job_is_not_claimed_again(store: Store) -> None:

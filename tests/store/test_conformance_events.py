@@ -5,8 +5,25 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_kit import ANN, BEN, Clock, Heard, add, all_events, body, check_invariants, claim, claims, ended, enqueue
-from store_kit import head, listed, new, shown, started
+from store_kit import (
+    ANN,
+    BEN,
+    Clock,
+    Heard,
+    add,
+    all_events,
+    body,
+    check_invariants,
+    claim,
+    claims,
+    ended,
+    enqueue,
+    head,
+    listed,
+    new,
+    shown,
+    started,
+)
 
 from jobctl.errors import JobctlError, NotFound
 from jobctl.events import Commit
@@ -93,7 +110,7 @@ async def test_numbers_have_no_gap_where_operations_fail_beside_others(store: St
         order.append(i)
 
     async def bad(i: int) -> None:
-        with pytest.raises(Exception):  # noqa: B017, PT011
+        with pytest.raises(Exception):  # noqa: B017
             if i % 3 == 0:
                 await store.cancel("nobody", owner=None)
             elif i % 3 == 1:
@@ -139,7 +156,7 @@ async def test_a_claim_beside_a_failing_operation_forgets_no_queue(store: Store)
             nursery.start_soon(bad)
             nursery.start_soon(add, store)
         found = (await claims(store)).claims
-        running = [job for job in await listed(store, statuses=("running",))]
+        running = await listed(store, statuses=("running",))
         assert found or running
         for job in running:
             await store.finish(job.id, 1, Completed())
@@ -228,7 +245,7 @@ OPERATION = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(operations=st.lists(OPERATION, min_size=5, max_size=60))
 def test_the_invariants_hold_whatever_is_done(open_store, clock, operations) -> None:  # type: ignore[no-untyped-def]
     trio.run(_whatever_is_done, open_store, clock, operations)
@@ -287,11 +304,11 @@ async def _one(store: Store, clock: Clock, operation, runs: list[tuple[str, int]
             job_id, run = runs[index % len(runs)]
             await store.progress(job_id, run, 0.5, None)
             await store.append_logs(job_id, run, [LogEntry(clock.ms, "log", "x")])
-        case ("cancel" | "retry" | "delete"), [index] if jobs:
+        case (("cancel" | "retry" | "delete"), [index]) if jobs:
             await _quietly(getattr(store, kind)(jobs[index % len(jobs)].id, owner=None))
         case "forward", [seconds]:
             clock.forward(seconds)
-        case ("pause" | "resume"), [queue]:
+        case (("pause" | "resume"), [queue]):
             await _quietly(store.set_paused(queue, kind == "pause"))
         case "known", [known]:
             await store.set_known(known)

@@ -42,8 +42,8 @@ async def variety(store: Store) -> None:
         ({"owner": ANN, "statuses": ("pending",), "queues": ("a",), "tags": ("y",)}, ["pending"]),
         ({"statuses": ("pending",), "names": ("running",)}, []),
         ({"q": "PEND"}, ["pending"]),
-        ({"q": "ed"}, ["completed", "failed"]),
-        ({"q": "ed", "statuses": ("failed",)}, ["failed"]),
+        ({"q": "i"}, ["pending", "running", "failed"]),  # no letter that an id may have
+        ({"q": "i", "statuses": ("failed",)}, ["failed"]),
         ({"q": "y"}, ["other", "pending", "completed"]),
         ({"q": ""}, ["bens", "other", "pending", "running", "completed", "failed"]),
         ({"q": "nothing like it"}, []),
@@ -75,7 +75,7 @@ async def test_filters_hold_together(store: Store, query: dict[str, object], exp
     ],
 )
 async def test_a_search_takes_every_character_literally(store: Store, q: str, found: bool) -> None:
-    await add(store, tags=("100% a_b", "it's \"quoted\"", "über Straße 漢字 \\"))
+    await add(store, tags=("100% a_b", 'it\'s "quoted"', "über Straße 漢字 \\"))
     assert bool(await listed(store, q=q)) == found
 
 
@@ -150,8 +150,16 @@ async def test_a_cursor_that_is_not_ours_is_refused(store: Store) -> None:
     assert real is not None
     plain = base64.urlsafe_b64decode(real + "=" * (-len(real) % 4))
     garbage = ["", "x", "!!!!", real[:-3], real + "AAAA", "ü" * 10, "A" * 100_000, real.upper(), "\ud800", "\x00"]
-    for odd in (b"1.2.3", b"....", plain[1:], b"2" + plain[1:], plain.replace(b".", b".-", 1), b"\xff" * 20, b"1." * 99):
-        garbage.append(base64.urlsafe_b64encode(odd).decode().rstrip("="))
+    for odd in (
+        b"1.2.3",
+        b"....",
+        plain[1:],
+        b"2" + plain[1:],
+        plain.replace(b".", b".-", 1),
+        b"\xff" * 20,
+        b"1." * 99,
+    ):
+        garbage += [base64.urlsafe_b64encode(odd).decode().rstrip("=")]
     for cursor in garbage:
         with pytest.raises(InvalidCursor):
             await store.jobs(JobQuery(limit=1, cursor=cursor))

@@ -3,8 +3,23 @@
 import math
 
 import pytest
-from store_kit import ANN, START_MS, Clock, Heard, add, body, claim, claims, ended, enqueue, head, new, shown, started
-from store_kit import status
+from store_kit import (
+    ANN,
+    START_MS,
+    Clock,
+    Heard,
+    add,
+    body,
+    claim,
+    claims,
+    ended,
+    enqueue,
+    head,
+    new,
+    shown,
+    started,
+    status,
+)
 
 from jobctl.errors import IllegalTransition
 from jobctl.store.base import Cancelled, Completed, Failed, LogEntry, Orphan, Outcome, Released, Store
@@ -188,6 +203,18 @@ async def test_a_held_job_is_not_claimed_before_its_run_has_ended(store: Store, 
     assert (await claim(store)).run == 2
 
 
+async def test_only_the_held_run_itself_frees_its_job(store: Store) -> None:
+    one = await started(store)
+    await store.finish(one.job.id, one.run, Failed("x"))
+    second = await claim(store)
+    await store.finish(one.job.id, second.run, Failed("timed out"), held=True)
+    for run in (one.run, second.run + 1, 0):
+        await store.release(one.job.id, run)
+    assert not (await claims(store)).claims
+    await store.release(one.job.id, second.run)
+    assert (await claim(store)).run == 3
+
+
 async def test_a_release_says_that_there_is_work(store: Store, heard: Heard) -> None:
     one = await started(store)
     await store.finish(one.job.id, one.run, Failed("timed out"), held=True)
@@ -266,8 +293,9 @@ async def test_a_job_that_takes_the_server_with_it_runs_no_more_than_its_attempt
     assert await status(store, job_id) == "failed"
 
 
-async def test_a_rescued_job_that_was_to_be_cancelled_is_cancelled(store: Store) -> None:
-    one = await started(store)
+@pytest.mark.parametrize("max_attempts", [1, 3])
+async def test_a_rescued_job_that_was_to_be_cancelled_is_cancelled(store: Store, max_attempts: int) -> None:
+    one = await started(store, max_attempts=max_attempts)
     await store.cancel(one.job.id, owner=ANN)
     await store.rescue()
     assert await status(store, one.job.id) == "cancelled"

@@ -222,6 +222,30 @@ async def test_a_read_that_fails_does_not_spoil_the_next(store: SqliteStore, mon
         assert len(await listed(store)) == 1
 
 
+async def test_a_reader_that_cannot_be_rolled_back_is_thrown_away(store: SqliteStore) -> None:
+    class Stuck:
+        """A connection whose rollback fails, as after an error of the disk."""
+
+        def __init__(self, real: apsw.Connection) -> None:
+            self._real = real
+
+        def execute(self, sql: str, *values: object) -> object:
+            if sql == "ROLLBACK":
+                raise apsw.IOError("disk I/O error")
+            return self._real.execute(sql, *values)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    await listed(store)
+    (reader,) = store._readers
+    store._readers[:] = [Stuck(reader)]
+    with pytest.raises(StoreUnavailable):
+        await listed(store)
+    assert store._readers == []
+    assert await listed(store) == []
+
+
 async def test_many_readers_at_once_find_their_connections(store: SqliteStore) -> None:
     await add(store)
     before = sys.getswitchinterval()
@@ -355,3 +379,15 @@ async def test_a_claim_reads_no_more_rows_however_many_are_delayed_or_paused(lar
             return ticks
 
         assert await store.committer.submit(steps) < 50  # 5,000 instructions of SQLite's machine; a scan takes millions
+
+
+async def test_a_search_that_finds_nothing_runs_in_sqlites_own_code(store: SqliteStore) -> None:
+    await enqueue(store, new(tags=("Straße",)))
+
+    def functions(connection: apsw.Connection) -> set[str]:
+        return {name for (name, *_) in connection.execute("PRAGMA function_list")}
+
+    plain = apsw.Connection(":memory:")
+    assert (await store._read(functions)).value == functions(plain)
+    plain.close()
+    assert len(await listed(store, q="STRASSE")) == 1

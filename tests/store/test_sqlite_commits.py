@@ -1,11 +1,6 @@
-"""The writer thread: group commit, failures of one and of all, durability, cancellation, the stop."""
+"""The writer thread: group commit, failures of one and of all."""
 
 import logging
-import os
-import re
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,11 +9,13 @@ from typing import Any
 import apsw
 import pytest
 import trio
+from sqlite_kit import together
 from store_kit import ANN, Clock, Heard, add, all_events, check_invariants, claims, enqueue, head, listed, new, shown
 
 from jobctl.errors import NotFound, StoreUnavailable
 from jobctl.events import Commit
 from jobctl.store import committer, writes
+from jobctl.store import enqueue as enqueueing
 from jobctl.store.sqlite import SqliteStore, open_store
 from jobctl.store.transaction import Tx
 
@@ -36,47 +33,6 @@ async def heard(store: SqliteStore) -> Heard:
     return Heard(store)
 
 
-class Gate:
-    """Holds the writer thread until it is opened, so that a group gathers behind it."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-        self._open = threading.Event()
-        self._entered = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
-
-    async def hold(self, nursery: trio.Nursery) -> None:
-        def wait(tx: Tx) -> None:
-            self._token.run_sync_soon(self._entered.set)
-            assert self._open.wait(10)
-
-        nursery.start_soon(self._store.committer.submit, wait)
-        await self._entered.wait()
-
-    def open(self) -> None:
-        self._open.set()
-
-
-async def together(store: SqliteStore, *writes: Callable[[], Any]) -> list[Any]:
-    """Run ``writes`` in one group; what each returned or raised."""
-    answers: list[Any] = [None] * len(writes)
-
-    async def one(i: int) -> None:
-        try:
-            answers[i] = await writes[i]()
-        except Exception as error:
-            answers[i] = error
-
-    gate = Gate(store)
-    async with trio.open_nursery() as nursery:
-        await gate.hold(nursery)
-        for i in range(len(writes)):
-            nursery.start_soon(one, i)
-            await trio.testing.wait_all_tasks_blocked()
-        gate.open()
-    return answers
-
-
 def disk_error(store: SqliteStore, error: Exception | None = None) -> Callable[[], Any]:
     def fail(tx: Tx) -> None:
         raise error or apsw.IOError("disk I/O error")
@@ -88,7 +44,7 @@ def late_error(store: SqliteStore) -> Callable[[], Any]:
     """A closure that raises after it has written and noted all that can be noted."""
 
     def fail(tx: Tx) -> None:
-        writes.enqueue(tx, [new("ghost", queue="ghosts"), new("ghost")], ANN, None)
+        enqueueing.enqueue(tx, [new("ghost", queue="ghosts"), new("ghost")], ANN, None)
         writes.set_paused(tx, "default", True)
         writes.set_known(tx, frozenset({"ghost"}))
         writes.claim(tx, 10, "host:1", {}, {})
@@ -328,142 +284,21 @@ async def test_a_lock_held_by_another_program_fails_writes_and_passes(
     await add(store)
 
 
-# --- callers -------------------------------------------------------------------------------------------------------
+async def test_a_write_whose_event_loop_is_gone_does_not_end_the_thread(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone:
+        """The token of an event loop that has ended."""
 
+        asked = threading.Event()
 
-async def test_a_cancelled_caller_neither_loses_nor_doubles_its_write(store: SqliteStore) -> None:
-    gate = Gate(store)
-    async with trio.open_nursery() as nursery:
-        await gate.hold(nursery)
-        with trio.CancelScope() as scope:
-            nursery.start_soon(open_after_cancel, scope, gate)
-            job_id = await add(store)
-            assert scope.cancel_called
-        assert not scope.cancelled_caught
-        assert [job.id for job in await listed(store)] == [job_id]
+        def run_sync_soon(self, *call: object) -> None:
+            self.asked.set()
+            raise trio.RunFinishedError
 
-
-async def open_after_cancel(scope: trio.CancelScope, gate: Gate) -> None:
-    await trio.testing.wait_all_tasks_blocked()
-    scope.cancel()
-    await trio.testing.wait_all_tasks_blocked()
-    gate.open()
-
-
-async def test_a_caller_cancelled_beforehand_writes_nothing(store: SqliteStore) -> None:
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await add(store)
-    assert scope.cancelled_caught
-    assert await listed(store) == []
-
-
-async def test_a_close_finishes_the_writes_that_wait(tmp_path: Path) -> None:
-    done: list[str] = []
-    async with open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
-
-        async def write() -> None:
-            done.append(await add(store))
-
-        async with trio.open_nursery() as nursery:
-            gate = Gate(store)
-            await gate.hold(nursery)
-            for _ in range(20):
-                nursery.start_soon(write)
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(store.close)
-            await trio.testing.wait_all_tasks_blocked()
-            with pytest.raises(StoreUnavailable):
-                await add(store)
-            gate.open()
-    assert len(done) == 20
-    async with open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
-        assert {job.id for job in await listed(store)} == set(done)
-
-
-async def test_a_store_may_be_closed_twice_and_while_cancelled(tmp_path: Path) -> None:
-    with trio.CancelScope() as scope:
-        async with open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
-            await add(store)
-            await store.close()
-            scope.cancel()
-    assert not (tmp_path / "jobs.db-wal").exists()
-
-
-async def test_the_writer_thread_ends_with_the_store(tmp_path: Path) -> None:
-    before = threading.active_count()
-    for _ in range(3):
-        async with open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
-            await add(store)
-    assert not [each for each in threading.enumerate() if each.name == "jobctl-writer"]
-    assert threading.active_count() <= before + 2  # trio keeps idle threads for a while
-
-
-async def test_a_write_whose_event_loop_is_gone_does_not_end_the_thread(store: SqliteStore) -> None:
-    async def token() -> trio.lowlevel.TrioToken:
-        return trio.lowlevel.current_trio_token()
-
-    alive = store.committer._token
-    store.committer._token = await trio.to_thread.run_sync(trio.run, token)
     op = committer._Op(lambda tx: None, trio.lowlevel.current_task())
-    store.committer._queue.put(op)
-    await trio.to_thread.run_sync(lambda: wait_for(lambda: hasattr(op, "result")))
-    store.committer._token = alive
+    with monkeypatch.context() as patch:
+        patch.setattr(store.committer, "_token", Gone())
+        store.committer._queue.put(op)
+        assert await trio.to_thread.run_sync(Gone.asked.wait, 10)
     await add(store)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("it did not come")
-
-
-# --- durability ----------------------------------------------------------------------------------------------------
-
-ENQUEUE = """
-import os, sys, trio
-from pathlib import Path
-from jobctl.model import NewJob
-from jobctl.store.sqlite import open_store
-async def main():
-    folder = Path(sys.argv[1])
-    async with open_store(folder / "jobs.db", state_dir=folder / "state") as store:
-        for i in range(int(sys.argv[2])):
-            os.write(1, b"ask\\n")
-            await store.enqueue([NewJob(name="mail")], owner="ann")
-            os.write(1, b"told\\n")
-trio.run(main)
-"""
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the syncs, and is not installed")
-def test_every_enqueue_is_synced_before_it_is_acknowledged(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    traced = "trace=fdatasync,fsync,write,pwrite64"
-    done = subprocess.run(
-        ["strace", "-f", "-y", "-e", traced, "-o", trace, sys.executable, "-c", ENQUEUE, tmp_path, "10"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    if "ptrace" in done.stderr.lower() and done.returncode:
-        pytest.skip(f"strace may not trace here: {done.stderr.strip()[:200]}")
-    assert done.returncode == 0, done.stderr
-    story = ""
-    for line in trace.read_text().splitlines():
-        if re.search(r'write\(1<.*"ask', line):
-            story += "A"
-        elif re.search(r'write\(1<.*"told', line):
-            story += "T"
-        elif re.search(r"pwrite64\(\d+<[^>]*-wal>", line):
-            story += "" if story.endswith("w") else "w"
-        elif re.search(r"f(data)?sync\(\d+<[^>]*-wal>", line):
-            story += "s"
-    turns = re.findall(r"A([^AT]*)T", story)
-    assert len(turns) == 10
-    for turn in turns:
-        assert turn.endswith("ws"), story  # written, then synced, then acknowledged

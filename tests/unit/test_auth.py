@@ -1,7 +1,6 @@
 """Tokens: what is not exactly ours is refused, and every refusal is the same."""
 
 import base64
-import hashlib
 import hmac
 import json
 import os
@@ -56,7 +55,10 @@ HEAD, BODY, SIGNATURE = GOOD.split(".")
 
 FORGERIES: dict[str, str] = {
     **{f"alg {each}": unsigned(each) for each in ("none", "None", "NONE", "nOnE", "", "null", None, 0, [], {})},
-    **{f"alg {each}, signed": signed(CLAIMS, HEADER | {"alg": each}) for each in ("none", "hs256", "HS257", None, ["HS256"])},
+    **{
+        f"alg {each}, signed": signed(CLAIMS, HEADER | {"alg": each})
+        for each in ("none", "hs256", "HS257", None, ["HS256"])
+    },
     "alg HS512": signed(CLAIMS, HEADER | {"alg": "HS512"}, digest="sha512"),
     "alg RS256": signed(CLAIMS, HEADER | {"alg": "RS256"}),
     "alg ES256": signed(CLAIMS, HEADER | {"alg": "ES256"}),
@@ -122,6 +124,10 @@ FORGERIES: dict[str, str] = {
     "a subject that turns round": signed(CLAIMS | {"sub": "a\u202eb"}),
     "a subject with a lone surrogate": signed(CLAIMS | {"sub": "\ud800"}),
     "an id with a lone surrogate": signed(CLAIMS | {"jti": "\ud800"}),
+    **{
+        f"sid is {each!r}": signed(CLAIMS | {"sid": each})
+        for each in ("", 1, True, ["s"], {}, "a\nb", "\ud800", "a" * 201)
+    },
     "an empty id": signed(CLAIMS | {"jti": ""}),
     "a long id": signed(CLAIMS | {"jti": "a" * 201}),
 }

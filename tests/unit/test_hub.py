@@ -1,4 +1,4 @@
-"""The hub on its own: grouping, chunks, and the step from behind to live, under every interleaving that a seed gives."""
+"""The hub's parts by themselves: filters and their grouping, chunks, counts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from jobctl.events import JOB_UPDATE, Event
 from jobctl.model import Identity, JobFilter
 from jobctl.states import Status
+from jobctl.store.base import Counters
 from jobctl.stream.filters import key_of, predicate
 from jobctl.stream.hub import CHUNK, Entry, chunks
 from jobctl.stream.tally import Tally
-from jobctl.store.base import Counters
 
 ADMIN = Identity("root", "admin", 0.0, "t")
 ALICE = Identity("alice", "user", 0.0, "t")
@@ -79,15 +79,16 @@ def test_chunks_hold_whole_frames_and_end_at_their_last_number() -> None:
     draw = random.Random(7)
     entries = [Entry(event(seq, body=b"x" * draw.randrange(1, 9000))) for seq in range(1, 200)]
     pieces = list(chunks(entries))
-    assert b"".join(piece for piece, _ in pieces) == b"".join(entry.frame for entry in entries)
+    assert b"".join(piece for piece, _, _ in pieces) == b"".join(entry.frame for entry in entries)
     assert pieces[-1][1] == 199
-    assert all(len(piece) <= CHUNK for piece, _ in pieces)
-    assert [last for _, last in pieces] == sorted({last for _, last in pieces})
+    assert all(len(piece) <= CHUNK for piece, _, _ in pieces)
+    assert [last for _, last, _ in pieces] == sorted({last for _, last, _ in pieces})
+    assert sum(n for _, _, n in pieces) == 199
 
 
 def test_a_frame_larger_than_a_chunk_goes_alone() -> None:
     entries = [Entry(event(1)), Entry(event(2, body=b"x" * (CHUNK + 1))), Entry(event(3))]
-    assert [last for _, last in chunks(entries)] == [1, 2, 3]
+    assert [last for _, last, _ in chunks(entries)] == [1, 2, 3]
 
 
 def test_counts_are_kept_per_owner_and_in_all() -> None:

@@ -53,8 +53,10 @@ def event(kind: str, body: bytes) -> Event:
         ('{"type":"unsubscribe_jobs"}', messages.UnsubscribeJobs()),
         ('{"type":"subscribe_jobs"}', messages.SubscribeJobs()),
         (
-            '{"type":"subscribe_jobs","since":5,"epoch":"e","stats":false,"schedules":true,"conflate":true,'
-            '"filter":{"ids":["1"],"statuses":["failed"],"mine":true}}',
+            (
+                '{"type":"subscribe_jobs","since":5,"epoch":"e","stats":false,"schedules":true,"conflate":true,'
+                '"filter":{"ids":["1"],"statuses":["failed"],"mine":true}}'
+            ),
             messages.SubscribeJobs(
                 filter=JobFilter(ids=("1",), statuses=(Status.FAILED,), mine=True),
                 since=5,
@@ -99,7 +101,7 @@ def test_what_a_client_says_is_understood(text: str, message: messages.ClientMes
         '{"type":"subscribe_jobs","filter":[]}',
         '{"type":"subscribe_jobs","filter":{"unknown":1}}',
         '{"type":"subscribe_jobs","filter":{"statuses":["dead"]}}',
-        '{"type":"subscribe_jobs","filter":{"ids":%s}}' % msgspec.json.encode(["x"] * 1001).decode(),
+        '{"type":"subscribe_jobs","filter":{"ids":' + msgspec.json.encode(["x"] * 1001).decode() + "}}",
         '{"type":"subscribe_logs"}',
         '{"type":"subscribe_logs","id":1}',
         '{"type":"subscribe_logs","id":"1","after":-1}',
@@ -118,7 +120,9 @@ def test_what_is_not_a_clients_message_is_refused_in_one_short_line(text: str) -
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("raw", [b"\xff", b'{"type":"auth","token":"\xff"}', b"\x00", '{"type":"auth","token":"\ud800"}'])
+@pytest.mark.parametrize(
+    "raw", [b"\xff", b'{"type":"auth","token":"\xff"}', b"\x00", '{"type":"auth","token":"\ud800"}']
+)
 def test_what_is_no_utf_8_is_refused(raw: bytes | str) -> None:
     with pytest.raises(InvalidInput):
         messages.decode_client(raw)
@@ -162,6 +166,10 @@ SERVER: list[tuple[messages.Message, dict[str, Any]]] = [
             "seq": 4,
             "timestamp": "t",
         },
+    ),
+    (
+        messages.SchedulesUpdate(schedules=(), timestamp="t"),
+        {"type": "schedules_update", "schedules": [], "timestamp": "t"},
     ),
     (
         messages.JobStatsUpdate(stats=Stats(), seq=1, timestamp="t"),
@@ -228,11 +236,25 @@ def test_a_deletion_is_put_together_from_the_logs_bytes() -> None:
     assert told == messages.JobDeleted(id="0199", seq=7, timestamp="2026-09-21T14:13:20.000Z")
 
 
-def test_a_pruning_keeps_its_own_fields() -> None:
-    body = b'{"statuses":["failed"],"finishedBefore":"f","count":3}'
-    told = messages.decode_server(messages.event_text(event(JOBS_PRUNED, body)))
+@pytest.mark.parametrize(
+    ("owner", "statuses", "count"),
+    [
+        (None, ("completed", "failed"), 10),
+        ("ann", ("completed", "failed"), 6),
+        ("ben", ("completed",), 4),
+        ("eve", (), 0),
+    ],
+)
+def test_a_pruning_tells_each_reader_only_of_its_own_jobs(
+    owner: str | None, statuses: tuple[str, ...], count: int
+) -> None:
+    body = (
+        b'{"finishedBefore":"f","counts":{"ann":{"default":{"failed":3,"completed":1},"x":{"completed":2}},'
+        b'"ben":{"x":{"completed":4}}}}'
+    )
+    told = messages.decode_server(messages.event_text(event(JOBS_PRUNED, body), owner))
     assert told == messages.JobsPruned(
-        statuses=("failed",), finished_before="f", count=3, seq=7, timestamp="2026-09-21T14:13:20.000Z"
+        statuses=statuses, finished_before="f", count=count, seq=7, timestamp="2026-09-21T14:13:20.000Z"
     )
 
 

@@ -16,13 +16,14 @@ from jobctl.cli import credentials, lines, ndjson, output
 from jobctl.cli.bill import Bill, bill_lines
 from jobctl.cli.connect import Target
 from jobctl.cli.enqueue import parse_data
+from jobctl.cli.follow import Follower, Order, Silent
 from jobctl.cli.output import ExitCode, duration, exit_of, exit_of_jobs, safe, safe_json
 from jobctl.cli.view import MAX_ENDED, View
 from jobctl.client.address import Address
 from jobctl.client.live import Resynced
 from jobctl.errors import ApiError, ConfigError, InvalidInput, JobctlError, SignInFailed
 from jobctl.model import Job, JobFilter, Position, Progress
-from jobctl.protocol.messages import JobDeleted, JobUpdate
+from jobctl.protocol.messages import JobDeleted, JobsPruned, JobUpdate
 from jobctl.states import Status
 
 PLACE = Position("e", 1)
@@ -257,12 +258,37 @@ def test_rows_show_what_runs_then_what_ended_and_keep_room_for_what_waits() -> N
     assert len(view.rows(1000)) == 63
 
 
+def test_rows_of_pruned_jobs_go_and_how_they_ended_is_still_known() -> None:
+    view = View(JobFilter())
+    for job_id, status, ended in (("old", "failed", "10"), ("other", "completed", "10"), ("young", "failed", "20")):
+        done = job(job_id, status, completed_at=f"2026-01-01T00:00:{ended}.000Z")
+        view.apply(JobUpdate(job=done, seq=1, timestamp=""))
+    before = "2026-01-01T00:00:20.000Z"
+    assert view.apply(JobsPruned(statuses=("failed",), finished_before=before, count=1, seq=2, timestamp=""))
+    assert {each.id for each in view.rows(10)} == {"other", "young"}
+    assert view.counts()["failed"] == 2
+
+
 def test_the_view_of_a_long_watch_stays_small() -> None:
     view = View(JobFilter())
     for n in range(MAX_ENDED * 3):
         view.apply(update(n, f"e{n}", "completed", 1))
     assert len(view.jobs) == MAX_ENDED
     assert view.counts()["completed"] == MAX_ENDED * 3
+
+
+@pytest.mark.parametrize(("shown", "printed"), [(True, []), (False, ["raw"])])
+def test_only_a_state_that_was_shown_makes_an_update_old_news(shown: bool, printed: list[str]) -> None:
+    class Recorder(Silent):
+        def update(self, update: Any, text: str | None) -> None:
+            found.append(text)
+
+    found: list[str | None] = []
+    view = View(JobFilter())
+    view.reset(Resynced(PLACE, (job("a", "running", 5),)))
+    follower = Follower(Order(JobFilter(), until_done=True, show_state=shown), view, Recorder())
+    follower._take(update(4, "a", "running", 5), "raw")
+    assert found == printed
 
 
 def test_the_table_is_never_higher_than_the_screen() -> None:

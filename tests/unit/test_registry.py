@@ -137,8 +137,8 @@ def test_the_description_shows_kind_fields_defaults_and_own_limits(registry: Reg
             "name": "resize",
             "kind": "async",
             "fields": [
-                {"name": "path", "required": True},
-                {"name": "width", "required": False, "default": 640},
+                {"name": "path", "required": True, "schema": {"type": "string"}},
+                {"name": "width", "required": False, "default": 640, "schema": {"type": "integer"}},
                 {"name": "odd", "required": False},
             ],
             "timeout": 5,

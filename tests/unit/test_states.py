@@ -39,7 +39,7 @@ def test_only_the_moves_of_the_design_are_legal(status: Status, action: Action) 
 
 
 def test_every_status_is_either_live_or_terminal() -> None:
-    assert LIVE | TERMINAL == set(Status)
+    assert set(Status) == LIVE | TERMINAL
     assert not LIVE & TERMINAL
 
 

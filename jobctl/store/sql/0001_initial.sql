@@ -33,6 +33,7 @@ CREATE TABLE job (
     unique_key       TEXT,
     timeout          REAL NOT NULL,
     tags             TEXT,                        -- JSON array, NULL for none
+    tags_folded      TEXT,                        -- for searching: case-folded, each after a U+001F
     version          INTEGER NOT NULL DEFAULT 1,
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     run              INTEGER NOT NULL DEFAULT 0,  -- number of the last run; never reset (fencing)

@@ -1,7 +1,7 @@
 -- name: insert_job
 INSERT INTO job (id, name, queue, data, status, priority, max_attempts, created_at, scheduled_for, created_by,
-                 unique_key, timeout, tags, ready, due, seq)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 unique_key, timeout, tags, tags_folded, ready, due, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: save_job
 UPDATE job SET status = ?, attempts = ?, error = ?, result = ?, progress = ?, progress_message = ?, started_at = ?,

@@ -1,0 +1,1 @@
+"""Who may come in: tokens that stand, one-time codes, sessions, and issuers elsewhere."""

@@ -1,0 +1,154 @@
+"""Enqueueing in the SQLite store: unique keys, idempotency, queues that are made by their first job."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import uuid_utils
+
+from jobctl.errors import IdempotencyMismatch, TooLarge
+from jobctl.model import MAX_QUEUES, Job, NewJob
+from jobctl.states import Status
+from jobctl.store.base import Enqueued, Idempotency
+from jobctl.store.rows import SQL, Row, dump_tags, load_tags
+from jobctl.store.transaction import Tx
+from jobctl.store.writes import find
+
+IDEMPOTENCY_TTL_MS: Final = 24 * 3600 * 1000
+
+
+def enqueue(tx: Tx, jobs: Sequence[NewJob], owner: str, idempotency: Idempotency | None) -> Enqueued:
+    """All of ``jobs``, or the answer of the first time the key was used."""
+    if not owner:
+        raise ValueError("every job has an owner")  # '' is the key of the totals among the counters
+    if idempotency is not None:
+        before = _remembered(tx, owner, idempotency)
+        if before is not None:
+            return before
+    ids, rows, existing, single = [], [], 0, None
+    keys: dict[str, str] = {}
+    for new in jobs:
+        twin = _live_twin(tx, owner, new.unique_key, keys)
+        if twin is not None:
+            existing += 1
+            ids.append(twin)
+            continue
+        row = _new_row(tx, new, owner)
+        if new.unique_key is not None:
+            keys[new.unique_key] = row.id
+        rows.append(row)
+        ids.append(row.id)
+    tx.executemany(SQL["insert_job"], [_inserted(row) for row in rows])
+    for row in rows:
+        tx.changed(row, None, prev=0)
+    if len(jobs) == 1:
+        single = (rows[0] if rows else find(tx, ids[0], owner)).job(whole=True)
+    answer = Enqueued(ids=tuple(ids), created=len(rows), existing=existing, job=single)
+    if idempotency is not None:
+        _remember(tx, owner, idempotency, answer)
+    return answer
+
+
+def _new_row(tx: Tx, new: NewJob, owner: str) -> Row:
+    if new.queue not in tx.state.paused:
+        if len(tx.state.paused) >= MAX_QUEUES:
+            raise TooLarge(f"there are {MAX_QUEUES} queues already; use one of them", field="queue")
+        tx.execute(SQL["insert_queue"], (new.queue,))
+        tx.queue_changed(new.queue, False)
+    row = Row(
+        pk=0,
+        id=str(uuid_utils.uuid7()),
+        name=new.name,
+        queue=new.queue,
+        data=new.data,
+        status=Status.PENDING.value,
+        priority=new.priority,
+        attempts=0,
+        max_attempts=new.max_attempts,
+        error=None,
+        result=None,
+        progress=None,
+        progress_message=None,
+        created_at=tx.now,
+        started_at=None,
+        completed_at=None,
+        scheduled_for=new.scheduled_for,
+        processing_by=None,
+        created_by=owner,
+        unique_key=new.unique_key,
+        timeout=new.timeout,
+        tags=dump_tags(new.tags),
+        version=1,
+        cancel_requested=0,
+        run=0,
+        ready=0,
+        due=new.scheduled_for if new.scheduled_for is not None and new.scheduled_for > tx.now else None,
+        held=0,
+        pid=None,
+        pid_started=None,
+        seq=tx.next_seq(),
+    )
+    tx.enqueued(row)
+    return row
+
+
+def _inserted(row: Row) -> tuple[object, ...]:
+    return (
+        row.id,
+        row.name,
+        row.queue,
+        row.data,
+        row.status,
+        row.priority,
+        row.max_attempts,
+        row.created_at,
+        row.scheduled_for,
+        row.created_by,
+        row.unique_key,
+        row.timeout,
+        row.tags,
+        "".join(f"\x1f{tag.casefold()}" for tag in load_tags(row.tags)) if row.tags else None,
+        row.ready,
+        row.due,
+        row.seq,
+    )
+
+
+def _live_twin(tx: Tx, owner: str, key: str | None, in_batch: Mapping[str, str]) -> str | None:
+    if key is None:
+        return None
+    if key in in_batch:
+        return in_batch[key]
+    found = tx.one("live_by_unique_key", owner, key)
+    return None if found is None else Row(*found).id
+
+
+class _Answer(msgspec.Struct):
+    """What is kept of an answer. ``job`` is told again when the job itself has been deleted meanwhile."""
+
+    ids: tuple[str, ...]
+    created: int
+    existing: int
+    job: Job | None
+
+
+def _remembered(tx: Tx, owner: str, idempotency: Idempotency) -> Enqueued | None:
+    oldest = tx.now - IDEMPOTENCY_TTL_MS
+    found = tx.one("remembered", owner, idempotency.key, oldest)
+    if found is None:
+        return None
+    fingerprint, answer = found
+    if fingerprint != idempotency.fingerprint:
+        raise IdempotencyMismatch("this Idempotency-Key was used for a different request in the last 24 h")
+    first = msgspec.json.decode(answer, type=_Answer)
+    job = first.job
+    if job is not None:
+        found = tx.one("job_by_id", job.id)
+        job = job if found is None else Row(*found).job(whole=True)
+    return Enqueued(ids=first.ids, created=first.created, existing=first.existing, job=job, replayed=True)
+
+
+def _remember(tx: Tx, owner: str, idempotency: Idempotency, answer: Enqueued) -> None:
+    tx.execute(SQL["forget_old"], (tx.now - IDEMPOTENCY_TTL_MS,))
+    told = msgspec.json.encode(_Answer(answer.ids, answer.created, answer.existing, answer.job))
+    tx.execute(SQL["remember"], (owner, idempotency.key, idempotency.fingerprint, told, tx.now))

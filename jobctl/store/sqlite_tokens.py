@@ -1,0 +1,69 @@
+"""Tokens and sessions in the SQLite store: ``SqliteStore.access``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import apsw
+
+from jobctl.store import token_writes as writes
+from jobctl.store.base import Read
+from jobctl.store.rows import SQL, fetch
+from jobctl.store.tokens import NewSession, NewToken, Rotation, Session, TokenRow
+from jobctl.store.transaction import Tx
+
+T = TypeVar("T")
+
+
+class _Submit(Protocol):
+    async def __call__(self, function: Callable[[Tx], T]) -> T: ...
+
+
+class _ReadIn(Protocol):
+    async def __call__(self, function: Callable[..., T], *arguments: Any) -> Read[T]: ...
+
+
+class SqliteTokens:
+    """A ``TokenStore``.
+
+    Args:
+        submit: Runs a function of a transaction on the writer thread.
+        read: Runs a function of a connection in a read transaction.
+    """
+
+    def __init__(self, submit: "_Submit", read: "_ReadIn") -> None:
+        self._submit = submit
+        self._read = read
+
+    async def issue(self, token: NewToken) -> TokenRow:
+        return await self._submit(lambda tx: writes.issue(tx, token))
+
+    async def revoke(self, which: str) -> TokenRow:
+        return await self._submit(lambda tx: writes.revoke(tx, which))
+
+    async def touch(self, used: Mapping[str, int]) -> None:
+        await self._submit(lambda tx: writes.touch(tx, used))
+
+    async def tokens(self) -> tuple[TokenRow, ...]:
+        return (await self._read(_tokens)).value
+
+    async def begin_session(self, session: NewSession) -> Session:
+        return await self._submit(lambda tx: writes.begin_session(tx, session))
+
+    async def rotate(
+        self, handles: Sequence[bytes], presented: bytes, successor: bytes, *, grace_ms: int, idle_ms: int
+    ) -> Rotation:
+        return await self._submit(lambda tx: writes.rotate(tx, handles, presented, successor, grace_ms, idle_ms))
+
+    async def end_session(self, handles: Sequence[bytes]) -> str | None:
+        return await self._submit(lambda tx: writes.end_session(tx, handles))
+
+    async def ended_since(self, at: int) -> tuple[str, ...]:
+        return (await self._read(_ended, at)).value
+
+
+def _tokens(connection: apsw.Connection) -> tuple[TokenRow, ...]:
+    return tuple(TokenRow(*row) for row in fetch(connection, SQL["all_tokens"]))
+
+
+def _ended(connection: apsw.Connection, at: int) -> tuple[str, ...]:
+    return tuple(sid for (sid,) in fetch(connection, SQL["sessions_ended"], at))

@@ -1,0 +1,88 @@
+"""What the tests of the command line share: ``jobctl`` as a shell runs it. Import the fixture by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+
+ROOT = Path(__file__).parents[2]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def json(self) -> list[Any]:
+        return [json.loads(line) for line in self.lines]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
+
+
+class Cli:
+    """Runs ``jobctl``; it knows the server once there is one."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.url: str | None = None
+        self.folder = tmp_path
+
+    def arguments(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "jobctl", *arguments]
+
+    def env(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        return environment(**({"JOBCTL_URL": self.url} if self.url else {}), **(more or {}))
+
+    async def __call__(self, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
+        with trio.fail_after(60):
+            done = await trio.run_process(
+                self.arguments(*arguments), stdin=stdin, capture_stdout=True, capture_stderr=True, check=False,
+                env=self.env(env), cwd=self.folder,
+            )  # fmt: skip
+        result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in result.err, result.err
+        assert "Warning" not in result.err, result.err
+        return result
+
+    async def interrupted(self, *arguments: str, when: Callable[[bytes], bool]) -> Result:
+        """Ctrl-C as soon as stdout satisfies ``when``."""
+        process = await trio.lowlevel.open_process(
+            self.arguments(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env(), cwd=self.folder
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out = b""
+        with trio.fail_after(30):
+            while not when(out):
+                out += await process.stdout.receive_some()
+            process.send_signal(signal.SIGINT)
+            while chunk := await process.stdout.receive_some():
+                out += chunk
+            err = b""
+            while chunk := await process.stderr.receive_some():
+                err += chunk
+            await process.wait()
+        await process.stdout.aclose()
+        await process.stderr.aclose()
+        return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)

@@ -1,0 +1,405 @@
+"""What stands in ``configs/`` for production, each tried for real: nginx and Caddy with TLS, systemd's side."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import trio
+import trio_websocket
+import trustme
+
+from jobctl.store.sqlite import _durable_pragmas
+from tests.kit import LOOPBACK, Peer, Running, StartServer, until
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+NAME = "jobs.example.com"
+SBIN = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", os.environ.get("PATH", "")))
+
+
+def program(name: str, *, in_ci: bool = False) -> str:
+    """Where a program is; without it the test is skipped, or fails in CI where it is expected."""
+    found = shutil.which(name, path=SBIN)
+    if found is None:
+        if in_ci and os.environ.get("CI"):
+            pytest.fail(f"{name} is needed in CI")
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+async def server(start_server: StartServer) -> Running:
+    return await start_server(trusted_proxies=(LOOPBACK,), allowed_origins=(f"https://{NAME}",), rate_limit="50/1h")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> ssl.SSLContext:
+    """Trust in a certificate for ``NAME``, which is in ``cert.pem`` and ``key.pem``."""
+    issuer = trustme.CA()
+    certificate = issuer.issue_cert(NAME)
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    with (tmp_path / "cert.pem").open("wb") as file:
+        for blob in certificate.cert_chain_pems:
+            file.write(blob.bytes())
+    context = ssl.create_default_context()
+    issuer.configure_trust(context)
+    return context
+
+
+def given(text: str, *changes: tuple[str, str]) -> str:
+    """``text`` with each of ``changes``, of which every one must be in it."""
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+@asynccontextmanager
+async def running(command: list[str], folder: Path, port: int, **environment: str) -> AsyncIterator[None]:
+    with (folder / "proxy.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log)  # noqa: ASYNC220
+    try:
+        await until(lambda: process.poll() is not None or listens(port), 20)
+        assert process.poll() is None, (folder / "proxy.log").read_text()
+        yield
+    finally:
+        process.terminate()
+        await trio.to_thread.run_sync(process.wait)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection((LOOPBACK, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+async def nginx(server: Running, tmp_path: Path, authority: ssl.SSLContext) -> AsyncIterator[int]:
+    """nginx with configs/nginx.conf before the server; its TLS port."""
+    binary = program("nginx", in_ci=True)
+    port, plain = free_port(), free_port()
+    site = given(
+        (CONFIGS / "nginx.conf").read_text(),
+        ("server 127.0.0.1:8000;", f"server {LOOPBACK}:{server.port};"),
+        ("listen 443 ssl;", f"listen {LOOPBACK}:{port} ssl;"),
+        ("listen 80;", f"listen {LOOPBACK}:{plain};"),
+        (f"/etc/letsencrypt/live/{NAME}/fullchain.pem", str(tmp_path / "cert.pem")),
+        (f"/etc/letsencrypt/live/{NAME}/privkey.pem", str(tmp_path / "key.pem")),
+    )
+    (tmp_path / "site.conf").write_text(site)
+    user = "user root; " if os.getuid() == 0 else ""  # or its workers could not enter the test's folder
+    (tmp_path / "nginx.conf").write_text(
+        f"{user}daemon off; worker_processes 1; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;\n"
+        f"events {{ worker_connections 256; }}\nhttp {{ access_log off;\n"
+        f"client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f;\n"
+        f"uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\ninclude {tmp_path}/site.conf; }}\n"
+    )
+    async with running([binary, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)], tmp_path, port):
+        yield port
+
+
+@pytest.fixture
+async def caddy(server: Running, tmp_path: Path, authority: ssl.SSLContext) -> AsyncIterator[int]:
+    """Caddy with configs/Caddyfile before the server; its port."""
+    binary = program("caddy")
+    port = free_port()
+    site = given(
+        (CONFIGS / "Caddyfile").read_text(),
+        (f"{NAME} {{", f"{NAME}:{port} {{\n\tbind {LOOPBACK}\n\ttls cert.pem key.pem"),
+        ("reverse_proxy 127.0.0.1:8000", f"reverse_proxy {LOOPBACK}:{server.port}"),
+    )
+    (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + site)
+    command = [binary, "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
+    folders = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    async with running(command, tmp_path, port, **folders):
+        yield port
+
+
+@asynccontextmanager
+async def streaming(port: int, trust: ssl.SSLContext, token: str) -> AsyncIterator[Peer]:
+    """A subscribed peer that came by TLS, from a page of the public name."""
+    tcp = await trio.open_tcp_stream(LOOPBACK, port)
+    tls = trio.SSLStream(tcp, trust, server_hostname=NAME, https_compatible=True)
+    async with tcp, trio.open_nursery() as nursery:
+        origin = [("Origin", f"https://{NAME}")]
+        connection = await trio_websocket.wrap_client_stream(
+            nursery, tls, NAME, "/api/notifications/ws", extra_headers=origin
+        )
+        peer = Peer(connection)
+        assert await peer.hear() == {"type": "auth_required"}
+        await peer.say(type="auth", token=token)
+        await peer.say(type="subscribe_jobs", stats=False)
+        await peer.hear_until("jobs_subscribed")
+        yield peer
+        await connection.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def asked(port: int, trust: ssl.SSLContext, *lines: str, body: bytes = b"") -> tuple[int, str, bytes]:
+    """One request over TLS to the public name: status, head, body."""
+    tcp = await trio.open_tcp_stream(LOOPBACK, port)
+    async with trio.SSLStream(tcp, trust, server_hostname=NAME, https_compatible=True) as stream:
+        fixed = [f"Host: {NAME}", "Connection: close", f"Content-Length: {len(body)}"]
+        await stream.send_all("\r\n".join([*lines, *fixed, "", ""]).encode() + body)
+        raw = b""
+        with trio.fail_after(20):
+            while chunk := await stream.receive_some(65536):
+                raw += chunk
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.decode().lower(), rest
+
+
+async def through_a_proxy(port: int, trust: ssl.SSLContext, server: Running) -> None:
+    """What both must do."""
+    token = server.token()
+    bearer = f"Authorization: Bearer {token}"
+    async with streaming(port, trust, token) as peer:
+        # HTTP beside the stream: an update arrives at once, though the proxy could gather more.
+        job = json.dumps({"name": "noop"}).encode()
+        status, _, _ = await asked(
+            port, trust, "POST /api/jobs HTTP/1.1", bearer, f"Origin: https://{NAME}",
+            "Content-Type: application/json", body=job,
+        )  # fmt: skip
+        assert status == 201
+        assert (await peer.hear())["type"] == "job_update"
+        await peer.say(type="ping")
+        assert (await peer.hear())["type"] == "pong"
+
+    # The largest batch passes, and metrics do not.
+    lines = b"\n".join(b'{"name":"noop","data":{"x":"%b"}}' % (b"x" * 60_000) for _ in range(270))
+    assert 15 * 2**20 < len(lines) <= 16 * 2**20
+    status, _, text = await asked(
+        port, trust, "POST /api/jobs/batch HTTP/1.1", bearer, "Content-Type: application/x-ndjson", body=lines
+    )
+    assert status == 201, text
+    assert (await asked(port, trust, "GET /metrics HTTP/1.1", bearer))[0] == 404
+
+    # The rate is counted for who asks, and a made-up X-Forwarded-For is nobody.
+    remaining = []
+    for n in range(3):
+        made_up = f"X-Forwarded-For: 203.0.113.{n}"
+        status, head, _ = await asked(port, trust, "GET /api/jobs HTTP/1.1", made_up)
+        assert status == 401
+        found = re.search(r"x-ratelimit-remaining: (\d+)", head)
+        assert found
+        remaining.append(int(found[1]))
+    assert remaining == [remaining[0], remaining[0] - 1, remaining[0] - 2]
+
+    # A page elsewhere gets no further than without a proxy.
+    status, _, _ = await asked(port, trust, "GET /api/jobs HTTP/1.1", bearer, "Origin: https://evil.example")
+    assert status == 403
+
+
+async def test_nginx_as_in_configs_serves_api_and_stream_over_tls(
+    server: Running, nginx: int, authority: ssl.SSLContext
+) -> None:
+    await through_a_proxy(nginx, authority, server)
+
+
+async def test_caddy_as_in_configs_serves_api_and_stream_over_tls(
+    server: Running, caddy: int, authority: ssl.SSLContext
+) -> None:
+    await through_a_proxy(caddy, authority, server)
+
+
+async def test_nginx_sends_plain_http_to_https(server: Running, nginx: int, tmp_path: Path) -> None:
+    (plain,) = re.findall(rf"listen {re.escape(LOOPBACK)}:(\d+);", (tmp_path / "site.conf").read_text())
+    async with httpx2.AsyncClient() as http:
+        answer = await http.get(f"http://{LOOPBACK}:{plain}/api/jobs?limit=1", headers={"Host": NAME})
+    assert (answer.status_code, answer.headers["location"]) == (301, f"https://{NAME}/api/jobs?limit=1")
+
+
+def test_the_proxies_time_limits_suit_the_servers() -> None:
+    """A stream is pinged every 30 s, a long poll waits 60 s, an idle upstream connection is closed after 75 s."""
+    from jobctl.http_connection import KEEP_ALIVE_TIMEOUT_S
+    from jobctl.settings import Stream
+    from jobctl.web.events import MAX_WAIT_S
+
+    nginx = (CONFIGS / "nginx.conf").read_text()
+    caddy = (CONFIGS / "Caddyfile").read_text()
+    limits = [float(each) for each in re.findall(r"proxy_read_timeout (\d+)s;", nginx)]
+    limits += [float(each) for each in re.findall(r"response_header_timeout (\d+)s", caddy)]
+    assert len(limits) == 3
+    assert min(limits) > max(Stream().ping_interval, MAX_WAIT_S)
+    kept = [float(each) for each in re.findall(r"keepalive(?:_timeout)? (\d+)s", nginx + caddy)]
+    assert len(kept) == 2
+    assert max(kept) < KEEP_ALIVE_TIMEOUT_S
+
+
+# --- systemd ---------------------------------------------------------------------------------------------------------
+
+
+def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
+    binary = program("systemd-analyze")
+    unit = tmp_path / "jobctl.service"
+    unit.write_text(given((CONFIGS / "jobctl.service").read_text(), ("/opt/jobctl/bin/jobctl", "/bin/true")))
+    verified = subprocess.run([binary, "verify", str(unit)], capture_output=True, text=True, check=False)
+    complaints = [line for line in verified.stderr.splitlines() if "jobctl.service" in line]
+    assert (verified.returncode, complaints) == (0, [])
+    rated = subprocess.run(
+        [binary, "security", "--offline=true", "--threshold=20", str(unit)], capture_output=True, text=True, check=False
+    )
+    if "unrecognized option" not in rated.stderr:  # before systemd 250
+        assert rated.returncode == 0, rated.stdout[-2000:]
+
+
+def test_the_unit_gives_a_stop_the_time_that_it_may_take() -> None:
+    from jobctl.service import LAST_MOMENT_S
+    from jobctl.settings import Settings
+
+    unit = (CONFIGS / "jobctl.service").read_text()
+    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(seconds) > Settings.model_fields["grace"].default + LAST_MOMENT_S
+    assert "\nKillMode=mixed\n" in unit
+    assert "\nType=notify\n" in unit
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        yield sock
+
+
+async def told(manager: socket.socket, what: str) -> str:
+    """The next datagram that says ``what``."""
+    with trio.fail_after(10):
+        while True:
+            await trio.lowlevel.wait_readable(manager)
+            message = manager.recv(4096).decode()
+            if what in message.splitlines():
+                return message
+
+
+async def test_systemd_hears_of_readiness_liveness_reload_and_stop(
+    manager: socket.socket, start_server: StartServer
+) -> None:
+    server = await start_server()
+    assert f"STATUS=listens on http://{LOOPBACK}:{server.port}" in await told(manager, "READY=1")
+    for _ in range(3):
+        await told(manager, "WATCHDOG=1")
+    server.service.reload()
+    assert "MONOTONIC_USEC=" in await told(manager, "RELOADING=1")
+    await told(manager, "READY=1")
+    server.service.stop()
+    await told(manager, "STOPPING=1")
+
+
+async def test_the_manager_hears_nothing_while_the_event_loop_stands(
+    manager: socket.socket, start_server: StartServer
+) -> None:
+    import time
+
+    await start_server()
+    await told(manager, "READY=1")
+    await told(manager, "WATCHDOG=1")
+    time.sleep(0.5)  # noqa: ASYNC251 - more than twice the interval
+    heard = []
+    try:
+        while True:
+            heard.append(manager.recv(4096))
+    except BlockingIOError:
+        pass
+    assert len(heard) <= 1
+
+
+# --- other systems ---------------------------------------------------------------------------------------------------
+
+
+def test_macos_is_asked_to_write_through_the_drives_cache() -> None:
+    assert _durable_pragmas("darwin") == ("fullfsync", "checkpoint_fullfsync")
+    assert _durable_pragmas("linux") == ()
+
+
+async def test_the_pragmas_are_known_to_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobctl.store import sqlite
+
+    monkeypatch.setattr(sqlite, "_durable_pragmas", lambda _: _durable_pragmas("darwin"))
+    async with sqlite.open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
+        for name in _durable_pragmas("darwin"):
+            assert store._connection.pragma(name) == 1
+
+
+# --- a renewed certificate -------------------------------------------------------------------------------------------
+
+
+def put(folder: Path, certificate: trustme.LeafCert, *, key: bool = True) -> None:
+    with (folder / "cert.pem").open("wb") as file:
+        for blob in certificate.cert_chain_pems:
+            file.write(blob.bytes())
+    if key:
+        certificate.private_key_pem.write_to_path(folder / "key.pem")
+
+
+async def shown(port: int, trust: ssl.SSLContext) -> bytes:
+    """The certificate that a new connection sees."""
+    tcp = await trio.open_tcp_stream(LOOPBACK, port)
+    async with trio.SSLStream(tcp, trust, server_hostname=NAME, https_compatible=True) as stream:
+        await stream.do_handshake()
+        found: bytes = stream.getpeercert(binary_form=True)
+    return found
+
+
+async def test_a_renewed_certificate_is_served_after_a_sighup_and_a_broken_one_is_not(
+    tmp_path: Path, start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer = trustme.CA()
+    trust = ssl.create_default_context()
+    issuer.configure_trust(trust)
+    put(tmp_path, issuer.issue_cert(NAME))
+    server = await start_server(certfile=tmp_path / "cert.pem", keyfile=tmp_path / "key.pem")
+    server.service.read_again = lambda: server.settings
+    first = await shown(server.port, trust)
+    put(tmp_path, issuer.issue_cert(NAME))
+    assert await shown(server.port, trust) == first
+    server.service.reload()
+    second = await shown(server.port, trust)
+    assert second != first
+    put(tmp_path, issuer.issue_cert(NAME), key=False)  # its key has not been written yet
+    server.service.reload()
+    assert "the settings stay as they are: cannot use the certificate" in caplog.text
+    assert await shown(server.port, trust) == second
+
+
+@pytest.mark.parametrize(
+    ("soft", "most", "expected"),
+    [(256, 10**6, [65_536]), (256, 10_240, [65_536, 10_240]), (65_536, 10**6, []), (20_000, 15_000, [65_536])],
+)
+def test_as_many_descriptors_are_taken_as_the_system_gives(
+    soft: int, most: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobctl import service
+
+    asked: list[int] = []
+
+    def set_limit(_: int, limits: tuple[int, int]) -> None:
+        asked.append(limits[0])
+        if limits[0] > most:
+            raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(service.resource, "getrlimit", lambda _: (soft, service.resource.RLIM_INFINITY))
+    monkeypatch.setattr(service.resource, "setrlimit", set_limit)
+    service._raise_descriptor_limit()
+    assert asked == expected

@@ -1,0 +1,70 @@
+"""The README's Python does what it says."""
+
+import datetime as dt
+import hashlib
+import hmac
+import re
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+
+from jobctl.engine import registry as registry_module
+from jobctl.engine.registry import Registry, job
+from jobctl.engine.webhooks import sign
+from jobctl.errors import InvalidInput
+
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
+def snippet(part: str) -> str:
+    """The Python block that holds ``part``."""
+    [found] = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if part in block]
+    return found
+
+
+def run(source: str, **names: Any) -> dict[str, Any]:
+    exec(compile(source, "README.md", "exec", dont_inherit=True), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def fresh_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "default", Registry())
+
+
+def test_a_receiver_tells_genuine_requests_from_forged_and_old_ones() -> None:
+    source = snippet("def is_genuine")
+    assert len(source.strip().splitlines()) == 5
+    is_genuine = run(source, hmac=hmac, hashlib=hashlib, time=time)["is_genuine"]
+    body, now = b'{"id":"1"}', int(time.time())
+
+    def headers(at: int, signed: bytes = body, secret: bytes = b"s" * 16) -> dict[str, str]:
+        return {"Jobctl-Timestamp": str(at), "Jobctl-Signature": f"v1={sign(secret, str(at), signed)}"}
+
+    assert is_genuine(b"s" * 16, headers(now), body)
+    assert not is_genuine(b"s" * 16, headers(now), body + b" ")
+    assert not is_genuine(b"s" * 16, headers(now, secret=b"t" * 16), body)
+    assert not is_genuine(b"s" * 16, headers(now - 1000), body)
+    assert not is_genuine(b"s" * 16, headers(now) | {"Jobctl-Timestamp": str(now + 1)}, body)
+
+
+def test_the_first_handler_passes_the_test_that_is_shown_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = types.ModuleType("tasks")
+    run(snippet('@job("thumbnail")'), __name__="tasks")
+    tasks.thumbnail = registry_module.default.get("thumbnail").fn  # type: ignore[attr-defined, union-attr]
+    monkeypatch.setitem(sys.modules, "tasks", tasks)
+    run(snippet("testing.run("))["test_a_thumbnail_keeps_its_path"]()
+
+
+def test_the_typed_fields_are_refused_in_the_words_that_are_shown() -> None:
+    names = {"job": job, "datetime": dt, "msgspec": msgspec, "Annotated": Annotated, "Literal": Literal}
+    run(snippet('@job("report")'), **names)
+    with pytest.raises(InvalidInput) as caught:
+        registry_module.default.check("report", {"day": "2026-01-31", "pages": 99})
+    assert f"jobctl: {caught.value}\n" in README
+    assert registry_module.default.check("report", {"day": "2026-01-31"}) is not None
