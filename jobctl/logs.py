@@ -7,6 +7,7 @@ was named to ``hide``, or anything that looks like a token, does not leave here.
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import MutableMapping
@@ -53,6 +54,7 @@ def configure(level: str, form: str, *, stream: TextIO | None = None) -> None:
         stream: Where to; stderr by default.
     """
     out = stream or sys.stderr
+    colours = out.isatty() and not os.environ.get("NO_COLOR")
     people = form == "console" or (form == "auto" and out.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -65,7 +67,7 @@ def configure(level: str, form: str, *, stream: TextIO | None = None) -> None:
     if people:
         # structlog's default shows, where rich is installed, the local variables of every frame.
         traces = structlog.dev.plain_traceback
-        console = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0, exception_formatter=traces)
+        console = structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, exception_formatter=traces)
         last = [structlog.processors.format_exc_info, _escape, console]
     else:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -225,11 +225,10 @@ class Service:
             if self.read_again is None:
                 raise StartupError("this server was not started from settings that could be read again")
             new = self.read_again()
-            self.app.gate.configure(new)  # the last that may refuse
+            parse_proxies(new.trusted_proxies)
             if self._tls is not None:
-                tls.load(self._tls, self.settings)
+                tls.load(self._tls, self.settings)  # the last that may refuse
         except JobctlError as error:
-            self.app.gate.configure(self.settings)
             log.error("the settings stay as they are: %s", error)
         else:
             self._take_over(new)
@@ -243,6 +242,7 @@ class Service:
         self.verifier.replace_previous([each.get_secret_value().encode() for each in new.auth.previous_secrets])
         if withdrawn:
             self.endpoint.call_back()
+        self.app.gate.configure(new)
         self.endpoint.configure(new.stream, new.allowed_origins)
         self.runner.configure(grace=new.grace, cancel_grace=new.cancel_grace)
         self.watchdog.max_lag = new.health.max_lag

@@ -305,6 +305,7 @@ def load(path: Path | None, **overrides: Any) -> Settings:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
     _refuse_unknown_environment()
+    typed = {name for name, value in overrides.items() if value is not None}
     if secrets := _secrets_of_environment():
         section = values.pop("auth", {})
         overrides["auth"] = {**section, **secrets} if isinstance(section, dict) else section
@@ -314,7 +315,9 @@ def load(path: Path | None, **overrides: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error)}") from None
+        named = error.errors()[0]["loc"][:1]
+        source = "the command line" if named and named[0] in typed else where
+        raise ConfigError(f"{source}: {_explain(error)}") from None
     except SettingsError as error:  # pydantic-settings reads lists and tables from the environment as JSON
         name = re.search(r'field "(\w+)"', str(error))
         which = f"JOBCTL_{name[1].upper()}" if name else "a variable"

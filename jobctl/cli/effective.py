@@ -15,6 +15,9 @@ _FREE_TABLES: Final = frozenset({"env", "headers"})
 """Tables whose keys the operator chose; what stands in them may well be a password."""
 
 
+_OWN_VARIABLE: Final = {"auth.secret": "JOBCTL_SECRET", "auth.previous_secrets": "JOBCTL_PREVIOUS_SECRET"}
+
+
 class Effective(NamedTuple):
     """One setting: its dotted name, its value as JSON can show it, and its origin."""
 
@@ -62,8 +65,8 @@ def _shown(value: Any, *, hide: bool = False) -> Any:
 def _origin(name: str, config: Path | None, values: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
     if flags.get(name) is not None:
         return f"flag --{name.replace('_', '-')}"
-    if name == "auth.secret" and os.environ.get("JOBCTL_SECRET"):
-        return "env JOBCTL_SECRET"
+    if (own := _OWN_VARIABLE.get(name)) and os.environ.get(own):
+        return f"env {own}"
     parts = name.split(".")
     for length in range(len(parts), 0, -1):  # a table may be given as a whole, as JSON
         variable = "JOBCTL_" + "__".join(parts[:length]).upper()

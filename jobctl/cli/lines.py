@@ -57,7 +57,7 @@ def log_line(line: LogLine) -> str:
 
 def message(job: Job) -> str:
     """What there is to say about a job's state, on one safe line: how far it is, else what went wrong."""
-    error = shorten(safe(job.error.strip().rpartition("\n")[2]), MESSAGE_CHARS) if job.error else ""
+    error = shorten(safe(job.error.strip().partition("\n")[0]), MESSAGE_CHARS) if job.error else ""
     match job.status:
         case Status.RUNNING if job.progress is not None and job.progress.message:
             return shorten(safe(job.progress.message), MESSAGE_CHARS)

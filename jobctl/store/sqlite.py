@@ -279,6 +279,9 @@ async def open_store(
 @contextlib.contextmanager
 def own(path: Path) -> Iterator[None]:
     """Hold the lock of the database ``path``: one process at a time. Raises ``DatabaseInUse``, ``StartupError``."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_nlink > 1:  # under its other name it would have another lock, and another WAL
+            raise StartupError(f"{path} has a second name (a hard link); remove one, or choose another file with --db")
     lock = path.with_name(path.name + ".lock")
     try:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

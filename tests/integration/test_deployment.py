@@ -378,7 +378,10 @@ async def test_a_renewed_certificate_is_served_after_a_sighup_and_a_broken_one_i
     second = await shown(server.port, trust)
     assert second != first
     put(tmp_path, issuer.issue_cert(NAME), key=False)  # its key has not been written yet
+    server.service.read_again = lambda: server.settings.model_copy(update={"rate_limit": "1/1h", "grace": 0.5})
     server.service.reload()
+    assert server.service.settings == server.settings
+    assert (server.service.app.gate._rate, server.service.runner._grace) == ("6000/1m", 25)
     assert "the settings stay as they are: cannot use the certificate" in caplog.text
     assert await shown(server.port, trust) == second
 

@@ -381,7 +381,8 @@ class Reloading:
 
     def read(self) -> Settings:
         kept = self.server.settings
-        return load(self.path, port=kept.port, db=kept.db, state_dir=kept.state_dir, accept_unknown=True)
+        same = ("port", "db", "state_dir", "accept_unknown", "durability")
+        return load(self.path, **{name: getattr(kept, name) for name in same})
 
     def with_file(self, text: str) -> None:
         self.path.write_text(text)

@@ -269,6 +269,7 @@ async def test_a_reader_who_is_overtaken_by_a_pruning_is_told_to_fetch_anew(star
     assert (await peer.hear())["type"] == "jobs_subscribed"
     for _ in range(10):
         await server.enqueue(1000, data=b'{"x":"%s"}' % (b"x" * 500))
+    await server.service.hub.reached(10_000)
     while (await server.store.retention.prune_events(keep=10)).more:
         pass
     with trio.fail_after(20):

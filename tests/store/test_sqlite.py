@@ -42,6 +42,17 @@ async def open_fails(path: Path, kind: type[StartupError], state_dir: Path | Non
     return str(caught.value)
 
 
+async def test_a_database_with_a_second_name_is_refused(path: Path) -> None:
+    """A hard link would have a lock and a WAL of its own: two servers on one file."""
+    async with open_store(path, state_dir=path.parent / "state"):
+        pass
+    other = path.with_name("other.db")
+    other.hardlink_to(path)
+    with pytest.raises(StartupError, match="second name"):
+        async with open_store(other, state_dir=path.parent / "state"):
+            pass
+
+
 async def test_a_second_server_is_told_who_owns_the_file(store: SqliteStore, path: Path) -> None:
     told = await open_fails(path, DatabaseInUse)
     assert f"process {os.getpid()}" in told

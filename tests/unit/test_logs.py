@@ -123,3 +123,16 @@ def test_it_can_be_configured_again(out: io.StringIO) -> None:
     logs.configure("debug", "json", stream=out)
     logging.getLogger("jobctl").debug("two")
     assert [line["event"] for line in lines(out)] == ["two"]
+
+
+def test_there_is_no_colour_on_a_terminal_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for value, coloured in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", value)
+        out = Terminal()
+        logs.configure("info", "auto", stream=out)
+        logging.getLogger("jobctl").info("hello")
+        assert ("\x1b[" in out.getvalue()) is coloured

@@ -158,9 +158,9 @@ def test_durations_are_short(seconds: float, shown: str) -> None:
 
 
 def test_a_plain_line_says_what_happened_and_hides_nothing_dangerous() -> None:
-    failed = job("id1", "failed", name="n", error="boom\nlast \x1b[2J", attempts=3)
+    failed = job("id1", "failed", name="n", error="boom \x1b[2J\nlast", attempts=3)
     line = lines.job_line(failed, "2026-01-01T00:00:00.000Z")
-    assert line.endswith("✘ failed    id1 n attempt=3/3 last \\x1b[2J")
+    assert line.endswith("✘ failed    id1 n attempt=3/3 boom \\x1b[2J")
     assert "\x1b" not in line
 
 
@@ -175,7 +175,7 @@ def test_a_run_that_goes_on_counts_as_an_attempt() -> None:
         ({"status": "running", "progress": Progress(value=0.4, message="resizing"), "error": "old"}, "resizing"),
         ({"status": "running", "error": "old"}, "again after: old"),
         ({"status": "completed", "error": "old"}, ""),
-        ({"status": "retrying", "error": "a\nb"}, "b"),
+        ({"status": "retrying", "error": "a\nb"}, "a"),
     ],
 )
 def test_the_message_is_what_matters_now(fields: dict[str, Any], said: str) -> None:
@@ -488,3 +488,16 @@ def test_the_bill_is_counted_as_its_assumptions_say() -> None:
 def test_a_bill_without_updates_divides_by_nothing() -> None:
     assert Bill(0.0, 0, 2, 1).polled_in_window == 0
     assert bill_lines(Bill(0.0, 0, 2, 1))
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999", '{"a": 1e999}', "[NaN]"])
+def test_a_number_that_json_cannot_hold_is_refused_and_not_turned_into_null(text: str) -> None:
+    from jobctl.cli.values import parse_json
+
+    with pytest.raises(InvalidInput, match="out of range|no NaN"):
+        parse_json(text, "a")
+
+
+def test_the_message_of_a_failure_is_its_first_line_not_the_end_of_its_traceback() -> None:
+    error = "RuntimeError: boom\n\nTraceback (most recent call last):\n    raise RuntimeError\n    ^^^^^^^^^^"
+    assert lines.message(job("a", "failed", error=error)) == "RuntimeError: boom"
