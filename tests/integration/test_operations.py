@@ -405,6 +405,7 @@ async def test_a_reload_takes_over_what_it_can_and_names_the_rest(
     reloading.with_file(
         """
         concurrency = 3
+        durability = "normal"
         rate_limit = "2/1h"
         allowed_origins = ["https://board.example"]
         grace = 1.5

@@ -494,7 +494,7 @@ def test_a_bill_without_updates_divides_by_nothing() -> None:
 def test_a_number_that_json_cannot_hold_is_refused_and_not_turned_into_null(text: str) -> None:
     from jobctl.cli.values import parse_json
 
-    with pytest.raises(InvalidInput, match="out of range|no NaN"):
+    with pytest.raises(InvalidInput, match=r"out of range|no NaN"):
         parse_json(text, "a")
 
 
