@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ STALL_S = float(os.environ.get("ACCEPTANCE_STALL", "2"))
 SLOW_BYTES_PER_S = 256 * 1024
 LIMIT_S = 60 + JOBS / 20
 ROOT = Path(__file__).parents[2]
+
+
+APP = ("--app", "tests.acceptance_tasks")
 
 
 class Served:
@@ -52,14 +57,16 @@ class Served:
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "jobctl", *words]
 
-    async def start(self) -> None:
+    async def start(self, *under: str) -> None:
+        """Start the server, under another program if one is named."""
         log = (self.folder / "server.log").open("ab")
         self.process = subprocess.Popen(  # noqa: ASYNC220
-            self.command("serve", "--port", str(self.port), "--db", "jobs.db", "--app", "tests.acceptance_tasks"),
+            [*under, *self.command("serve", "--port", str(self.port), "--db", "jobs.db", *APP)],
             cwd=self.folder,
             env=self.environment,
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
         log.close()
         await until(self._listens, 30)
@@ -81,11 +88,19 @@ class Served:
 
     def get(self, path: str) -> tuple[Any, str]:
         """The ``data`` and the position of a GET."""
-        import urllib.request
-
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token()}"})
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)["data"], answer.headers["X-Jobctl-Position"]
+
+    def post(self, path: str, body: Any) -> int:
+        """The status of a POST."""
+        request = urllib.request.Request(
+            self.url + path,
+            data=json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self.token()}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
 
     def run(self, *words: str) -> subprocess.Popen[bytes]:
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
@@ -102,11 +117,18 @@ class Served:
         return (self.folder / "out").read_text().split()
 
     def clean_up(self) -> None:
-        """End whatever still runs."""
+        """End whatever still runs, what was started under another program too."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGTERM)
         for child in (*self.children, *filter(None, [self.process])):
             if child.poll() is None:
+                child.terminate()
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
                 child.kill()
-            child.wait(10)
+                child.wait(10)
 
 
 @pytest.fixture
@@ -297,3 +319,30 @@ async def test_a_server_killed_half_way_loses_no_acknowledged_job_and_no_watcher
             break
         cursor = f"&cursor={page['cursor']}"
     assert found == set(ids)
+
+
+async def test_every_post_is_synced_to_the_disk_before_its_reply(tmp_path: Path) -> None:
+    """Seen from outside: ``strace`` has a completed sync between any two 201s that leave the process."""
+    strace = shutil.which("strace")
+    if strace is None:
+        if os.environ.get("CI"):
+            pytest.fail("strace is needed in CI")
+        pytest.skip("strace is not installed")
+    n, trace = 12, tmp_path / "trace"
+    served = Served(tmp_path)
+    try:
+        await served.start(strace, "-f", "-s", "24", "-e", "trace=fdatasync,fsync,sendto", "-o", str(trace))
+        body = {"name": "digest", "data": {"path": "/nowhere"}, "delay": 3600}
+        for _ in range(n):
+            assert await trio.to_thread.run_sync(served.post, "/api/jobs", body) == 201
+    finally:
+        served.clean_up()
+    synced = replied = 0
+    for line in trace.read_text().splitlines():
+        if "sync" in line and line.endswith("= 0"):
+            synced += 1
+        elif "HTTP/1.1 201" in line:
+            replied += 1
+            assert synced >= 1, f"reply {replied} left without a sync since the one before"
+            synced = 0
+    assert replied == n
