@@ -1,11 +1,9 @@
 """The SQLite file: who may open it, how it is set up, that reads and writes do not hold each other up."""
 
-import contextlib
 import os
 import sqlite3
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import apsw
@@ -124,49 +122,51 @@ async def test_a_folder_is_no_database(path: Path) -> None:
     assert str(path) in await open_fails(path, StartupError)
 
 
-@contextlib.contextmanager
-def unprivileged() -> Iterator[None]:
-    """For root, files open whatever their mode: be nobody for a moment."""
-    if os.geteuid():
-        yield
-        return
-    os.setegid(65534)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
+OPEN = """
+import sys
+from pathlib import Path
+import trio
+from jobctl.errors import StartupError
+from jobctl.store.sqlite import open_store
+
+async def main():
+    async with open_store(Path(sys.argv[1]), state_dir=Path(sys.argv[2])):
+        pass
+
+try:
+    trio.run(main)
+except StartupError as error:
+    sys.exit(str(error))
+"""
+BOUND_BY_MODES = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""For root, files open whatever their mode, unless it runs without that privilege."""
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("barred", "said"),
     [
-        ("folder", "cannot write beside the database"),
-        ("file", "cannot write the database"),
-        ("state", "set state_dir"),
-        ("nothing", ""),
+        ("", "cannot write beside the database"),
+        ("jobs.db", "cannot write the database"),
+        ("state/marks", "set state_dir"),
+        (None, ""),
     ],
 )
-async def test_what_cannot_be_written_is_named(what: str, said: str) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "data"
-        Path(name).chmod(0o777)
-        path, state = folder / "jobs.db", folder / "state"
-        with unprivileged():
-            folder.mkdir()
-            async with open_store(path, state_dir=state):
-                pass
-            path.with_name("jobs.db.lock").unlink()
-            barred = {"folder": folder, "file": path, "state": state / "marks"}.get(what)
-            if barred is None:
-                async with open_store(path, state_dir=state):
-                    return
-            barred.chmod(0o555 if barred.is_dir() else 0o444)
-            try:
-                assert said in await open_fails(path, StartupError, state)
-            finally:
-                barred.chmod(0o777)
+async def test_what_cannot_be_written_is_named(tmp_path: Path, barred: str | None, said: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path, state = folder / "jobs.db", folder / "state"
+    async with open_store(path, state_dir=state):
+        pass
+    path.with_name("jobs.db.lock").unlink()
+    if barred is not None:
+        shut = folder / barred
+        shut.chmod(0o555 if shut.is_dir() else 0o444)
+    command = [*BOUND_BY_MODES, sys.executable, "-c", OPEN, str(path), str(state)]
+    done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+    folder.chmod(0o755)
+    told = done.stderr.decode()
+    assert said in told
+    assert (done.returncode, told.count("\n")) == ((0, 0) if barred is None else (1, 1)), told
 
 
 # --- how it is set up ----------------------------------------------------------------------------------------------
