@@ -169,7 +169,9 @@ async def test_a_token_of_another_server_is_exit_code_3(known: Running, cli: Cli
 
 
 async def test_a_server_that_is_not_ready_is_exit_code_1_with_its_reason(known: Running, cli: Cli) -> None:
-    known.store.committer.trouble = "Full: database or disk is full"  # type: ignore[attr-defined]
+    committer = known.store.committer  # type: ignore[attr-defined]
+    committer._probe = lambda: None  # else it finds out within a second that nothing is wrong
+    committer.trouble = "Full: database or disk is full"
     found = await cli("doctor")
     assert found.code == 1
     assert "✘ ready    the database cannot take writes (Full: database or disk is full)" in found.lines
