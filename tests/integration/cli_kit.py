@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import trio
+import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,12 +53,17 @@ class Cli:
         return environment(**({"JOBCTL_URL": self.url} if self.url else {}), **(more or {}))
 
     async def __call__(self, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
-        with trio.fail_after(60):
-            done = await trio.run_process(
-                self.arguments(*arguments), stdin=stdin, capture_stdout=True, capture_stderr=True, check=False,
-                env=self.env(env), cwd=self.folder,
-            )  # fmt: skip
-        result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        with contextlib.ExitStack() as stack:
+            given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+            given.write(stdin)
+            given.seek(0)
+            with trio.fail_after(60):
+                code = await warm.run(
+                    [*arguments], stdin=given.fileno(), stdout=out.fileno(), stderr=err.fileno(), env=self.env(env),
+                    cwd=self.folder,
+                )  # fmt: skip
+            told = [each.read().decode() for each in (out, err) if each.seek(0) == 0]
+        result = Result(code, *told)
         assert "Traceback" not in result.err, result.err
         assert "Warning" not in result.err, result.err
         return result

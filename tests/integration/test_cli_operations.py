@@ -230,7 +230,7 @@ async def test_a_proxy_that_does_not_pass_the_upgrade_is_told_with_the_cure(
     text = found.out
     assert "✘ stream   the upgrade to a WebSocket was answered with HTTP 426" in text
     assert "configs/nginx.conf" in text
-    assert re.search(r"! clock    this machine's is 6[01] s ahead of the server's", text)  # the Date header has seconds
+    assert re.search(r"! clock    this machine's is 6[0-9] s ahead of the server's", text)  # a start takes its time
     assert "! version  the server is 0.0.1, this program " in text
 
 
