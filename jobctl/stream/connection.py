@@ -1,73 +1,48 @@
-"""One subscriber: its subscriptions, its position, and how it is fed.
+"""One subscriber: who it is, what it follows, and what is sent to it.
 
 A subscribed connection is either *live* (in its group; the hub gives it every flush, and its position is the hub's
-head) or *behind* at a position of its own. Whoever is behind is fed by ``_pump``, a task that exists only while
-there is something to do: it drains the outbox, reads a page of the log, and again, until the position is inside the
-hub's ring; then the rest is copied and the connection goes live without a checkpoint in between, so that no event
-can fall between the two.
+head) or *behind* at a position of its own. Whoever is behind, or has something waiting, is fed by a task of
+``feeder``; a live connection that takes what it is given has none.
 """
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable
+from functools import partial
 
-import msgspec
 import trio
 
 from jobctl.errors import JobctlError
-from jobctl.events import JOB_UPDATE, Event
 from jobctl.model import Identity, wire_time
 from jobctl.protocol import close_codes, messages
 from jobctl.protocol.close_codes import Close
 from jobctl.protocol.session import AUTH_FAILED
-from jobctl.states import TERMINAL
 from jobctl.store.base import Store
 from jobctl.stream import frames
+from jobctl.stream.feeder import feed, from_ring
 from jobctl.stream.filters import key_of
-from jobctl.stream.hub import Entry, Group, Hub, chunks, scoped
+from jobctl.stream.hub import Hub
 from jobctl.stream.log_feed import LogFeed
 from jobctl.stream.outbox import Expired, Outbox
+from jobctl.stream.subscription import Subscription
 from jobctl.stream.transport import Transport
-
-log = logging.getLogger("jobctl.stream")
-
-PAGE: Final = 256
-"""Events of one read of the log; about half an outbox."""
-RETRY_READ_S: Final = 1.0
-
-
-class Subscription(msgspec.Struct):
-    """What ``subscribe_jobs`` asked for. ``position``: everything up to here has been handed over."""
-
-    group: Group
-    scope: str | None
-    stats: bool
-    conflate: bool
-    position: int
-    schedules: bool = False
-    live: bool = False
-    greeted: bool = False
-    snapshot: bytes | None = None
-    """Schedules that wait until the reader has taken what was before."""
 
 
 class Connection:
     """A signed-in connection. ``spawn`` starts a task that lives no longer than the stream server."""
 
     __slots__ = (
-        "_hub",
-        "_logs",
-        "_pumping",
         "_spawn",
-        "_store",
         "acknowledged",
         "closing",
         "ended_at",
+        "feeding",
+        "hub",
         "identity",
         "last_life",
         "last_ping",
+        "logs",
         "outbox",
+        "store",
         "subscription",
         "warned",
     )
@@ -76,13 +51,13 @@ class Connection:
         self, outbox: Outbox, hub: Hub, store: Store, *, spawn: Callable[..., None], now: float
     ) -> None:
         self.outbox = outbox
-        self._hub = hub
-        self._store = store
+        self.hub = hub
+        self.store = store
         self._spawn = spawn
         self.identity: Identity | None = None
         self.subscription: Subscription | None = None
-        self._logs: LogFeed | None = None
-        self._pumping = False
+        self.logs: LogFeed | None = None
+        self.feeding = False
         self.closing = False
         self.warned = False
         self.last_life = self.last_ping = now
@@ -98,7 +73,7 @@ class Connection:
     def position(self) -> int:
         """Everything up to here has been handed over, or did not match."""
         wanted = self.subscription
-        return self._hub.head if wanted is None or wanted.live else wanted.position
+        return self.hub.head if wanted is None or wanted.live else wanted.position
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -118,14 +93,14 @@ class Connection:
         if not fits:
             self.end(close_codes.SLOW_CONSUMER, discard=True)
         elif self.outbox.pending:
-            self._wake()
+            self.wake()
 
     def deliver(self, chunk: bytes, before: int) -> bool:
         """Take a piece of a flush; see ``Member``."""
         try:
             if self.outbox.offer(chunk):
                 if self.outbox.pending:
-                    self._wake()
+                    self.wake()
                 return True
         except OSError:
             self.abort()
@@ -138,9 +113,9 @@ class Connection:
         try:
             if self.outbox.offer(frame):
                 if self.outbox.pending:
-                    self._wake()
+                    self.wake()
             else:
-                self._fall_behind(self._hub.head)
+                self._fall_behind(self.hub.head)
         except OSError:
             self.abort()
 
@@ -151,7 +126,7 @@ class Connection:
             return
         if self.outbox.pending:
             wanted.snapshot = frame
-            self._wake()
+            self.wake()
             return
         try:
             self.outbox.offer(frame)
@@ -159,10 +134,10 @@ class Connection:
             self.abort()
         else:
             if self.outbox.pending:
-                self._wake()
+                self.wake()
 
-    def _send_snapshot(self) -> bool:
-        """Send the snapshot that waits; False when none does."""
+    def send_snapshot(self) -> bool:
+        """Send the snapshot of the schedules that waits; False when none does."""
         wanted = self.subscription
         if wanted is None or wanted.snapshot is None:
             return False
@@ -173,10 +148,16 @@ class Connection:
     def _fall_behind(self, position: int) -> None:
         wanted = self.subscription
         if wanted is not None and wanted.live:
-            self._hub.metrics.fell_behind += 1
-            self._leave(wanted)
+            self.hub.metrics.fell_behind += 1
+            wanted.leave(self.hub, self)
             wanted.position = position
-            self._wake()
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the task run that feeds this connection, if it does not."""
+        if not self.feeding and not self.closing:
+            self.feeding = True
+            self._spawn(partial(feed, self))
 
     # --- subscriptions -------------------------------------------------------------------------------------------
 
@@ -191,157 +172,44 @@ class Connection:
             return
         key = key_of(message.filter, identity)
         self.subscription = wanted = Subscription(
-            group=self._hub.group(key),
+            group=self.hub.group(key),
             scope=identity.scope,
             stats=message.stats,
             conflate=message.conflate,
-            position=position if recovered else self._hub.head,
+            position=position if recovered else self.hub.head,
             schedules=message.schedules and identity.is_admin,
         )
         told = messages.JobsSubscribed(
-            seq=wanted.position, head=self._hub.head, epoch=self._hub.epoch, recovered=recovered
+            seq=wanted.position, head=self.hub.head, epoch=self.hub.epoch, recovered=recovered
         )
         self.say(messages.encode(told))
         if message.schedules and not identity.is_admin:
             self.say(messages.encode(messages.Error(code="forbidden", message="schedules are for admins")))
-        if not self.closing and not self._from_ring(wanted):
-            self._wake()
+        if not self.closing and not from_ring(self, wanted):
+            self.wake()
 
     async def _resume(self, message: messages.SubscribeJobs) -> tuple[bool, int]:
         """Whether the log goes on from where the client is, and where that is."""
         since = message.since
         if since is None:
             return False, 0
-        if message.epoch != self._hub.epoch:
+        if message.epoch != self.hub.epoch:
             return False, 0
-        if since > self._hub.head or self._hub.since(since) is None:
+        if since > self.hub.head or self.hub.since(since) is None:
             try:
-                page = await self._store.events(since, limit=1)
+                page = await self.store.events(since, limit=1)
             except JobctlError:
                 return False, 0
             if since > page.head or page.start > since + 1:
                 return False, 0
-            await self._hub.reached(since)  # committed, and about to be published
+            await self.hub.reached(since)  # committed, and about to be published
         return True, since
 
     def unsubscribe(self) -> None:
         """No more updates."""
         if self.subscription is not None:
-            self._leave(self.subscription)
+            self.subscription.leave(self.hub, self)
             self.subscription = None
-
-    def _leave(self, wanted: Subscription) -> None:
-        if wanted.live:
-            wanted.live, wanted.snapshot = False, None
-            self._hub.leave(wanted.group, self)
-            if wanted.stats:
-                self._hub.drop_stats(wanted.scope, self)
-            if wanted.schedules:
-                self._hub.schedules.unfollow(self)
-
-    def _go_live(self, wanted: Subscription) -> None:
-        wanted.live = True
-        wanted.position = self._hub.head
-        wanted.group = self._hub.join(wanted.group, self)
-        if wanted.stats:
-            self._hub.want_stats(wanted.scope, self, first=not wanted.greeted)
-        if wanted.schedules:
-            self._hub.schedules.follow(self)
-        wanted.greeted = True
-
-    # --- feeding those who are behind ----------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        if not self._pumping and not self.closing:
-            self._pumping = True
-            self._spawn(self._pump)
-
-    async def _pump(self) -> None:
-        try:
-            while not self.closing:
-                await self.outbox.drain()
-                self.outbox.check()
-                wanted = self.subscription
-                if wanted is not None and not wanted.live:
-                    if not self._from_ring(wanted):
-                        await self._from_log(wanted)
-                elif self._logs is not None and self._logs.due:
-                    await self._feed_log(self._logs)
-                elif not self._send_snapshot() and not self.outbox.pending:
-                    return
-        except OSError:
-            self.abort()
-        except Expired:
-            self.expire()
-        except Exception:
-            log.debug("feeding a connection failed", exc_info=True)
-            self.end(close_codes.INTERNAL, discard=True)
-        finally:
-            self._pumping = False
-            if self.closing and not self.transport.closed:
-                self._finish()
-
-    def _finish(self) -> None:
-        """Write what remains of an ended connection; the server bounds the time."""
-        if not self.outbox.pending:
-            self.transport.finish()
-        elif not self._pumping:
-            self._pumping = True
-            self._spawn(self._last_words)
-
-    async def _last_words(self) -> None:
-        try:
-            await self.outbox.drain()
-            self.transport.finish()
-        except (OSError, Expired):
-            self.abort()
-
-    def _from_ring(self, wanted: Subscription) -> bool:
-        """Copy from the ring; True when it reached that far back. Goes live when all of it fitted."""
-        entries = self._hub.since(wanted.position)
-        if entries is None:
-            return False
-        if self._write(wanted, self._chosen(wanted, entries)):
-            self._go_live(wanted)
-        else:
-            self._wake()
-        return True
-
-    async def _from_log(self, wanted: Subscription) -> None:
-        """Feed one page of the log, never beyond the hub's head."""
-        upto = self._hub.head
-        try:
-            page = await self._store.events(wanted.position, limit=PAGE, upto=upto)
-        except JobctlError as error:
-            log.debug("cannot read the log: %s", error)
-            await trio.sleep(RETRY_READ_S)
-            return
-        if wanted is not self.subscription or self.closing:
-            return
-        self.outbox.check()
-        if page.start > wanted.position + 1:
-            wanted.position = self._hub.head
-            self.say(messages.encode(messages.Resync(seq=wanted.position, epoch=self._hub.epoch)))
-            return
-        whole = self._write(wanted, self._chosen(wanted, (Entry(event) for event in page.events)))
-        if whole and page.events:
-            wanted.position = page.events[-1].seq
-
-    def _chosen(self, wanted: Subscription, entries: Iterable[Entry]) -> Sequence[Entry]:
-        self._hub.metrics.catch_up_pages += 1
-        matches = wanted.group.matches
-        chosen = [entry for entry in entries if matches is None or matches(entry.event)]
-        chosen = list(scoped(chosen, wanted.group.key.owner))
-        return conflated(chosen) if wanted.conflate else chosen
-
-    def _write(self, wanted: Subscription, entries: Sequence[Entry]) -> bool:
-        """Hand over in order what fits; ``position`` follows. True when it was all."""
-        for chunk, seq, n in chunks(entries):
-            if not self.outbox.offer(chunk):
-                return False
-            wanted.position = seq
-            self._hub.metrics.deliveries += n
-        return True
 
     # --- logs ----------------------------------------------------------------------------------------------------
 
@@ -350,9 +218,9 @@ class Connection:
         identity = self.identity
         if identity is None:
             return
-        logs = self._logs = self._logs or LogFeed(self, identity, self._hub, self._store)
+        logs = self.logs = self.logs or LogFeed(self, identity, self.hub, self.store)
         refused = await logs.follow(message)
-        if self.closing or self._logs is not logs:  # signed in as somebody else meanwhile
+        if self.closing or self.logs is not logs:  # signed in as somebody else meanwhile
             logs.clear()
         elif refused is not None:
             self.say(messages.encode(refused))
@@ -361,24 +229,13 @@ class Connection:
 
     def unfollow_log(self, job_id: str) -> None:
         """No more of that log."""
-        if self._logs is not None:
-            self._logs.unfollow(job_id)
+        if self.logs is not None:
+            self.logs.unfollow(job_id)
 
     def log_grew(self, job_id: str) -> None:
         """There may be new lines."""
-        if self._logs is not None and self._logs.grew(job_id):
-            self._wake()
-
-    async def _feed_log(self, logs: LogFeed) -> None:
-        found = await logs.next_frame()
-        if found is None or self.closing or self._logs is not logs:
-            return
-        self.outbox.check()
-        frame, job_id, last = found
-        if self.outbox.offer(frame):
-            logs.sent(job_id, last)
-        else:
-            logs.refused(job_id)
+        if self.logs is not None and self.logs.grew(job_id):
+            self.wake()
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -393,9 +250,9 @@ class Connection:
     def drop_all(self) -> None:
         """End every subscription."""
         self.unsubscribe()
-        if self._logs is not None:
-            self._logs.clear()
-            self._logs = None
+        if self.logs is not None:
+            self.logs.clear()
+            self.logs = None
 
     def warn(self) -> None:
         """Say once that the token ends soon."""
@@ -430,7 +287,22 @@ class Connection:
         except OSError:
             self.abort()
         else:
-            self._finish()
+            self.finish()
+
+    def finish(self) -> None:
+        """Write what remains of an ended connection; the server bounds the time."""
+        if not self.outbox.pending:
+            self.transport.finish()
+        elif not self.feeding:
+            self.feeding = True
+            self._spawn(self._last_words)
+
+    async def _last_words(self) -> None:
+        try:
+            await self.outbox.drain()
+            self.transport.finish()
+        except (OSError, Expired):
+            self.abort()
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -438,13 +310,3 @@ class Connection:
         self.drop_all()
         self.outbox.clear()
         self.transport.abort()
-
-
-def conflated(entries: Sequence[Entry]) -> list[Entry]:
-    """Only the latest state per job; terminal states and everything that is not a job's update stay."""
-    latest = {entry.event.job_id: entry.event.seq for entry in entries if entry.event.kind == JOB_UPDATE}
-    return [entry for entry in entries if _stays(entry.event, latest)]
-
-
-def _stays(event: Event, latest: dict[str, int]) -> bool:
-    return event.kind != JOB_UPDATE or event.status in TERMINAL or latest[event.job_id] == event.seq

@@ -1,0 +1,41 @@
+"""What one subscriber follows, how far it has been brought, and whether it is live."""
+
+import msgspec
+
+from jobctl.stream.hub import Group, Hub, Member
+
+
+class Subscription(msgspec.Struct):
+    """What ``subscribe_jobs`` asked for. ``position``: everything up to here has been handed over."""
+
+    group: Group
+    scope: str | None
+    stats: bool
+    conflate: bool
+    position: int
+    schedules: bool = False
+    live: bool = False
+    greeted: bool = False
+    snapshot: bytes | None = None
+    """Schedules that wait until the reader has taken what was before."""
+
+    def join(self, hub: Hub, member: Member) -> None:
+        """Make ``member``, which has everything up to the hub's head, live."""
+        self.live = True
+        self.position = hub.head
+        self.group = hub.join(self.group, member)
+        if self.stats:
+            hub.want_stats(self.scope, member, first=not self.greeted)
+        if self.schedules:
+            hub.schedules.follow(member)
+        self.greeted = True
+
+    def leave(self, hub: Hub, member: Member) -> None:
+        """Take ``member`` out; harmless if it is not live. Its position is the caller's to set."""
+        if self.live:
+            self.live, self.snapshot = False, None
+            hub.leave(self.group, member)
+            if self.stats:
+                hub.drop_stats(self.scope, member)
+            if self.schedules:
+                hub.schedules.unfollow(member)
