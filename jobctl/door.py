@@ -142,9 +142,9 @@ class Door:
         self._listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
         self._addresses = [sock.getsockname()[:2] for sock in sockets]
         self._slots = trio.Semaphore(max_connections)
-        self._http = http.HttpService(app, config, stream_path.encode("ascii"), self._slots)
-        self._fresh: set[trio.CancelScope] = set()
         self._stopping = trio.Event()
+        self._http = http.HttpService(app, config, stream_path.encode("ascii"), self._slots, self._stopping)
+        self._fresh: set[trio.CancelScope] = set()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -178,7 +178,6 @@ class Door:
                     task_status.started(self.addresses)
                     await self._stopping.wait()
                     connections.cancel_scope.deadline = trio.current_time() + self._grace
-                    await self._http.context.terminated.set()
                     for scope in (*self._http.idle, *self._fresh):
                         scope.cancel()
                 if not lifespan.shutdown.is_set():

@@ -47,6 +47,25 @@ _PEER_GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError
 logger = logging.getLogger("jobctl.door")
 
 
+class _Stopping:
+    """The door's stop as an event of Hypercorn's: seen in the very tick of ``stop``, not a task switch later."""
+
+    def __init__(self, event: trio.Event) -> None:
+        self._event = event
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    async def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    async def clear(self) -> None:
+        raise NotImplementedError  # a stop is for good
+
+
 @dataclass(slots=True)
 class HttpService:
     """What the HTTP connections of one door have in common."""
@@ -56,11 +75,16 @@ class HttpService:
     stream_path: bytes
     slots: trio.Semaphore
     """One a connection; who accepts waits here when there are too many."""
+    stopping: trio.Event
+    """No stream begins any more, and each response is its connection's last."""
     context: WorkerContext = field(default_factory=lambda: WorkerContext(None))
     state: dict[str, Any] = field(default_factory=dict)
     """What the app's lifespan left for its requests."""
     idle: dict[trio.CancelScope, None] = field(default_factory=dict)
     """Connections between two requests, oldest first. Cancelling one closes it."""
+
+    def __post_init__(self) -> None:
+        self.context.terminated = _Stopping(self.stopping)
 
     def close_oldest_idle(self) -> None:
         """Make room for somebody who has something to ask."""

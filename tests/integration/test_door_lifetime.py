@@ -69,6 +69,26 @@ async def test_no_stream_begins_after_stop(start: Start, app: App) -> None:
     await first.stream.aclose()
 
 
+async def test_no_stream_begins_in_the_very_tick_of_stop(start: Start, app: App) -> None:
+    """The last bytes of an upgrade and ``stop`` meet in one turn of the event loop, whose tasks run in any order."""
+    for _ in range(20):
+        server = await start(grace=PATIENCE_S)
+        peers = [await server.connect() for _ in range(4)]
+        for peer in peers[:2]:
+            await peer.send(HELLO)
+            await peer.response()
+        for peer in peers:
+            await peer.send(UPGRADE[:-2])
+        await trio.testing.wait_all_tasks_blocked()
+        for peer in peers:
+            assert isinstance(peer.stream, trio.SocketStream)
+            os.write(peer.stream.socket.fileno(), b"\r\n")  # no checkpoint before stop
+        server.door.stop()
+        for peer in peers:
+            assert (await peer.rest()).partition(b"\r\n")[0] in (b"", b"HTTP/1.1 503 ")
+    assert app.upgrades == []
+
+
 @pytest.mark.parametrize("what", ["a response", "a stream", "an app"])
 async def test_nobody_holds_up_the_end_for_longer_than_the_grace_time(app: App, what: str) -> None:
     async def stay(_: Any) -> None:
