@@ -5,6 +5,7 @@ head) or *behind* at a position of its own. Whoever is behind, or has something 
 ``feeder``; a live connection that takes what it is given has none.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -26,11 +27,13 @@ from jobctl.stream.outbox import Expired, Outbox
 from jobctl.stream.subscription import Subscription
 from jobctl.stream.transport import Transport
 
+log = logging.getLogger("jobctl.stream")
 
 class Connection:
     """A signed-in connection. ``spawn`` starts a task that lives no longer than the stream server."""
 
     __slots__ = (
+        "_farewell",
         "_spawn",
         "acknowledged",
         "closing",
@@ -59,6 +62,7 @@ class Connection:
         self.logs: LogFeed | None = None
         self.feeding = False
         self.closing = False
+        self._farewell: trio.Event | None = None
         self.warned = False
         self.last_life = self.last_ping = now
         self.acknowledged = 0
@@ -85,6 +89,9 @@ class Connection:
         """Send one frame outside the event order; a peer that lets them pile up is closed."""
         if self.closing:
             return
+        if self.outbox.expired:  # while an answer was looked up
+            self.expire()
+            return
         try:
             fits = self.outbox.answer(frame)
         except OSError:
@@ -102,8 +109,8 @@ class Connection:
                 if self.outbox.pending:
                     self.wake()
                 return True
-        except OSError:
-            self.abort()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the flush goes on to the others
+            self._fail(error)
             return True
         self._fall_behind(before)
         return False
@@ -116,13 +123,16 @@ class Connection:
                     self.wake()
             else:
                 self._fall_behind(self.hub.head)
-        except OSError:
-            self.abort()
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._fail(error)
 
     def send_schedules(self, frame: bytes) -> None:
         """Take a snapshot; while something waits it waits alone, apart from the order of events."""
         wanted = self.subscription
         if wanted is None or self.closing:
+            return
+        if self.outbox.expired:
+            self.expire()
             return
         if self.outbox.pending:
             wanted.snapshot = frame
@@ -144,6 +154,11 @@ class Connection:
         frame, wanted.snapshot = wanted.snapshot, None
         self.send_schedules(frame)
         return True
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, OSError):
+            log.debug("sending to a connection failed", exc_info=error)
+        self.abort()
 
     def _fall_behind(self, position: int) -> None:
         wanted = self.subscription
@@ -287,7 +302,14 @@ class Connection:
         except OSError:
             self.abort()
         else:
+            if self.outbox.pending:
+                self._farewell = trio.Event()
             self.finish()
+
+    async def told(self) -> None:
+        """Wait until an ended connection's last frames are written: closing it would lose what TLS has yet to send."""
+        if self._farewell is not None:
+            await self._farewell.wait()
 
     def finish(self) -> None:
         """Write what remains of an ended connection; the server bounds the time."""
@@ -303,6 +325,12 @@ class Connection:
             self.transport.finish()
         except (OSError, Expired):
             self.abort()
+        finally:
+            self._said()
+
+    def _said(self) -> None:
+        if self._farewell is not None:
+            self._farewell.set()
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -310,3 +338,4 @@ class Connection:
         self.drop_all()
         self.outbox.clear()
         self.transport.abort()
+        self._said()

@@ -7,7 +7,7 @@ import heapq
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final, Protocol
 
 import trio
@@ -23,6 +23,7 @@ from jobctl.store.base import Store
 from jobctl.stream import frames, handshake
 from jobctl.stream.connection import Connection
 from jobctl.stream.hub import Hub
+from jobctl.stream.incoming import Incoming, TooBig, echo, fault
 from jobctl.stream.outbox import Outbox
 from jobctl.stream.transport import PlainTransport, TlsTransport, Transport
 
@@ -180,8 +181,9 @@ class Endpoint:
         now = trio.current_time()
         outbox = Outbox(transport, self._limits.outbox_bytes, clock=self._clock)
         connection = Connection(outbox, self._hub, self._store, spawn=self._spawn, now=now)
-        if len(self.connections) >= self._limits.max_connections:
-            connection.end(close_codes.TOO_MANY)
+        if self._stopping or len(self.connections) >= self._limits.max_connections:
+            connection.end(close_codes.GOING_AWAY if self._stopping else close_codes.TOO_MANY)
+            await _see_off(connection)
             return
         session = ServerSession(str(uuid.uuid4()), verify=self._verify, clock=self._clock)
         self.connections[connection] = now
@@ -202,13 +204,13 @@ class Endpoint:
             self._empty.set()
 
     async def _converse(self, connection: Connection, session: ServerSession, parser: Parser) -> None:
-        incoming = _Incoming(parser)
+        incoming = Incoming(parser)
         while True:
             self.expire_due()
             try:
                 for event in incoming.events():
                     if isinstance(event, ws.CloseConnection):
-                        connection.end(_echo(event.code))
+                        connection.end(echo(event.code))
                         if not connection.outbox.pending:
                             return  # both sides have said goodbye, and the server closes first (RFC 6455 7.1.1)
                     elif connection.closing:
@@ -218,11 +220,13 @@ class Endpoint:
                     elif isinstance(event, str | None):
                         steps = session.not_text() if event is None else session.receive(event)
                         await self._carry_out(connection, steps)
-            except _TooBig:
+            except TooBig:
                 connection.end(close_codes.TOO_BIG)
+                await _see_off(connection)
                 return  # closing with bytes unread resets the connection: the rest is never read
             except (RemoteProtocolError, LocalProtocolError) as error:
-                connection.end(_fault(error))
+                connection.end(fault(error))
+                await _see_off(connection)
                 return
             data = await connection.transport.receive()
             if not data:
@@ -301,7 +305,12 @@ class Endpoint:
         """Expiries, warnings, heartbeats, and the peers that are gone."""
         self.expire_due()
         now, wall = trio.current_time(), self._clock()
-        self._deadlines = [entry for entry in self._deadlines if entry[2] in self.connections]
+        # Anew: those that are gone fall out, and so do the earlier tokens of those that have renewed theirs.
+        self._deadlines = [
+            (connection.identity.expires_at, id(connection), connection)
+            for connection in self.connections
+            if connection.identity is not None
+        ]
         heapq.heapify(self._deadlines)
         for connection, since in tuple(self.connections.items()):
             try:
@@ -336,50 +345,10 @@ class Endpoint:
                 connection.control(frames.PING)
 
 
-class _TooBig(Exception):
-    """A message is longer than allowed."""
-
-
-class _Incoming:
-    """Puts messages together from frames, within the limit; control events pass through."""
-
-    __slots__ = ("_parser", "_parts", "_size")
-
-    def __init__(self, parser: Parser) -> None:
-        self._parser = parser
-        self._parts: list[str] = []
-        self._size = 0
-
-    def events(self) -> Iterator[ws.Event | str | None]:
-        """Whole text messages as str, binary ones as None, everything else as it is."""
-        for event in self._parser.events():
-            if not isinstance(event, ws.Message):
-                yield event
-                continue
-            self._size += _bytes_of(event.data)
-            if self._size > messages.MAX_MESSAGE:
-                raise _TooBig
-            if isinstance(event.data, str):
-                self._parts.append(event.data)
-            if event.message_finished:
-                yield "".join(self._parts) if isinstance(event.data, str) else None
-                self._parts, self._size = [], 0
-
-
-def _fault(error: RemoteProtocolError | LocalProtocolError) -> Close:
-    """The close code for bytes that are not the protocol: 1002, or 1007 for text that is not UTF-8."""
-    hint = error.event_hint if isinstance(error, RemoteProtocolError) else None
-    code = int(hint.code) if isinstance(hint, ws.CloseConnection) else close_codes.PROTOCOL_ERROR.code
-    return close_codes.TABLE.get(code, close_codes.PROTOCOL_ERROR)
-
-
-def _bytes_of(data: str | bytes | bytearray) -> int:
-    return len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
-
-
-def _echo(code: int) -> Close:
-    """The close to answer a client's close with."""
-    return Close(int(code) if code and code != 1005 else 1000, "", False)
+async def _see_off(connection: Connection) -> None:
+    """Give the close frame of an ended connection its time before the socket is closed."""
+    with trio.move_on_after(CLOSE_TIMEOUT_S):
+        await connection.told()
 
 
 async def _send(transport: Transport, data: bytes) -> None:

@@ -35,9 +35,14 @@ class Outbox:
         self._chunks: deque[bytes | memoryview] | None = None  # made only for those who are slow once
         self._writing = False
 
+    @property
+    def expired(self) -> bool:
+        """Whether nothing may be written any more."""
+        return self._clock() >= self.until
+
     def check(self) -> None:
         """Raise ``Expired`` when nothing may be written any more."""
-        if self._clock() >= self.until:
+        if self.expired:
             raise Expired
 
     def offer(self, data: bytes) -> bool:
