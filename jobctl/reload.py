@@ -19,6 +19,7 @@ LIVE: Final = (
     "stream",
     "health",
     "retention",
+    "schedules",
     "grace",
     "cancel_grace",
     "auth.previous_secrets",

@@ -162,6 +162,7 @@ class Service:
         )
         self.watchdog = Watchdog(self.metrics, max_lag=settings.health.max_lag)
         self.scheduled: list[ScheduleSpec] = []
+        self.resync = schedules.Resync(store, registry, clock=now_ms)
         self.scheduler = Scheduler(store, registry, clock=now_ms)
         self.maintenance = Maintenance(store, settings.retention)
         self.notifier = Notifier()
@@ -226,12 +227,14 @@ class Service:
                 raise StartupError("this server was not started from settings that could be read again")
             new = self.read_again()
             parse_proxies(new.trusted_proxies)
+            scheduled = self.resync.check(new.schedules)
             if self._tls is not None:
                 tls.load(self._tls, self.settings)  # the last that may refuse
         except JobctlError as error:
             log.error("the settings stay as they are: %s", error)
         else:
             self._take_over(new)
+            self.resync.want(scheduled)
         self.notifier.tell("READY=1")
 
     def _take_over(self, new: Settings) -> None:
@@ -273,6 +276,7 @@ class Service:
             await nursery.start(self.runner.run)
             await nursery.start(self.scheduler.run)
             await nursery.start(self.maintenance.run)
+            nursery.start_soon(self.resync.run)
             await nursery.start(self._run_door)
             names = ", ".join(self.registry.names()) or "none"
             log.info("jobctl listens on %s (database %s, handlers: %s)", self.url, self.settings.db, names)
@@ -340,14 +344,14 @@ class Service:
 
 
 def rehearse(settings: Settings) -> None:
-    """See whether a start would take ``settings``: handlers, commands, proxies and certificate, beyond the values.
+    """See whether a start would take ``settings``: handlers, schedules, proxies and certificate, beyond the values.
 
     Raises:
         StartupError: it would not.
     """
     parse_proxies(settings.trusted_proxies)
     tls.context(settings)
-    handlers.load(settings)
+    schedules.configured(settings.schedules, handlers.load(settings))
 
 
 def _free_bytes(database: Path) -> int:

@@ -1,6 +1,6 @@
 """The writes of schedules in the SQLite store, each a function of an open transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -58,8 +58,8 @@ def _find_own(tx: Tx, name: str) -> ScheduleState:
     state = _find(tx, name)
     if state.source == "config":
         raise Conflict(
-            f"the schedule {name} belongs to the configuration; change [schedules.{name}] there and start the server "
-            "again"
+            f"the schedule {name} belongs to the configuration; change [schedules.{name}] there, and send the server "
+            "SIGHUP or start it again"
         )
     return state
 
@@ -122,8 +122,8 @@ def remove(tx: Tx, name: str) -> None:
     _delete(tx, name)
 
 
-def sync(tx: Tx, planned: Sequence[Planned]) -> Synced:
-    """Make the configuration's schedules be these; those of the API stay as they are."""
+def sync(tx: Tx, planned: Sequence[Planned], untouched: Collection[str]) -> Synced:
+    """Make the configuration's schedules be these; those of the API, and ``untouched``, stay as they are."""
     there = {state.spec.name: state for state in map(state_of, tx.execute(_LIST).fetchall())}
     added, changed, kept = [], [], []
     for spec, next_run in planned:
@@ -136,7 +136,7 @@ def sync(tx: Tx, planned: Sequence[Planned]) -> Synced:
         elif before.spec != spec:
             _update(tx, before, spec, next_run)
             changed.append(spec.name)
-    gone = [name for name, state in there.items() if state.source == "config"]
+    gone = [name for name, state in there.items() if state.source == "config" and name not in untouched]
     for name in gone:
         _delete(tx, name)
     return Synced(tuple(added), tuple(changed), tuple(gone), tuple(kept))

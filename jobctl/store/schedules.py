@@ -4,7 +4,7 @@ A tick's job, the note that this tick has had it, and the time of the next are o
 process or the clock, no tick has two. Every change is told in ``Commit.schedules``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
@@ -88,8 +88,8 @@ class ScheduleStore(Protocol):
     async def remove(self, name: str) -> None:
         """Remove one that belongs to the API; raises as ``replace``. Its jobs stay."""
 
-    async def sync(self, planned: Sequence[Planned]) -> Synced:
-        """Make the configuration's schedules be exactly these."""
+    async def sync(self, planned: Sequence[Planned], *, untouched: Collection[str] = ()) -> Synced:
+        """Make the configuration's schedules be exactly these; those named in ``untouched`` stay as they are."""
 
     async def fire(self, firings: Sequence[Firing]) -> tuple[str | None, ...]:
         """Carry out plans, in one transaction; the id of each job that was enqueued.

@@ -1,6 +1,6 @@
 """Schedules in the SQLite store: ``SqliteStore.schedules``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import apsw
@@ -61,8 +61,8 @@ class SqliteSchedules:
     async def remove(self, name: str) -> None:
         await self._submit(lambda tx: writes.remove(tx, name))
 
-    async def sync(self, planned: Sequence[Planned]) -> Synced:
-        return await self._submit(lambda tx: writes.sync(tx, planned))
+    async def sync(self, planned: Sequence[Planned], *, untouched: Collection[str] = ()) -> Synced:
+        return await self._submit(lambda tx: writes.sync(tx, planned, untouched))
 
     async def fire(self, firings: Sequence[Firing]) -> tuple[str | None, ...]:
         return await self._submit(lambda tx: writes.fire(tx, firings))

@@ -187,7 +187,7 @@ async def test_the_configurations_own_is_a_conflict_that_says_what_to_do(api: Ap
     await configure(api)
     raw = msgspec.json.encode(without_name()) if method == "PUT" else b""
     told = (await api.call(method, f"{PATH}/fixed{path}", raw)).problem(409, "conflict")
-    assert told["detail"].endswith("change [schedules.fixed] there and start the server again")
+    assert told["detail"].endswith("change [schedules.fixed] there, and send the server SIGHUP or start it again")
     assert (await api.get(f"{PATH}/fixed")).data["version"] == 1
     assert (await api.post(f"{PATH}/fixed/trigger")).status == 201
 

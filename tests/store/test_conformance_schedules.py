@@ -169,6 +169,13 @@ async def test_the_configurations_own_come_change_and_go_with_it(store: Store) -
     assert ((await one(store, "a")).version, (await one(store, "b")).version) == (1, 2)
 
 
+async def test_those_that_are_to_be_left_alone_are_neither_changed_nor_removed(store: Store) -> None:
+    await store.schedules.sync(plans(spec("a"), spec("b")))
+    done = await store.schedules.sync(plans(spec("c")), untouched={"a"})
+    assert (done.added, done.changed, done.removed) == (("c",), (), ("b",))
+    assert await names(store) == ["a", "c"]
+
+
 async def test_a_start_does_not_move_the_next_run_of_what_has_not_changed(store: Store) -> None:
     """Else a run that was missed while no server ran would be forgotten, not missed."""
     await store.schedules.sync(plans(spec("a"), spec("b")))
@@ -189,7 +196,7 @@ async def test_the_configurations_own_cannot_be_changed_through_the_api_but_run(
         store.schedules.replace(spec("a"), next_run=NEXT), store.schedules.remove("a"),
         store.schedules.set_enabled("a", False, next_run=None),
     ):  # fmt: skip
-        with pytest.raises(Conflict, match=r"change \[schedules\.a\] there and start the server again"):
+        with pytest.raises(Conflict, match=r"change \[schedules\.a\] there, and send the server SIGHUP"):
             await call
     assert (await store.schedules.trigger("a", JOB)).name == "backup"
 
