@@ -1,8 +1,12 @@
 """When schedules are due: tables around every change of the clock, and a slow reference that agrees."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import zoneinfo
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from itertools import islice
 
 import pytest
@@ -159,6 +163,18 @@ def test_utc_needs_no_time_zone_database(monkeypatch: pytest.MonkeyPatch) -> Non
     zone.cache_clear()
     monkeypatch.setattr("zoneinfo.ZoneInfo", None)
     assert Cron("@daily", "UTC").after(0) == DAY
+
+
+def test_a_machine_without_a_time_zone_database_has_all_zones_all_the_same() -> None:
+    """As in a slim container: what the zones are comes with jobctl's own dependencies."""
+    code = "from jobctl.cron import Cron; print(Cron('0 3 * * *', 'Europe/Zurich').after(1_782_000_000_000))"
+    nowhere = {**os.environ, "PYTHONTZPATH": ""}
+    found = subprocess.run([sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=True)
+    assert int(found.stdout) == ms("2026-06-21T01:00:00+00:00")  # summer time
+
+
+def test_zones_are_among_the_dependencies() -> None:
+    assert any(each.startswith("tzdata") and "extra" not in each for each in metadata.requires("jobctl") or ())
 
 
 def test_a_machine_without_a_time_zone_database_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
