@@ -33,7 +33,7 @@ from jobctl.engine.processes import end_orphans
 from jobctl.engine.runner import Runner
 from jobctl.engine.scheduler import Scheduler
 from jobctl.engine.watchdog import Watchdog
-from jobctl.errors import JobctlError, StartupError
+from jobctl.errors import ConfigError, JobctlError, StartupError, TooLarge
 from jobctl.exporter import Exporter
 from jobctl.metrics import Metrics
 from jobctl.notify import Notifier
@@ -311,6 +311,10 @@ class Service:
     async def _prepare(self) -> None:
         await self.access.start()
         await self.hub.start()  # before any write, so that no event is missed
+        try:
+            await self.store.make_queues(tuple(self.settings.queues))
+        except TooLarge as error:
+            raise ConfigError(f"queues: {error}") from None
         rescued = await self.store.rescue()
         if rescued.jobs:
             log.warning("%d jobs were running when the last server ended; they are tried again", len(rescued.jobs))

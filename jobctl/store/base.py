@@ -269,6 +269,13 @@ class Store(Protocol):
         Skipped are jobs that do not allow it, that are gone, and that have none of ``statuses`` (if any) any more.
         """
 
+    async def make_queues(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Make those of these queues that are not there yet; returns their names.
+
+        Raises:
+            TooLarge: it would be more than 1,000 queues; none is made.
+        """
+
     async def set_paused(self, queue: str, paused: bool) -> Queue:
         """Pause or resume a queue. Raises NotFound for one that does not exist."""
 

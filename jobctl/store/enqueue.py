@@ -51,10 +51,7 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], owner: str, idempotency: Idempotency
 
 def _new_row(tx: Tx, new: NewJob, owner: str) -> Row:
     if new.queue not in tx.state.paused:
-        if len(tx.state.paused) >= MAX_QUEUES:
-            raise TooLarge(f"there are {MAX_QUEUES} queues already; use one of them", field="queue")
-        tx.execute(SQL["insert_queue"], (new.queue,))
-        tx.queue_changed(new.queue, False)
+        _make_queue(tx, new.queue)
     row = Row(
         pk=0,
         id=str(uuid_utils.uuid7()),
@@ -90,6 +87,21 @@ def _new_row(tx: Tx, new: NewJob, owner: str) -> Row:
     )
     tx.enqueued(row)
     return row
+
+
+def make_queues(tx: Tx, names: Sequence[str]) -> tuple[str, ...]:
+    """Make the queues that are not there yet."""
+    missing = tuple(name for name in dict.fromkeys(names) if name not in tx.state.paused)
+    for name in missing:
+        _make_queue(tx, name)
+    return missing
+
+
+def _make_queue(tx: Tx, name: str) -> None:
+    if len(tx.state.paused) >= MAX_QUEUES:
+        raise TooLarge(f"there are {MAX_QUEUES} queues already; use one of them", field="queue")
+    tx.execute(SQL["insert_queue"], (name,))
+    tx.queue_changed(name, False)
 
 
 def _inserted(row: Row) -> tuple[object, ...]:

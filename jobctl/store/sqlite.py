@@ -149,6 +149,9 @@ class SqliteStore:
     ) -> Acted:
         return await self.committer.submit(lambda tx: bulk.act(tx, action, ids, owner, statuses))
 
+    async def make_queues(self, names: Sequence[str]) -> tuple[str, ...]:
+        return await self.committer.submit(lambda tx: enqueueing.make_queues(tx, names))
+
     async def set_paused(self, queue: str, paused: bool) -> Queue:
         await self.committer.submit(lambda tx: writes.set_paused(tx, queue, paused))
         found = await self.queues()

@@ -330,6 +330,18 @@ async def test_pausing_a_queue_shows_in_the_counts(server: Running) -> None:
         assert stats["stats"]["byQueue"]["default"]["paused"] is True
 
 
+async def test_a_configured_queue_is_there_and_can_be_paused_before_its_first_job(start_server: StartServer) -> None:
+    server = await start_server(queues={"reports": {"concurrency": 1}, "default": {"concurrency": 2}})
+    async with server.peer() as peer:
+        await peer.say(type="subscribe_jobs")
+        shown = (await peer.hear_until("job_stats_update"))["stats"]["byQueue"]
+        assert {name: each["paused"] for name, each in shown.items()} == {"default": False, "reports": False}
+        await server.store.set_paused("reports", True)
+        shown = (await peer.hear_until("job_stats_update"))["stats"]["byQueue"]
+        assert shown["reports"]["paused"] is True
+    assert [each.name for each in (await server.store.queues()).value] == ["default", "reports"]
+
+
 async def test_more_connections_than_the_limits_allow_are_told_4429(start_server: StartServer) -> None:
     server = await start_server(stream={"max_per_subject": 1, "max_connections": 2})
     async with server.peer("alice"):

@@ -3,7 +3,7 @@
 import pytest
 from store_kit import ANN, BEN, START_MS, Clock, Heard, add, claim, claims, enqueue, head, new, shown, started, status
 
-from jobctl.errors import NotFound
+from jobctl.errors import NotFound, TooLarge
 from jobctl.store.base import Completed, Failed, Store
 
 
@@ -150,6 +150,29 @@ async def test_a_pause_is_told_and_shown_once(store: Store, heard: Heard) -> Non
 async def test_a_queue_that_does_not_exist_cannot_be_paused(store: Store) -> None:
     with pytest.raises(NotFound):
         await store.set_paused("nowhere", True)
+
+
+async def test_a_queue_can_be_made_before_its_first_job(store: Store, heard: Heard) -> None:
+    assert await store.make_queues(("post", "default", "fax")) == ("post", "fax")
+    assert [(each.name, each.paused) for commit in heard.commits for each in commit.queues] == [
+        ("post", False), ("fax", False),
+    ]  # fmt: skip
+    assert (await store.set_paused("post", True)).paused
+    assert await store.make_queues(("post",)) == ()
+    assert [(each.name, each.paused) for each in (await store.queues()).value] == [
+        ("default", False), ("fax", False), ("post", True),
+    ]  # fmt: skip
+    job = await add(store, queue="post")
+    assert (await claims(store)).claims == ()
+    await store.set_paused("post", False)
+    assert [each.job.id for each in (await claims(store)).claims] == [job]
+
+
+async def test_more_queues_than_there_may_be_are_not_made(store: Store) -> None:
+    with pytest.raises(TooLarge):
+        await store.make_queues([f"q{n}" for n in range(1000)])
+    assert [each.name for each in (await store.queues()).value] == ["default"]
+    assert len(await store.make_queues([f"q{n}" for n in range(999)])) == 999
 
 
 async def test_a_delayed_job_of_a_paused_queue_waits_for_both(store: Store, clock: Clock) -> None:
