@@ -29,6 +29,7 @@ from jobctl.engine.executor import Executor
 from jobctl.engine.registry import Handler, Registry
 from jobctl.engine.reporter import Host, lines_of
 from jobctl.errors import InvalidInput
+from jobctl.finite import not_finite
 from jobctl.model import EnqueueRequest, Job, NewJob, wire_time
 from jobctl.states import Status
 from jobctl.store.base import Cancelled, Claim, Completed, Failed, Outcome
@@ -125,6 +126,8 @@ class Setup:
             text = msgspec.json.encode(fields)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidInput(f"this cannot be sent as JSON: {error}", field="data") from None
+        if found := not_finite(fields, text, ""):
+            raise InvalidInput(f"this cannot be sent as JSON: {found}", field="data")
         return prepare(msgspec.json.decode(text, type=EnqueueRequest), registry, _now_ms())
 
     async def _cancel(self, recorded: Run, seconds: float) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from jobctl.errors import ApiError, ClientError, InvalidInput, SignInFailed, Unreachable
+from jobctl.finite import not_finite
 from jobctl.model import Job, JobPage, LogLine, Position, Queue, Stats, Wire, wire_time
 from jobctl.retry import backoff
 
@@ -339,9 +340,12 @@ def encode(value: Any) -> bytes:
         InvalidInput: JSON cannot carry it.
     """
     try:
-        return msgspec.json.encode(value)
+        text = msgspec.json.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"this cannot be sent as JSON: {error}", field="data") from None
+    if found := not_finite(value, text, ""):
+        raise InvalidInput(f"this cannot be sent as JSON: {found}", field="data")
+    return text
 
 
 def _get(path: str, kind: Any) -> Call[Any]:

@@ -29,6 +29,7 @@ from jobctl.engine.commands import run_command
 from jobctl.engine.context import Context, Run
 from jobctl.engine.registry import Handler, Registry
 from jobctl.errors import InvalidInput, NoRetry, RetryAfter
+from jobctl.finite import not_finite
 from jobctl.model import MAX_ERROR, MAX_RESULT, clip
 from jobctl.retry import backoff
 from jobctl.store.base import Cancelled, Completed, Failed, Outcome, Released
@@ -125,15 +126,7 @@ class Executor:
             return Failed("the handler returned a coroutine that was not awaited: an `await` is missing", retry=False)
         if run.asked and (run.noticed or run.scope.cancel_called):
             return self._stopped(run)
-        if value is None:
-            return _NOTHING
-        try:
-            result = _encode(value)
-        except Exception as error:  # noqa: BLE001 - an object's own hooks may raise anything
-            return Failed(f"the result is not JSON: {_headline(error)}", retry=False)
-        if len(result) > MAX_RESULT:
-            return Failed(f"the result has {len(result):,} bytes of JSON; at most {MAX_RESULT:,} are kept", retry=False)
-        return Completed(result)
+        return _NOTHING if value is None else _completed(value)
 
     def overdue(self, run: Run) -> Outcome:
         """How a run ends that was cancelled long enough ago and goes on."""
@@ -167,6 +160,19 @@ class Executor:
 
     def _failed(self, run: Run, text: str) -> Failed:
         return Failed(text, delay=backoff(run.job.attempts + 1, self._draw()))
+
+
+def _completed(value: Any) -> Outcome:
+    """The result as JSON. What cannot be one fails for good: the work was done, and would end likewise again."""
+    try:
+        result = _encode(value)
+    except Exception as error:  # noqa: BLE001 - an object's own hooks may raise anything
+        return Failed(f"the result is not JSON: {_headline(error)}", retry=False)
+    if len(result) > MAX_RESULT:
+        return Failed(f"the result has {len(result):,} bytes of JSON; at most {MAX_RESULT:,} are kept", retry=False)
+    if found := not_finite(value, result, "result"):
+        return Failed(f"the result is not JSON: {found}", retry=False)
+    return Completed(result)
 
 
 def _arguments(handler: Handler, data: dict[str, Any]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import trio
 
 from jobctl.cron import Cron
 from jobctl.errors import ConfigError, InvalidInput, StoreUnavailable
+from jobctl.finite import encode
 from jobctl.model import MAX_DATA, NewJob
 from jobctl.schedule import MAX_SCHEDULES, ScheduleSpec
 from jobctl.store.base import Store
@@ -100,7 +101,7 @@ def _specs(schedules: "Mapping[str, ScheduleSettings]") -> list[ScheduleSpec]:
 
 
 def _payload(data: dict[str, Any]) -> bytes:
-    payload = msgspec.json.encode(data)
+    payload = encode(data, "data")  # TOML has nan and inf
     if len(payload) > MAX_DATA:
         raise InvalidInput(f"data has {len(payload)} bytes as JSON; at most {MAX_DATA}")
     return payload

@@ -163,6 +163,8 @@ class Webhook:
         except (OSError, trio.BrokenResourceError, h11.RemoteProtocolError) as error:
             return Failed(f"no answer from {self.authority}: {_reason(error)}", delay=backoff(attempt, draw))
         run.write("log", f"{self.authority} answered {answer.status} ({len(answer.body):,} bytes)")
+        if 200 <= answer.status < 300 and (why := unread(answer)) is not None:
+            run.write("log", f"the answer says that it is JSON, and is not, so the job has no result: {why}")
         return outcome_of(answer, delay=backoff(attempt, draw), now=self.clock())
 
     async def post(self, body: bytes) -> Answer:
@@ -259,11 +261,26 @@ def retry_after(text: str | None, now: float) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None
 
 
+def unread(answer: Answer) -> str | None:
+    """Why a body that is said to be JSON is no result (it has NaN, or is cut off); None where nothing is amiss."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not answer.body or not (kind == "application/json" or kind.endswith("+json")):
+        return None
+    try:
+        msgspec.json.decode(answer.body)
+    except _NO_JSON as error:
+        return str(error)
+    return None
+
+
+_NO_JSON: Final = (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError)
+
+
 def _result(body: bytes) -> bytes:
     """The JSON of a body, compact; ``null`` for one that is none ("OK" is no result)."""
     try:
         return msgspec.json.encode(msgspec.json.decode(body)) if body else b"null"
-    except (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError):
+    except _NO_JSON:
         return b"null"
 
 

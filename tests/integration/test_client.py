@@ -517,6 +517,8 @@ def test_an_option_that_does_not_exist_is_refused_before_anything_is_sent() -> N
         api.job_fields("n", prioritaet=1)
     with pytest.raises(InvalidInput):
         api.encode({"x": object()})
+    with pytest.raises(InvalidInput, match=r"data\.means\[1\] is NaN"):
+        api.enqueue(api.job_fields("n", {"means": [1.0, float("nan")]}))
 
 
 # --- a real server ---------------------------------------------------------------------------------------------

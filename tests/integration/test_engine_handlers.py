@@ -283,6 +283,21 @@ async def test_a_result_that_is_not_json_fails_without_retry(tmp_path: Path, val
     assert (job.error or "").startswith("the result is not JSON: ")
 
 
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [(float("nan"), "result is NaN"), ({"rows": [{"mean": float("-inf")}]}, "result.rows[0].mean is -Infinity")],
+)
+async def test_a_number_that_json_lacks_fails_the_job_and_is_no_null(
+    tmp_path: Path, value: object, place: str
+) -> None:
+    registry = Registry()
+    registry.job("odd")(lambda ctx: value)
+    async with engine(tmp_path, registry) as e:
+        job = await e.run("odd", max_attempts=3)
+    assert (job.status, job.attempts, job.result) == ("failed", 1, None)
+    assert job.error == f"the result is not JSON: {place}, a number that JSON does not have"
+
+
 async def test_a_result_that_is_too_large_fails_without_retry(tmp_path: Path) -> None:
     registry = Registry()
     registry.job("large")(lambda ctx, n: "x" * n)

@@ -125,6 +125,18 @@ async def test_a_job_is_posted_signed_and_its_answer_is_the_result(start: Start,
     assert await running.log(job.id) == [f"127.0.0.1:{receiver.port} answered 200 (41 bytes)"]
 
 
+async def test_an_answer_that_only_says_that_it_is_json_is_told_in_the_log(start: Start, receiver: Receiver) -> None:
+    running = await start()
+    receiver.says(200, '{"mean": NaN}', Content_Type="application/json; charset=utf-8")
+    job = await running.run("hook")
+    assert (job.status, bytes(job.result)) == ("completed", b"null")
+    _, told = await running.log(job.id)
+    assert told.startswith("the answer says that it is JSON, and is not, so the job has no result: ")
+    receiver.says(200, "OK", Content_Type="text/plain")
+    job = await running.run("hook")
+    assert await running.log(job.id) == [f"127.0.0.1:{receiver.port} answered 200 (2 bytes)"]
+
+
 async def test_headers_of_the_operator_are_sent_and_the_secret_is_not(start: Start, receiver: Receiver) -> None:
     running = await start(hook(f"http://127.0.0.1:{receiver.port}", headers={"Authorization": "Bearer x"}))
     await running.run("hook")

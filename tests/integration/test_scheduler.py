@@ -397,6 +397,7 @@ async def test_a_name_that_the_api_has_taken_is_told(world: World, caplog: pytes
     [
         ({"job": "nope"}, r"schedules\.a: no handler named 'nope'; this server knows: backup"),
         ({"data": {"width": 1}}, r"schedules\.a: backup has no field 'width'"),
+        ({"data": {"depth": float("nan")}}, r"schedules\.a: data\.depth is NaN"),
         ({"data": {"depth": "x" * 70_000}}, r"schedules\.a: data has 7\d+ bytes"),
     ],
 )

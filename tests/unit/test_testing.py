@@ -50,6 +50,8 @@ def _work(ctx: Any, width: int, path: Path, how: str) -> Any:
             raise RetryAfter(90, "the bank is closed")
         case "no json":
             return object()
+        case "no number":
+            return {"mean": float("nan")}
         case "looks" if ctx.cancelled:
             return "stopped"
     return {"path": str(path), "width": width, "attempt": ctx.attempt, "tuple": (1, 2)}
@@ -76,6 +78,7 @@ def test_what_a_handler_returns_and_reports_is_shown(make: Callable[..., Any]) -
         ("later", 1, "retry", "the bank is closed", RetryAfter, (90.0, 90.0)),
         ("later", 2, "failed", "the bank is closed", RetryAfter, None),
         ("no json", 1, "failed", "the result is not JSON", None, None),
+        ("no number", 1, "failed", "the result is not JSON: result.mean is NaN", None, None),
     ],
 )
 def test_how_it_fails_is_shown(
