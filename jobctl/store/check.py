@@ -36,6 +36,16 @@ GAPS: Final = """
 SELECT seq, following FROM (SELECT seq, lead(seq) OVER (ORDER BY seq) AS following FROM job_event)
 WHERE following <> seq + 1 LIMIT ?
 """
+LOST: Final = """
+SELECT (SELECT count(*) FROM job WHERE data = x'' AND pk NOT IN (SELECT job FROM job_data))
+     + (SELECT count(*) FROM job WHERE result = x'' AND pk NOT IN (SELECT job FROM job_result))
+"""
+STRAY: Final = """
+SELECT (SELECT count(*) FROM job_data WHERE job NOT IN (SELECT pk FROM job WHERE data = x''))
+     + (SELECT count(*) FROM job_result WHERE job NOT IN (SELECT pk FROM job WHERE result = x''))
+"""
+_LARGE_SINCE: Final = 5
+"""The schema in which large fields stand apart."""
 
 
 class Report(Wire, frozen=True):
@@ -169,6 +179,17 @@ def _jobs(connection: apsw.Connection) -> list[str]:
     return [f"jobs: {beyond} have an event that the log has not reached"] if beyond else []
 
 
+def _large(connection: apsw.Connection) -> list[str]:
+    if int(connection.pragma("user_version") or 0) < _LARGE_SINCE:
+        return []
+    problems = []
+    if lost := scalar(connection, LOST):
+        problems.append(f"large fields: {lost} jobs have lost theirs")
+    if stray := scalar(connection, STRAY):
+        problems.append(f"large fields: {stray} are of no job")
+    return problems
+
+
 def _epoch(connection: apsw.Connection) -> list[str]:
     meta = dict(fetch(connection, SQL["meta"]))
     return [] if meta.get("epoch") else ["epoch: there is none; no server has ever started on this file"]
@@ -179,5 +200,6 @@ CHECKS: Final[dict[str, Callable[[apsw.Connection], list[str]]]] = {
     "counters": _counters,
     "event log": _log,
     "jobs": _jobs,
+    "large fields": _large,
     "epoch": _epoch,
 }

@@ -7,10 +7,10 @@ import msgspec
 import uuid_utils
 
 from jobctl.errors import IdempotencyMismatch, TooLarge
-from jobctl.model import MAX_QUEUES, Job, NewJob
+from jobctl.model import MAX_INLINE, MAX_QUEUES, Job, NewJob
 from jobctl.states import Status
 from jobctl.store.base import Enqueued, Idempotency
-from jobctl.store.rows import SQL, Row, dump_tags, load_tags
+from jobctl.store.rows import APART, SQL, Row, dump_tags, load_tags
 from jobctl.store.transaction import Tx
 from jobctl.store.writes import find
 
@@ -39,10 +39,12 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], owner: str, idempotency: Idempotency
         rows.append(row)
         ids.append(row.id)
     tx.executemany(SQL["insert_job"], [_inserted(row) for row in rows])
+    if large := [(row.data, row.id) for row in rows if len(row.data) > MAX_INLINE]:
+        tx.executemany(SQL["insert_data"], large)
     for row in rows:
         tx.changed(row, None, prev=0)
     if len(jobs) == 1:
-        single = (rows[0] if rows else find(tx, ids[0], owner)).job(whole=True)
+        single = tx.whole(rows[0] if rows else find(tx, ids[0], owner))
     answer = Enqueued(ids=tuple(ids), created=len(rows), existing=existing, job=single)
     if idempotency is not None:
         _remember(tx, owner, idempotency, answer)
@@ -109,7 +111,7 @@ def _inserted(row: Row) -> tuple[object, ...]:
         row.id,
         row.name,
         row.queue,
-        row.data,
+        row.data if len(row.data) <= MAX_INLINE else APART,
         row.status,
         row.priority,
         row.max_attempts,
@@ -156,7 +158,7 @@ def _remembered(tx: Tx, owner: str, idempotency: Idempotency) -> Enqueued | None
     job = first.job
     if job is not None:
         found = tx.one("job_by_id", job.id)
-        job = job if found is None else Row(*found).job(whole=True)
+        job = job if found is None else tx.whole(Row(*found))
     return Enqueued(ids=first.ids, created=first.created, existing=first.existing, job=job, replayed=True)
 
 

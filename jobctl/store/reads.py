@@ -14,7 +14,7 @@ from jobctl.errors import InvalidCursor, NotFound
 from jobctl.events import Event
 from jobctl.model import Job, JobPage, JobQuery, LogLine, Queue, QueueStats, Stats, StatusCounts, wire_time
 from jobctl.store.base import Counters, EventPage, LogPage
-from jobctl.store.rows import COLUMNS, SQL, Row, event_of, fetch, fetch_one, scalar
+from jobctl.store.rows import COLUMNS, SQL, Row, event_of, fetch, fetch_one, fill, scalar
 
 MAX_HISTORY: Final = 10_000
 """Events of one job that are told: the latest ones."""
@@ -37,7 +37,7 @@ def find(connection: apsw.Connection, job_id: str, owner: str | None) -> Row:
 
 def job(connection: apsw.Connection, job_id: str, owner: str | None) -> Job:
     """One job, whole."""
-    return find(connection, job_id, owner).job(whole=True)
+    return fill(connection, find(connection, job_id, owner)).job(whole=True)
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------

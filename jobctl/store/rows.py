@@ -11,9 +11,15 @@ from jobctl.events import Event
 from jobctl.model import MAX_INLINE, Job, Progress, wire_time
 from jobctl.states import Status
 
+APART: Final = b""
+"""In place of a large field: JSON text is never empty."""
+
 
 class Row(msgspec.Struct, gc=False):
-    """One job as it is stored; the fields are the columns, in order. Changed in place, then saved."""
+    """One job as it is stored; the fields are the columns, in order. Changed in place, then saved.
+
+    ``data`` and ``result`` above 4 KiB stand in tables of their own, and are empty here until ``fill``.
+    """
 
     pk: int
     id: str
@@ -53,7 +59,7 @@ class Row(msgspec.Struct, gc=False):
             self.status,
             self.attempts,
             self.error,
-            self.result,
+            APART if self.result is not None and len(self.result) > MAX_INLINE else self.result,
             self.progress,
             self.progress_message,
             self.started_at,
@@ -73,14 +79,14 @@ class Row(msgspec.Struct, gc=False):
         )
 
     def job(self, *, whole: bool = False) -> Job:
-        """The job on the wire; unless ``whole``, large fields are null and named in ``omitted``."""
+        """The job on the wire; unless ``whole`` (after ``fill``), large fields are null and named in ``omitted``."""
         data: msgspec.Raw | None = msgspec.Raw(self.data)
         result = None if self.result is None else msgspec.Raw(self.result)
         omitted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
         if not whole:
-            if len(self.data) > MAX_INLINE:
+            if not 0 < len(self.data) <= MAX_INLINE:
                 data, omitted = None, ("data",)
-            if self.result is not None and len(self.result) > MAX_INLINE:
+            if self.result is not None and not 0 < len(self.result) <= MAX_INLINE:
                 result, omitted = None, (*(omitted or ()), "result")
         # By place, in the order of the fields: by name it took four times as long, and every event makes one.
         return Job(
@@ -108,6 +114,15 @@ class Row(msgspec.Struct, gc=False):
             self.cancel_requested != 0,
             omitted,
         )
+
+
+def fill(connection: apsw.Connection, row: Row) -> Row:
+    """``row``, with the large fields that stand apart."""
+    if row.data == APART:
+        row.data = scalar(connection, SQL["data_of"], row.pk)
+    if row.result == APART:
+        row.result = scalar(connection, SQL["result_of"], row.pk)
+    return row
 
 
 _STATUS: Final = {status.value: status for status in Status}

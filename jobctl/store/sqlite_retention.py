@@ -71,7 +71,9 @@ class _Ended(NamedTuple):
     owner: str
     queue: str
     has_log: int
-    size: int
+    data: int
+    result: int
+    """Bytes of those that stand apart because they are large."""
 
 
 def prune_jobs(tx: Tx, status: str, older_than: float | None, keep: int | None, limit: int) -> Pruned:
@@ -84,6 +86,8 @@ def prune_jobs(tx: Tx, status: str, older_than: float | None, keep: int | None, 
     if not _empty_logs(tx, batch):
         return Pruned(0, more=True)
     tx.executemany(SQL["prune_delete_job"], [(row.pk,) for row in batch])
+    tx.executemany(SQL["delete_data"], [(row.pk,) for row in batch if row.data])
+    tx.executemany(SQL["delete_result"], [(row.pk,) for row in batch if row.result])
     lost = Counter((row.owner, row.queue, status) for row in batch)
     last = due[len(batch) - 1][1]
     # A group of runs ends in one millisecond. Where the batch ends amid one, only what ended before is gone for sure.
@@ -109,13 +113,13 @@ def _ended_in_all(tx: Tx, status: str) -> int:
 def _batch(tx: Tx, pks: Sequence[int]) -> list[_Ended]:
     """The first of these jobs, as many as one batch takes by their size; one at least.
 
-    They are read one by one: the columns behind a large ``data`` cost a page each 4 KiB, and the rest may be left.
+    They are looked at one by one, since the rest may be left.
     """
     batch: list[_Ended] = []
     size = 0
     for pk in pks:
         row = _Ended(pk, *tx.one("prune_job", pk))
-        size += row.size
+        size += row.data + row.result
         if batch and size > BATCH_BYTES:
             break
         batch.append(row)

@@ -21,7 +21,7 @@ from jobctl.events import (
     TokenIssued,
 )
 from jobctl.model import Job, wire_time
-from jobctl.store.rows import SQL, Row, event_of, fetch, fetch_one, scalar
+from jobctl.store.rows import SQL, Row, event_of, fetch, fetch_one, fill, scalar
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -162,6 +162,10 @@ class Tx:
     def all(self, name: str, *values: Any) -> list[Any]:
         """All rows of a named statement."""
         return fetch(self.state.connection, SQL[name], *values)
+
+    def whole(self, row: Row) -> Job:
+        """``row`` on the wire, with all of its data and result."""
+        return fill(self.state.connection, row).job(whole=True)
 
     # --- what writes say -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from jobctl.errors import IllegalTransition, NotFound, UniqueKeyLive
-from jobctl.model import Job
+from jobctl.model import MAX_INLINE, Job
 from jobctl.states import Action, Status, after
 from jobctl.store.base import (
     Cancelled,
@@ -21,7 +21,7 @@ from jobctl.store.base import (
     Released,
     Rescued,
 )
-from jobctl.store.rows import SQL, Row
+from jobctl.store.rows import APART, SQL, Row, fill
 from jobctl.store.transaction import Tx
 
 MAX_DELAY_S: Final = 10 * 366 * 86400.0
@@ -99,7 +99,8 @@ def _start(tx: Tx, rows: list[Row], worker: str) -> list[Claim]:
         row.progress = row.progress_message = None
         row.seq = tx.next_seq()
         changes.append((row.run, row.version, row.started_at, row.processing_by, row.seq, row.pk))
-        claims.append(Claim(tx.changed(row, before, prev=prev), row.run, row.data))
+        told = tx.changed(row, before, prev=prev)
+        claims.append(Claim(told, row.run, fill(tx.state.connection, row).data))
     tx.executemany(SQL["start_job"], changes)
     return claims
 
@@ -150,6 +151,8 @@ def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
         row.completed_at = tx.now
         if isinstance(outcome, Completed):
             row.result = outcome.result
+            if len(outcome.result) > MAX_INLINE:
+                tx.execute(SQL["insert_result"], (row.pk, outcome.result))
     tx.save(row, before)
 
 
@@ -254,7 +257,7 @@ def cancel(tx: Tx, job_id: str, owner: str | None) -> Job:
         row.completed_at = tx.now
         row.ready, row.due = 0, None
         tx.save(row, before)
-    return row.job(whole=True)
+    return tx.whole(row)
 
 
 def retry(tx: Tx, job_id: str, owner: str | None) -> Job:
@@ -267,11 +270,13 @@ def retry(tx: Tx, job_id: str, owner: str | None) -> Job:
         if twin is not None:
             raise UniqueKeyLive(f"job {Row(*twin).id} is live with the same unique key")
     row.attempts = row.cancel_requested = 0
+    if row.result == APART:
+        tx.execute(SQL["delete_result"], (row.pk,))
     row.error = row.result = row.progress = row.progress_message = None
     row.started_at = row.completed_at = row.scheduled_for = row.processing_by = row.due = None
     tx.enqueued(row)
     tx.save(row, before)
-    return row.job(whole=True)
+    return tx.whole(row)
 
 
 def delete(tx: Tx, job_id: str, owner: str | None) -> None:
@@ -279,7 +284,8 @@ def delete(tx: Tx, job_id: str, owner: str | None) -> None:
     row = find(tx, job_id, owner)
     if Status(row.status) is Status.RUNNING:
         raise IllegalTransition("delete", row.status)
-    tx.execute(SQL["delete_log"], (row.pk,))
+    for part in ("delete_log", "delete_data", "delete_result"):
+        tx.execute(SQL[part], (row.pk,))
     tx.execute(SQL["delete_job"], (row.pk,))
     tx.deleted(row)
 

@@ -3,6 +3,24 @@ INSERT INTO job (id, name, queue, data, status, priority, max_attempts, created_
                  unique_key, timeout, tags, tags_folded, ready, due, seq)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: insert_data
+INSERT INTO job_data (job, body) SELECT pk, ? FROM job WHERE id = ?
+
+-- name: data_of
+SELECT body FROM job_data WHERE job = ?
+
+-- name: delete_data
+DELETE FROM job_data WHERE job = ?
+
+-- name: insert_result
+INSERT OR REPLACE INTO job_result (job, body) VALUES (?, ?)
+
+-- name: result_of
+SELECT body FROM job_result WHERE job = ?
+
+-- name: delete_result
+DELETE FROM job_result WHERE job = ?
+
 -- name: save_job
 UPDATE job SET status = ?, attempts = ?, error = ?, result = ?, progress = ?, progress_message = ?, started_at = ?,
     completed_at = ?, scheduled_for = ?, processing_by = ?, version = ?, cancel_requested = ?, run = ?, ready = ?,
