@@ -17,7 +17,7 @@ from typing import Any, Final
 import jwt
 
 from jobctl.errors import ConfigError, Unauthorized
-from jobctl.model import Identity
+from jobctl.model import SCHEDULE_OWNER, Identity
 
 ISSUER: Final = "jobctl"
 AUDIENCE: Final = "jobctl"
@@ -118,7 +118,7 @@ def algorithm_of(token: str) -> str | None:
 
 def _identity(claims: dict[str, Any], now: float) -> Identity:
     role, session = claims["role"], claims.get("sid")
-    if role not in ROLES or not is_name(claims["sub"]) or not is_name(claims["jti"]):
+    if role not in ROLES or not is_subject(claims["sub"]) or not is_name(claims["jti"]):
         raise Unauthorized
     if session is not None and not is_name(session):
         raise Unauthorized
@@ -136,6 +136,11 @@ def _identity(claims: dict[str, Any], now: float) -> Identity:
 def is_name(value: object) -> bool:
     """Whether a claim can be an owner, a log field and a table row."""
     return isinstance(value, str) and 0 < len(value) <= MAX_SUBJECT and value.isprintable()
+
+
+def is_subject(value: object) -> bool:
+    """Whether a claim can be somebody's name; those of schedules are nobody's."""
+    return is_name(value) and not str(value).startswith(SCHEDULE_OWNER)
 
 
 def lifetime(claims: dict[str, Any], now: float) -> tuple[float, float]:

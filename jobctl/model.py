@@ -29,6 +29,8 @@ MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
 DEFAULT_QUEUE: Final = "default"
+SCHEDULE_OWNER: Final = "schedule:"
+"""With the schedule's name, whom its jobs belong to. No token speaks for a name that begins so."""
 DEFAULT_ATTEMPTS: Final = 3
 DEFAULT_TIMEOUT_S: Final = 3600.0
 

@@ -15,6 +15,7 @@ from jobctl.model import (
     DEFAULT_QUEUE,
     DEFAULT_TIMEOUT_S,
     MAX_INLINE,
+    SCHEDULE_OWNER,
     Attempts,
     Name,
     NewJob,
@@ -85,7 +86,7 @@ class ScheduleState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def owner(self) -> str:
         """Whose the jobs are."""
-        return f"schedule:{self.spec.name}"
+        return SCHEDULE_OWNER + self.spec.name
 
     def shown(self, *, inline: bool | None = None) -> "Schedule":
         """The schedule on the wire, with its data if ``inline``, else with null for it, named in ``omitted``.

@@ -37,7 +37,7 @@ class ExternalIssuer:
             raise Unauthorized
         claims = self._claims(token)
         subject, role = _claim(claims, self._settings.subject_claim), self._role(claims)
-        if role is None or not auth.is_name(subject):
+        if role is None or not auth.is_subject(subject):
             raise Unauthorized
         issued, expires = auth.lifetime(claims, at)
         expires = min(expires, issued + self._settings.max_lifetime)

@@ -17,7 +17,7 @@ JOBS: Final = 100
 EVENTS: Final = 500
 LINES: Final = 1000
 BATCH_BYTES: Final = 512 * 1024
-"""Of ``data`` and ``result`` in one batch of jobs: large ones lie in tables of their own, whose pages are freed one by one."""
+"""Of ``data`` and ``result`` in one batch of jobs: large ones lie in tables of their own, and many pages are freed."""
 
 
 class Pruned(msgspec.Struct, frozen=True):

@@ -15,8 +15,9 @@ from quart import Quart, Response
 from quart_schema import document_request, document_response, operation_id, security_scheme, tag
 
 from jobctl.access.sessions import Grant
+from jobctl.auth import is_subject
 from jobctl.errors import Forbidden, InvalidInput, RateLimited, Unauthorized
-from jobctl.model import LoginCode, Wire, wire_time
+from jobctl.model import SCHEDULE_OWNER, LoginCode, Wire, wire_time
 from jobctl.web.answers import data
 from jobctl.web.body import decode, media_type
 from jobctl.web.identity import Gate
@@ -226,6 +227,8 @@ def checked_subject(text: str, field: str = "subject") -> str:
     """
     if not text.isprintable():
         raise InvalidInput(f"{field}: expected 1 to 200 printable characters", field=field)
+    if not is_subject(text):
+        raise InvalidInput(f"{field}: names that begin with {SCHEDULE_OWNER!r} are of schedules", field=field)
     return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 import trio
 import trio_websocket
 import trustme
+from wsproto import events as ws
 
 from jobctl.schedule import ScheduleSpec
 from jobctl.stream import endpoint as endpoints
-from tests.kit import LOOPBACK, Peer, Running, StartServer, until
+from tests.kit import LOOPBACK, Peer, RawPeer, Running, StartServer, until
 
 # --- nothing is written after the token's end ------------------------------------------------------------------------
 
@@ -91,6 +93,22 @@ async def test_renewing_a_token_over_and_over_takes_no_memory(server: Running) -
             await peer.hear()
         server.service.endpoint.sweep()
         assert len(server.service.endpoint._deadlines) == 1
+
+
+async def test_a_message_in_endless_empty_pieces_takes_no_memory(server: Running) -> None:
+    peer = await RawPeer.open(server.port, server.token())
+    async with peer.stream:
+        await peer.stream.send_all(peer.parser.send(ws.TextMessage('{"type":', message_finished=False)))
+        tracemalloc.start()
+        try:
+            empty = b"\x00\x80\x01\x02\x03\x04" * 10_000  # continuation frames without a payload
+            for _ in range(30):
+                await peer.stream.send_all(empty)
+            await peer.stream.send_all(peer.parser.send(ws.TextMessage('"ping"}', message_finished=True)))
+            assert (await peer.hear())["type"] == "pong"
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
 
 
 # --- the others go on ------------------------------------------------------------------------------------------------

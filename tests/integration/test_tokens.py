@@ -72,6 +72,7 @@ async def test_a_list_never_shows_a_token(api: SignInApi) -> None:
     "body",
     [{}, {"name": ""}, {"name": "a b"}, {"name": "a\n"}, {"name": "ci", "days": 0}, {"name": "ci", "days": 367},
      {"name": "ci", "days": 1.5}, {"name": "ci", "days": "9"}, {"name": "ci", "role": "root"}, {"name": "ci", "x": 1},
+     {"name": "schedule:nightly"}, {"name": "ci", "subject": "schedule:nightly"},
      {"name": "ci", "subject": ""}, {"name": "ci", "subject": "a\u202eb"}, {"name": "ci", "subject": "a" * 201}, []]
 )  # fmt: skip
 async def test_a_token_that_cannot_be_is_refused(api: SignInApi, body: Any) -> None:

@@ -1,4 +1,4 @@
-"""Large data and results stand apart: a change of status does not write them again, and nothing of them stays behind."""
+"""Large data and results stand apart: a change of status does not write them again, and none of them stays behind."""
 
 from collections.abc import AsyncIterator
 from importlib.resources import files

@@ -120,6 +120,7 @@ FORGERIES: dict[str, str] = {
     "an empty role": signed(CLAIMS | {"role": ""}),
     "an empty subject": signed(CLAIMS | {"sub": ""}),
     "a long subject": signed(CLAIMS | {"sub": "a" * 201}),
+    "a schedule's subject": signed(CLAIMS | {"sub": "schedule:nightly"}),
     "a subject of two lines": signed(CLAIMS | {"sub": "a\nb"}),
     "a subject that turns round": signed(CLAIMS | {"sub": "a\u202eb"}),
     "a subject with a lone surrogate": signed(CLAIMS | {"sub": "\ud800"}),
