@@ -12,7 +12,6 @@ from typing import Final, Protocol
 
 import trio
 from wsproto import events as ws
-from wsproto.connection import Connection as Parser
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from jobctl.model import Identity
@@ -36,6 +35,10 @@ CLOSE_TIMEOUT_S: Final = 5.0
 """How long a peer gets to take the last frames and close its side."""
 GOODBYE_S: Final = 2.0
 """How long all peers together get when the server stops."""
+
+
+TURN: Final = 1024
+"""Bytes of one peer that are parsed before the others get their turn: 170 frames at most, at 30 us each."""
 
 
 class Upgrade(Protocol):
@@ -159,11 +162,11 @@ class Endpoint:
             transport = PlainTransport(upgrade.sock)
         try:
             reply = self._greet(upgrade)
-            parser = handshake.parser(upgrade.leftover)
+            leftover = upgrade.leftover
             del upgrade  # the request's headers are of no more use, and this task lives long
             await _send(transport, reply if isinstance(reply, bytes) else reply.encode())
             if isinstance(reply, bytes):
-                await self._attend(transport, parser)
+                await self._attend(transport, leftover)
         except OSError as error:
             log.debug("a connection broke: %s", error)
         finally:
@@ -177,7 +180,7 @@ class Endpoint:
             return handshake.WRONG_ORIGIN
         return handshake.answer(upgrade.headers, upgrade.target)
 
-    async def _attend(self, transport: Transport, parser: Parser) -> None:
+    async def _attend(self, transport: Transport, leftover: bytes) -> None:
         now = trio.current_time()
         outbox = Outbox(transport, self._limits.outbox_bytes, clock=self._clock)
         connection = Connection(outbox, self._hub, self._store, spawn=self._spawn, now=now)
@@ -190,7 +193,7 @@ class Endpoint:
         self._hub.metrics.connections_opened += 1
         try:
             connection.say(AUTH_REQUIRED)
-            await self._converse(connection, session, parser)
+            await self._converse(connection, session, leftover)
         finally:
             self._forget(connection)
 
@@ -203,36 +206,44 @@ class Endpoint:
         if self._empty is not None and not self.connections:
             self._empty.set()
 
-    async def _converse(self, connection: Connection, session: ServerSession, parser: Parser) -> None:
-        incoming = Incoming(parser)
+    async def _converse(self, connection: Connection, session: ServerSession, leftover: bytes) -> None:
+        incoming = Incoming()
+        data = leftover
         while True:
-            self.expire_due()
-            try:
-                for event in incoming.events():
-                    if isinstance(event, ws.CloseConnection):
-                        connection.end(echo(event.code))
-                        if not connection.outbox.pending:
-                            return  # both sides have said goodbye, and the server closes first (RFC 6455 7.1.1)
-                    elif connection.closing:
-                        continue  # only the peer's close is of interest now
-                    elif isinstance(event, ws.Ping):
-                        connection.control(frames.pong(bytes(event.payload)))
-                    elif isinstance(event, str | None):
-                        steps = session.not_text() if event is None else session.receive(event)
-                        await self._carry_out(connection, steps)
-            except TooBig:
-                connection.end(close_codes.TOO_BIG)
-                await _see_off(connection)
-                return  # closing with bytes unread resets the connection: the rest is never read
-            except (RemoteProtocolError, LocalProtocolError) as error:
-                connection.end(fault(error))
-                await _see_off(connection)
-                return
+            for start in range(0, len(data), TURN):
+                if start:
+                    await trio.lowlevel.checkpoint()
+                if not await self._hear(connection, session, incoming, data[start : start + TURN]):
+                    return
             data = await connection.transport.receive()
             if not data:
                 return
             connection.last_life = trio.current_time()
-            parser.receive_data(data)
+
+    async def _hear(self, connection: Connection, session: ServerSession, incoming: Incoming, data: bytes) -> bool:
+        """Act on what ``data`` says; False when the socket is to be closed."""
+        self.expire_due()
+        try:
+            for event in incoming.events(data):
+                if isinstance(event, ws.CloseConnection):
+                    connection.end(echo(event.code))
+                    if not connection.outbox.pending:
+                        return False  # both sides have said goodbye, and the server closes first (RFC 6455 7.1.1)
+                elif connection.closing:
+                    continue  # only the peer's close is of interest now
+                elif isinstance(event, ws.Ping):
+                    connection.control(frames.pong(bytes(event.payload)))
+                elif isinstance(event, str | None):
+                    steps = session.not_text() if event is None else session.receive(event)
+                    await self._carry_out(connection, steps)
+        except TooBig:
+            connection.end(close_codes.TOO_BIG)  # closing with bytes unread resets it: the rest is never read
+        except (RemoteProtocolError, LocalProtocolError) as error:
+            connection.end(fault(error))
+        else:
+            return True
+        await _see_off(connection)
+        return False
 
     async def _carry_out(self, connection: Connection, steps: Iterable[Step]) -> None:
         for step in steps:

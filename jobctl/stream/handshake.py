@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from wsproto.connection import Connection as Parser
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import AcceptConnection
 from wsproto.handshake import H11Handshake
@@ -45,11 +44,6 @@ def answer(headers: Headers, target: bytes) -> bytes | Refused:
     except (RemoteProtocolError, ValueError, KeyError):
         return BAD_HANDSHAKE
     return accepted if shake.state is ConnectionState.OPEN else BAD_HANDSHAKE
-
-
-def parser(leftover: bytes) -> Parser:
-    """Reads the client's frames; ``leftover`` came with the request."""
-    return Parser(ConnectionType.SERVER, trailing_data=leftover)
 
 
 def origin_allowed(headers: Headers, *, tls: bool, allowed: Collection[str]) -> bool:

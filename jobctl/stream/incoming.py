@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from wsproto import events as ws
 from wsproto.connection import Connection as Parser
+from wsproto.connection import ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from jobctl.protocol import close_codes, messages
@@ -19,13 +20,14 @@ class Incoming:
 
     __slots__ = ("_parser", "_parts", "_size")
 
-    def __init__(self, parser: Parser) -> None:
-        self._parser = parser
+    def __init__(self) -> None:
+        self._parser = Parser(ConnectionType.SERVER)
         self._parts: list[str] = []
         self._size = 0
 
-    def events(self) -> Iterator[ws.Event | str | None]:
-        """Whole text messages as str, binary ones as None, everything else as it is."""
+    def events(self, data: bytes) -> Iterator[ws.Event | str | None]:
+        """What ``data`` completes: whole text messages as str, binary ones as None, everything else as it is."""
+        self._parser.receive_data(data)
         for event in self._parser.events():
             if not isinstance(event, ws.Message):
                 yield event
@@ -33,7 +35,7 @@ class Incoming:
             self._size += _bytes_of(event.data)
             if self._size > messages.MAX_MESSAGE:
                 raise TooBig
-            if isinstance(event.data, str):
+            if isinstance(event.data, str) and event.data:  # an empty piece costs nothing, also not here
                 self._parts.append(event.data)
             if event.message_finished:
                 yield "".join(self._parts) if isinstance(event.data, str) else None

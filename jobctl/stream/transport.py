@@ -105,9 +105,12 @@ class PlainTransport(Transport):
     async def receive(self) -> bytes:
         while True:
             try:
-                return self._raw.recv(CHUNK)
+                data = self._raw.recv(CHUNK)
             except BlockingIOError:
                 pass
+            else:
+                await trio.lowlevel.checkpoint()  # a peer that floods has always sent more: the others get their turn
+                return data
             try:
                 await trio.lowlevel.wait_readable(self._raw)
             except (trio.ClosedResourceError, ValueError):
