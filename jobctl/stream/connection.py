@@ -281,6 +281,10 @@ class Connection:
         self.outbox.until = math.inf
         self.end(AUTH_FAILED.close, AUTH_FAILED.text, discard=True)
 
+    def cut_off(self) -> None:
+        """End; see ``Member``."""
+        self.end(close_codes.INTERNAL, discard=True)
+
     def end(self, why: Close, text: bytes | None = None, *, discard: bool = False) -> None:
         """Send ``text`` and a close frame, then stop sending.
 

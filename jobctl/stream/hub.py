@@ -49,6 +49,9 @@ class Member(Protocol):
     def log_grew(self, job_id: str) -> None:
         """A followed log has new lines."""
 
+    def cut_off(self) -> None:
+        """End: a flush failed, and who has what is not known. Whoever comes back resumes from what it has."""
+
 
 class Group:
     """All live connections with the same filter and scope."""
@@ -158,7 +161,12 @@ class Hub:
         self.flushes += 1
         self.metrics.events += len(entries)
         for group in tuple(self._groups.values()):
-            self._give(group, entries, before)
+            try:
+                self._give(group, entries, before)
+            except Exception:
+                log.debug("the stream failed for a filter", exc_info=True)
+                for member in tuple(group.members):
+                    member.cut_off()
         self._stats_due.set()
         if self._moved is not None:
             self._moved.set()

@@ -125,6 +125,25 @@ async def test_one_connection_that_fails_takes_nobody_along(
         await until(lambda: victim not in server.service.endpoint.connections)
 
 
+async def test_a_filter_that_fails_ends_whoever_has_it_and_they_resume_without_a_gap(server: Running) -> None:
+    async with server.peer() as broken, server.peer() as whole:
+        for peer, wanted in ((broken, {"names": ["noop"]}), (whole, {})):
+            await peer.say(type="subscribe_jobs", stats=False, filter=wanted)
+            await peer.hear_until("jobs_subscribed")
+        (group,) = (each for key, each in server.service.hub._groups.items() if key.names)
+
+        def fails(_: object) -> bool:
+            raise RuntimeError("a filter is broken")
+
+        group.matches = fails
+        await server.enqueue(1)
+        assert (await whole.hear())["seq"] == 1
+        assert await broken.closed() == (1011, "internal")
+    async with server.peer() as again:
+        await again.say(type="subscribe_jobs", stats=False, since=0, epoch=server.store.epoch)
+        assert (await again.hear_until("job_update"))["seq"] == 1
+
+
 class Flood(threading.Thread):
     """A peer that sends the same frame over and over, signed in or not, for a few seconds or until it is stopped."""
 
