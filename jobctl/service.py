@@ -146,6 +146,7 @@ class Service:
             store,
             verify=access.verify,
             fetch_keys=access.fetch_keys,
+            scheme_of=lambda *seen: self.app.gate.scheme_of(*seen),  # noqa: PLW0108 - the app is made below
             limits=settings.stream,
             origins=settings.allowed_origins,
             clock=time.time,

@@ -7,7 +7,7 @@ import heapq
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -55,6 +55,8 @@ class Upgrade(Protocol):
     @property
     def leftover(self) -> bytes: ...
     @property
+    def peer(self) -> str: ...
+    @property
     def tls(self) -> bool: ...
 
 
@@ -86,6 +88,8 @@ class Endpoint:
         origins: Browser origins allowed besides the same one.
         clock: Seconds since the epoch, for tokens.
         fetch_keys: Asks an external issuer for its keys, before a token that needs them is looked at again.
+        scheme_of: http or https as the client sees it, from the peer's address, the ``X-Forwarded-Proto`` lines, and
+            what the connection itself is.
     """
 
     def __init__(
@@ -98,11 +102,13 @@ class Endpoint:
         origins: Collection[str] = (),
         clock: Callable[[], float],
         fetch_keys: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        scheme_of: Callable[[str, Sequence[str], str], str] = lambda _peer, _told, own: own,
     ) -> None:
         self._hub = hub
         self._store = store
         self._verify = verify
         self._fetch_keys = fetch_keys
+        self._scheme_of = scheme_of
         self._limits = limits
         self._origins = origins
         self._clock = clock
@@ -176,7 +182,9 @@ class Endpoint:
     def _greet(self, upgrade: Upgrade) -> bytes | handshake.Refused:
         if self._stopping:
             return handshake.STOPPING
-        if not handshake.origin_allowed(upgrade.headers, tls=upgrade.tls, allowed=self._origins):
+        told = [value.decode("latin-1") for name, value in upgrade.headers if name == b"x-forwarded-proto"]
+        scheme = self._scheme_of(upgrade.peer, told, "https" if upgrade.tls else "http")
+        if not handshake.origin_allowed(upgrade.headers, scheme=scheme, allowed=self._origins):
             return handshake.WRONG_ORIGIN
         return handshake.answer(upgrade.headers, upgrade.target)
 

@@ -29,6 +29,7 @@ class Refused(NamedTuple):
 BAD_HANDSHAKE: Final = Refused(400, "Bad Request")
 WRONG_VERSION: Final = Refused(426, "Upgrade Required", ("Sec-WebSocket-Version", "13"))
 WRONG_ORIGIN: Final = Refused(403, "Forbidden")
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 STOPPING: Final = Refused(503, "Service Unavailable", ("Retry-After", "1"))
 
 
@@ -46,15 +47,20 @@ def answer(headers: Headers, target: bytes) -> bytes | Refused:
     return accepted if shake.state is ConnectionState.OPEN else BAD_HANDSHAKE
 
 
-def origin_allowed(headers: Headers, *, tls: bool, allowed: Collection[str]) -> bool:
-    """Whether a page of this origin may connect: the same origin, or one of ``allowed``; programs send none."""
+def origin_allowed(headers: Headers, *, scheme: str, allowed: Collection[str]) -> bool:
+    """Whether a page of this origin may connect: the same origin, or one of ``allowed``; programs send none.
+
+    ``scheme``: http or https, as the client sees it.
+    """
     origin = _one(headers, b"origin")
     if origin is None:
         return True
     host = _one(headers, b"host") or b""
     text = origin.decode("latin-1").strip().lower()
-    own = f"{'https' if tls else 'http'}://{host.decode('latin-1').strip().lower()}"
-    return text == own or text in {each.rstrip("/").lower() for each in allowed}
+    own = f"{scheme}://{host.decode('latin-1').strip().lower()}"
+    port = _DEFAULT_PORTS.get(scheme, "")
+    same = text.removesuffix(port) == own.removesuffix(port)
+    return same or text in {each.rstrip("/").lower() for each in allowed}
 
 
 def _one(headers: Headers, name: bytes) -> bytes | None:

@@ -1,6 +1,7 @@
 """The gate: who asks, from where, and how often. Everything under ``/api`` passes it before a route is chosen."""
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -131,11 +132,15 @@ class Gate:
 
     def scheme(self, request: ApiRequest) -> str:
         """``http`` or ``https``, as the client sees it: a trusted proxy that ends TLS says so."""
-        told = request.headers.getlist("X-Forwarded-Proto")
         peer = request.scope.get("client")
-        if told and peer is not None and is_trusted(str(peer[0]), self._proxies):
+        told = request.headers.getlist("X-Forwarded-Proto")
+        return request.scheme if peer is None else self.scheme_of(str(peer[0]), told, request.scheme)
+
+    def scheme_of(self, peer: str, told: Sequence[str], own: str) -> str:
+        """``own``, unless ``peer`` is a proxy whose ``X-Forwarded-Proto`` lines ``told`` are believed."""
+        if told and is_trusted(peer, self._proxies):
             return told[-1].rpartition(",")[2].strip().lower()
-        return request.scheme
+        return own
 
     def is_own_page(self, request: ApiRequest) -> bool:
         """Whether the browser says that one of this server's own pages asks; programs can say so as well."""

@@ -46,7 +46,7 @@ def free_port() -> int:
 
 @pytest.fixture
 async def server(start_server: StartServer) -> Running:
-    return await start_server(trusted_proxies=(LOOPBACK,), allowed_origins=(f"https://{NAME}",), rate_limit="50/1h")
+    return await start_server(trusted_proxies=(LOOPBACK,), rate_limit="50/1h")
 
 
 @pytest.fixture

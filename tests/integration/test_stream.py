@@ -11,6 +11,8 @@ import pytest
 import trio
 import trio_websocket
 import trustme
+import wsproto
+from wsproto.events import Request
 
 from jobctl import auth
 from jobctl.protocol.session import MAX_BAD_MESSAGES
@@ -367,6 +369,35 @@ async def test_a_page_from_elsewhere_is_refused_and_an_allowed_one_is_not(start_
     for origin in ("https://board.example", f"http://{LOOPBACK}:{server.port}"):
         async with server.connect([("Origin", origin)]) as peer:
             assert await peer.hear() == {"type": "auth_required"}
+
+
+@pytest.mark.parametrize(
+    ("proxies", "headers", "allowed"),
+    [
+        (["127.0.0.0/8"], [("Origin", "https://board.example"), ("X-Forwarded-Proto", "https")], True),
+        (["127.0.0.0/8"], [("Origin", "https://board.example:443"), ("X-Forwarded-Proto", "https")], True),
+        (["127.0.0.0/8"], [("Origin", "https://board.example"), ("X-Forwarded-Proto", "http, https")], True),
+        (["127.0.0.0/8"], [("Origin", "http://board.example"), ("X-Forwarded-Proto", "https")], False),
+        (["127.0.0.0/8"], [("Origin", "https://board.example")], False),
+        (["127.0.0.0/8"], [("Origin", "https://evil.example"), ("X-Forwarded-Proto", "https")], False),
+        ([], [("Origin", "https://board.example"), ("X-Forwarded-Proto", "https")], False),
+        ([], [("Origin", "http://board.example")], True),
+    ],
+)
+async def test_the_same_origin_is_the_one_that_the_browser_sees(
+    start_server: StartServer, proxies: list[str], headers: list[tuple[str, str]], allowed: bool
+) -> None:
+    """A proxy that ends TLS, and is trusted, says so."""
+    server = await start_server(trusted_proxies=proxies)
+    peer = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+    sent = [(name.encode(), value.encode()) for name, value in headers]
+    stream = await trio.open_tcp_stream(LOOPBACK, server.port)
+    async with stream:
+        await stream.send_all(
+            peer.send(Request(host="board.example", target="/api/notifications/ws", extra_headers=sent))
+        )
+        answer = bytes(await stream.receive_some())
+    assert answer.startswith(b"HTTP/1.1 101" if allowed else b"HTTP/1.1 403")
 
 
 async def test_a_stop_tells_every_stream_1001(server: Running) -> None:
