@@ -130,7 +130,7 @@ def restore(source: Path, path: Path, *, replace: bool = False) -> Restored:
         try:
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             _, seq = _copy(source, partial, lambda: None)
-            moved = _move_away(path) if path.exists() else None
+            moved = _move_away(path)
             partial.replace(path)
             _sync_folder(path.parent)
         except (OSError, apsw.Error) as error:
@@ -179,13 +179,18 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
 
 
-def _move_away(path: Path) -> Path:
-    """Rename the database and the files that SQLite keeps beside it."""
+def _move_away(path: Path) -> Path | None:
+    """Rename the database and the files that SQLite keeps beside it; None where there is none of them.
+
+    A log that its database has left behind as well: SQLite would take it for that of the file that comes in its place.
+    """
     away = path.with_name(f"{path.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}")
+    moved = False
     for suffix in ("-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(away.with_name(away.name + suffix))
-    return away
+            moved = True
+    return away if moved else None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -183,6 +183,22 @@ async def test_files_copied_by_hand_are_restored_with_their_write_ahead_log(tmp_
         assert len(await listed(again)) == 1
 
 
+@pytest.mark.parametrize("replace", [False, True])
+async def test_a_write_ahead_log_without_its_database_is_moved_away_too(tmp_path: Path, replace: bool) -> None:
+    async with opened(tmp_path) as store:
+        await add(store)
+        await backed_up(store, tmp_path / "b.db")
+        await add(store)
+        log = (tmp_path / "jobs.db-wal").read_bytes()
+    store.path.unlink()  # somebody has removed the file of a server that was killed, and left what stands beside it
+    (tmp_path / "jobs.db-wal").write_bytes(log)
+    done = restore(tmp_path / "b.db", store.path, replace=replace)
+    report = check(store.path)
+    assert (report.problems, report.jobs) == ((), 1)
+    assert done.replaced is not None
+    assert Path(f"{done.replaced}-wal").read_bytes() == log
+
+
 async def test_nothing_is_restored_over_a_server_that_runs(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await add(store)
