@@ -199,7 +199,8 @@ class Watch:
                 token = await self._client.token.get(fresh=fresh)
                 await connection.send(self._subscriber.sign_in(token).text)
             case s.Live(recovered=recovered):
-                self.live = self._been_live = recovered
+                self.live = recovered
+                self._been_live = self._been_live or recovered
             case s.Stale():
                 self.live = False
                 await self._resync()

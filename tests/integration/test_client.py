@@ -300,6 +300,38 @@ async def test_lost_updates_are_announced_with_the_present_state_and_the_stream_
     assert "status=pending" in peer.requests[0][1]
 
 
+async def test_a_stream_that_has_stood_is_tried_again_also_while_updates_are_lost(peer: Peer, no_jitter: None) -> None:
+    fetches = 0
+
+    async def first(socket: Socket) -> None:
+        await socket.subscribed(50)
+        await socket.say(an_update(51))
+        raise Hung
+
+    async def lost(socket: Socket) -> None:
+        await socket.subscribed(90, recovered=False)
+        await trio.sleep_forever()
+
+    async def again(socket: Socket) -> None:
+        await socket.subscribed(90, recovered=False)
+        await socket.hear()
+        await socket.say({"type": "jobs_subscribed", "seq": 90, "head": 90, "epoch": EPOCH, "recovered": True})
+        await socket.say(an_update(91))
+        await trio.sleep_forever()
+
+    def http(*_: Any) -> Any:
+        nonlocal fetches
+        fetches += 1
+        if fetches == 1:  # the server goes away again before the present state is fetched
+            return 0, {}, {}
+        return 200, {"x-jobctl-position": f"{EPOCH}:90"}, {"data": {"jobs": [], "cursor": None, "hasMore": False}}
+
+    peer.scripts, peer.http = [first, lost, again], http
+    async with Client(peer.url, "tok", patience=0) as client, client.watch() as updates:
+        with trio.fail_after(5):
+            assert [getattr(await anext(updates), "seq", None) for _ in range(3)] == [51, None, 91]
+
+
 async def test_a_stalled_server_is_noticed_by_pings_that_nobody_answers(
     peer: Peer, no_jitter: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
