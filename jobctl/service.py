@@ -184,6 +184,7 @@ class Service:
             self.app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=tls, grace=HTTP_GRACE_S
         )
         access.when_ended = self.endpoint.revoke
+        access.when_doubted = self.endpoint.call_back
         self._stop = trio.Event()
         self._stuck: tuple[str, ...] = ()
 

@@ -65,6 +65,10 @@ class Access:
         self._touch = trio.Event()
         self.when_ended: Callable[[Collection[str]], None] = lambda _: None
         """Called with what was revoked, on the trio thread, before anybody hears of the commit."""
+        self.when_doubted: Callable[[], None] = lambda: None
+        """Called when an issuer has taken a key back: whoever came in by its tokens should come in anew."""
+        if issuer is not None:
+            issuer.keys.when_gone = lambda: self.when_doubted()
         self.codes = Codes(clock)
         self.sessions = Sessions(
             store.access,

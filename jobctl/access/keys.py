@@ -8,7 +8,7 @@ unknown ``kid`` come in, the issuer is asked once a minute. When it does not ans
 import logging
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import jwt
@@ -74,6 +74,8 @@ class KeySet:
         self._done = trio.Event()
         self.generation = 0
         """Rises when a key is gone: what was checked with it should be checked again."""
+        self.when_gone: Callable[[], None] = lambda: None
+        """Called then."""
 
     def find(self, kid: str | None, algorithm: str) -> Any:
         """The key to check a token with.
@@ -117,8 +119,9 @@ class KeySet:
         except Exception as error:  # noqa: BLE001 - whatever the issuer does, the server goes on with the keys it has
             log.warning("cannot fetch the issuer's keys from %s: %s", self._url, str(error) or type(error).__name__)
             return False
-        if {each.kid for each in self._keys} - {each.kid for each in keys}:
+        if any(each not in keys for each in self._keys):  # by what they are: a kid may be used again
             self.generation += 1
+            self.when_gone()
         self._keys = keys
         log.info("the issuer has %d keys that can be used", len(keys))
         return True

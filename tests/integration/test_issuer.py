@@ -350,6 +350,23 @@ async def test_a_key_that_was_taken_back_is_forgotten_with_what_it_signed(at: At
     assert await at.status(signed(EC, "ES256", "e1")) == 200
 
 
+@pytest.mark.parametrize("kid", ["r1", None])
+async def test_a_key_that_was_replaced_under_its_name_takes_what_it_signed_along(
+    at: At, issuer: Issuer, kid: str | None
+) -> None:
+    keyset = at.access._issuer.keys  # type: ignore[union-attr]
+    issuer.show(jwk(RSA) if kid is None else jwk(RSA, kid=kid))
+    keyset._not_before = trio.current_time()
+    await keyset.refresh()
+    token = signed(kid=kid)
+    assert await at.status(token) == 200
+    issuer.show(jwk(OTHER_RSA) if kid is None else jwk(OTHER_RSA, kid=kid))
+    keyset._not_before = trio.current_time()
+    await keyset.refresh()
+    assert await at.status(token) == 401
+    assert await at.status(signed(OTHER_RSA, kid=kid)) == 200
+
+
 OTHERS = json.dumps({"keys": [jwk(OTHER_RSA, kid="r2")]}).encode()
 """Would be good keys, if the answer were."""
 
@@ -493,3 +510,22 @@ async def test_the_stream_takes_the_issuers_tokens_and_fetches_a_key_for_one(
         await peer.say(type="auth", token=signed(OTHER_RSA, kid="r3"))
         assert (await peer.hear())["type"] == "auth_failed"
         assert (await peer.closed())[0] == 4401
+
+
+async def test_who_is_on_the_stream_comes_back_when_the_issuer_takes_a_key_back(
+    start_server: StartServer, issuer: Issuer
+) -> None:
+    server = await start_server(auth=settings(issuer.url).model_dump())
+    keyset = server.service.access._issuer.keys  # type: ignore[union-attr]
+    async with server.connect() as peer:
+        await peer.hear()
+        await peer.say(type="auth", token=signed())
+        assert (await peer.hear())["type"] == "connected"
+        issuer.show(jwk(EC, kid="e1"))
+        keyset._not_before = trio.current_time()
+        await keyset.refresh()
+        assert (await peer.closed())[0] == 1001
+    async with server.connect() as peer:
+        await peer.hear()
+        await peer.say(type="auth", token=signed())
+        assert (await peer.hear())["type"] == "auth_failed"
