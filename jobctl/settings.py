@@ -302,8 +302,10 @@ def load(path: Path | None, **overrides: Any) -> Settings:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
             raise ConfigError(f"cannot read the configuration {path}: {reason}") from None
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # not only tomllib's own: a number may have too many digits
             raise ConfigError(f"{path} is not TOML: {error}") from None
+        except RecursionError:
+            raise ConfigError(f"{path} nests too deep") from None
     _refuse_unknown_environment()
     typed = {name for name, value in overrides.items() if value is not None}
     if secrets := _secrets_of_environment():

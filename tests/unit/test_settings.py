@@ -153,6 +153,8 @@ def test_the_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[stream]\noutbox_bytes = 1", "stream.outbox_bytes: "),
         ('[log]\nlevel = "loud"', "log.level: "),
         ("port = ", "is not TOML"),
+        ("port = " + "9" * 5000, "is not TOML"),
+        ("port = " + "[" * 100_000, "nests too deep"),
     ],
 )
 def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, said: str) -> None:
