@@ -32,6 +32,8 @@ class Address(NamedTuple):
             raise InvalidInput(f"{url!r} is not a URL", field="url") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii() or not url.isprintable():
             raise InvalidInput(f"a server's URL is like {DEFAULT_URL}, not {url!r}", field="url")
+        if not all(0 < len(label) < 64 for label in parts.hostname.removesuffix(".").split(".")):  # RFC 1035, 2.3.4
+            raise InvalidInput(f"{parts.hostname!r} cannot be the name of a machine", field="url")
         if parts.username is not None or parts.query or parts.fragment:
             raise InvalidInput("a server's URL has no user, password, query or fragment", field="url")
         secure = parts.scheme == "https"

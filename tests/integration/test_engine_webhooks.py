@@ -360,6 +360,8 @@ async def test_tls_is_made_with_the_name_not_the_address(
         ({"url": "ftp://x/"}, "the url is like"),
         ({"url": "hooks.example/jobs"}, "the url is like"),
         ({"url": "http://"}, "the url is like"),
+        ({"url": "http://hooks..example/"}, "the url is like"),
+        ({"url": f"http://{'a' * 64}.example/"}, "the url is like"),
         ({"url": "http://[fe80::1%25eth0]/"}, "the url is like"),
         ({"url": "http://hooks.example:99999/"}, "is not a URL"),
         ({"url": "http://user:pass@hooks.example/"}, "no user, password or fragment"),

@@ -395,6 +395,7 @@ def test_what_is_no_field_is_refused(data: str | None, fields: list[str]) -> Non
         ("http://127.0.0.1:8000", "127.0.0.1", 8000, "http://127.0.0.1:8000"),
         ("https://jobs.example/base/", "jobs.example", 443, "https://jobs.example:443/base"),
         ("http://[::1]:81", "::1", 81, "http://[::1]:81"),
+        ("http://my_server.:81", "my_server.", 81, "http://my_server.:81"),
     ],
 )
 def test_an_address_is_taken_apart(url: str, host: str, port: int, text: str) -> None:
@@ -404,7 +405,8 @@ def test_an_address_is_taken_apart(url: str, host: str, port: int, text: str) ->
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:8000", "ftp://x", "http://", "http://u:p@h", "http://h?token=x", "http://h#x", "http://h:99999", "http://ä"],
+    ["localhost:8000", "ftp://x", "http://", "http://u:p@h", "http://h?token=x", "http://h#x", "http://h:99999", "http://ä",
+     "http://a..b", "http://.a", f"http://{'a' * 64}.example"],
 )
 def test_an_address_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput):
