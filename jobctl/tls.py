@@ -29,6 +29,11 @@ def load(into: ssl.SSLContext, settings: Settings) -> None:
         return
     try:
         for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), into):  # first see whether the two fit
-            each.load_cert_chain(settings.certfile, settings.keyfile)
+            each.load_cert_chain(settings.certfile, settings.keyfile, password=_none_is_asked_for)
     except (OSError, ssl.SSLError) as error:
         raise StartupError(f"cannot use the certificate {settings.certfile}: {error}") from None
+
+
+def _none_is_asked_for() -> str:
+    """OpenSSL would ask the terminal for a passphrase, and the server wait for it, at a SIGHUP with all that it does."""
+    raise StartupError("the key of the certificate has a passphrase; give the server one without, that only it can read")
