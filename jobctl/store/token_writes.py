@@ -16,7 +16,8 @@ MAX_SESSIONS: Final = 100
 _KEPT_MS: Final = 30 * 86400 * 1000
 """How long an expired token can still be looked up."""
 _SESSION_KEPT_MS: Final = 86400 * 1000
-"""How long an ended session is remembered; its last access token ends after 15 minutes."""
+"""How long an ended session is remembered; its last access token ends after 15 minutes. One that others began with is
+kept as long as they are: it leads from them to who let it in."""
 
 
 def issue(tx: Tx, new: NewToken) -> TokenRow:
@@ -54,7 +55,8 @@ def touch(tx: Tx, used: Mapping[str, int]) -> None:
 def begin_session(tx: Tx, new: NewSession) -> Session:
     """Somebody has signed in."""
     tx.execute(SQL["forget_sessions"], (tx.now - _SESSION_KEPT_MS,))
-    ends_at = tx.now + new.life_ms
+    origin = tx.one("end_of_origin", new.origin)  # none for the server itself, and for access tokens of its secret
+    ends_at = min(tx.now + new.life_ms, origin[0]) if origin else tx.now + new.life_ms
     expires_at = min(ends_at, tx.now + new.idle_ms)
     tx.execute(
         SQL["insert_session"],
@@ -108,6 +110,5 @@ def _end(tx: Tx, sid: str) -> None:
 
 def _end_origin(tx: Tx, origin: str) -> None:
     """End what began with a code that ``origin`` made, and what began with a code of one of those, and so on."""
-    for (sid,) in tx.all("sessions_of_origin", origin):
+    for (sid,) in tx.all("sessions_below", origin):
         _end(tx, sid)
-        _end_origin(tx, sid)

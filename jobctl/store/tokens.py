@@ -40,7 +40,7 @@ class NewSession(msgspec.Struct, frozen=True):
 
     ``handle`` and ``current`` are digests of what all its refresh tokens begin with, and of the first whole one.
     ``origin`` is the token or session that made the one-time code. ``idle_ms``: it ends when it is not used for so
-    long; ``life_ms``: and then in any case.
+    long; ``life_ms``: and then in any case, or earlier with the life of ``origin``.
     """
 
     id: str

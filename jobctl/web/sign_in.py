@@ -111,7 +111,7 @@ class SignInRoutes:
         """Make a one-time code to sign in with, for oneself or (an admin's business) for somebody else.
 
         A code lives five minutes and works once. What was signed in with it ends when the API token that made it is
-        revoked.
+        revoked or expires.
         """
         request = signed_in()
         who = request.who

@@ -163,6 +163,36 @@ async def test_a_code_of_somebody_who_was_revoked_is_worth_nothing(api: SignInAp
     (await eve.refresh()).problem(401, "unauthorized")
 
 
+@pytest.mark.parametrize("days", [0, 3])
+async def test_who_signs_out_in_between_does_not_break_the_chain_to_who_was_revoked(api: SignInApi, days: int) -> None:
+    made = (await api.post("/api/tokens", {"name": "lent", "role": "admin"})).data
+    code = (await api.post("/api/auth/codes", {"subject": "eve"}, bearer=made["token"])).data["code"]
+    eve, mallory = Browser(api), Browser(api)
+    await eve.post("/api/auth/login", {"code": code})
+    code = (await api.post("/api/auth/codes", {"subject": "mallory"}, bearer=eve.access_token)).data["code"]
+    await mallory.post("/api/auth/login", {"code": code})
+    assert (await eve.logout()).data == {"ended": True}
+    assert await mallory.works()
+    api.clock.ahead = days * DAY
+    await Browser(api).login()  # what is of no more use is forgotten now
+    assert (await mallory.refresh()).status == 200
+    assert (await api.call("DELETE", "/api/tokens/lent")).status == 200
+    (await mallory.refresh()).problem(401, "unauthorized")
+
+
+async def test_nobody_stays_signed_in_longer_than_who_let_him_in(api: SignInApi) -> None:
+    made = (await api.post("/api/tokens", {"name": "lent", "role": "admin", "days": 2})).data
+    eve, mallory = Browser(api), Browser(api)
+    for browser, bearer in ((eve, made["token"]), (mallory, None)):
+        code = (await api.post("/api/auth/codes", bearer=bearer or eve.access_token)).data["code"]
+        assert (await browser.post("/api/auth/login", {"code": code})).status == 200
+    api.clock.ahead = 2 * DAY - 60
+    assert (await eve.refresh()).status == (await mallory.refresh()).status == 200
+    api.clock.ahead = 2 * DAY + 1
+    for browser in (eve, mallory):
+        (await browser.refresh()).problem(401, "unauthorized")
+
+
 async def test_a_code_whose_maker_is_revoked_while_it_is_used_signs_nobody_in(
     api: SignInApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,8 +38,16 @@ UPDATE session SET handle = ?, previous = current, current = ?, rotated_at = ?, 
 SELECT id FROM session
 WHERE subject = ? AND id <> ? AND ended = 0 AND expires_at > ? ORDER BY expires_at DESC LIMIT -1 OFFSET ?
 
--- name: sessions_of_origin
-SELECT id FROM session WHERE origin = ? AND ended = 0
+-- name: end_of_origin
+SELECT ends_at FROM session WHERE id = ?1 UNION ALL SELECT expires_at FROM token WHERE jti = ?1
+
+-- name: sessions_below
+WITH RECURSIVE below (id, ended) AS (
+    SELECT id, ended FROM session WHERE origin = ?
+    UNION
+    SELECT session.id, session.ended FROM below JOIN session ON session.origin = below.id
+)
+SELECT id FROM below WHERE ended = 0
 
 -- name: end_session
 UPDATE session SET ended = 1, expires_at = min(expires_at, ?) WHERE id = ?
@@ -48,4 +56,7 @@ UPDATE session SET ended = 1, expires_at = min(expires_at, ?) WHERE id = ?
 SELECT id FROM session WHERE ended = 1 AND expires_at > ?
 
 -- name: forget_sessions
-DELETE FROM session WHERE id IN (SELECT id FROM session WHERE expires_at <= ? LIMIT 100)
+DELETE FROM session WHERE id IN (
+    SELECT id FROM session
+    WHERE expires_at <= ? AND id NOT IN (SELECT origin FROM session WHERE origin IS NOT NULL) LIMIT 100
+)
