@@ -6,7 +6,8 @@ What to send and what an answer means is ``client.api``'s business, as it is for
 
 import http.client
 import random
-import select
+import selectors
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, Final, Self, TypeVar
@@ -135,9 +136,8 @@ class Session:
     def _connect(self) -> http.client.HTTPConnection:
         kept = self._connection
         if kept is not None:
-            readable = kept.sock is None or select.select([kept.sock], [], [], 0)[0]
-            if not readable:  # an idle connection that can be read from has been closed by the server
-                return kept
+            if kept.sock is not None and not _can_be_read(kept.sock):
+                return kept  # an idle connection that can be read from has been closed by the server
             self._drop()
         host, port = self._address.host, self._address.port
         kind = http.client.HTTPSConnection if self._address.secure else http.client.HTTPConnection
@@ -150,6 +150,12 @@ class Session:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _can_be_read(sock: socket.socket) -> bool:
+    with selectors.DefaultSelector() as selector:  # select() itself takes no descriptor above 1,023
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import resource
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -525,6 +527,22 @@ async def test_the_blocking_session_retries_alike_and_keeps_its_connection(peer:
         with pytest.raises(Unreachable):
             await trio.to_thread.run_sync(session.get, api.cancel("a"))
     assert len(slept) == 2
+
+
+async def test_the_blocking_session_works_in_a_program_with_many_open_files(peer: Peer) -> None:
+    room, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if room < 1100:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1100, most))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]
+    peer.http = lambda *_: (200, {}, {"data": job("a")})
+    try:
+        with Session(Address.parse(peer.url), lambda: "tok") as session:
+            for _ in range(2):  # the second time on the connection that was kept
+                await trio.to_thread.run_sync(session.get, api.get_job("a"))
+    finally:
+        for each in held:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (room, most))
 
 
 @pytest.mark.parametrize(
