@@ -101,7 +101,7 @@ def _escape(_: Any, __: str, event: _Event) -> _Event:
 
 def _scrub(_: Any, __: str, line: Any) -> Any:
     text = str(line)
-    for secret in _secrets:
+    for secret in sorted(_secrets, key=len, reverse=True):  # one may begin like another
         if secret in text:
             text = text.replace(secret, _HIDDEN)
     return _TOKEN.sub(_HIDDEN, text)

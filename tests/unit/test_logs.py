@@ -80,6 +80,13 @@ def test_secrets_and_tokens_never_leave(out: io.StringIO, form: str) -> None:
     assert "cannot sign with" in said
 
 
+def test_of_a_secret_that_begins_like_another_nothing_is_left(out: io.StringIO) -> None:
+    logs.configure("info", "json", stream=out)
+    logs.hide(*("hunter2-hunter2" + "x" * n for n in range(9)))
+    logging.getLogger("jobctl").info("it is hunter2-hunter2%s.", "x" * 8)
+    assert lines(out)[0]["event"] == "it is [hidden]."
+
+
 def test_the_canary_is_seen_where_nothing_hides_it(out: io.StringIO) -> None:
     """Or the test above would prove nothing."""
     logs.configure("debug", "json", stream=out)
