@@ -35,5 +35,5 @@ def load(into: ssl.SSLContext, settings: Settings) -> None:
 
 
 def _none_is_asked_for() -> str:
-    """OpenSSL would ask the terminal for a passphrase, and the server wait for it, at a SIGHUP with all that it does."""
-    raise StartupError("the key of the certificate has a passphrase; give the server one without, that only it can read")
+    """OpenSSL would ask the terminal for a passphrase, and the whole server wait for it, at a SIGHUP too."""
+    raise StartupError("the certificate's key has a passphrase; give the server one without, that only it can read")

@@ -68,7 +68,7 @@ class Access:
         self.when_doubted: Callable[[], None] = lambda: None
         """Called when an issuer has taken a key back: whoever came in by its tokens should come in anew."""
         if issuer is not None:
-            issuer.keys.when_gone = lambda: self.when_doubted()
+            issuer.keys.when_gone = self._doubt
         self.codes = Codes(clock)
         self.sessions = Sessions(
             store.access,
@@ -149,6 +149,9 @@ class Access:
         """Ask the issuer for its keys, if it is time to; returns after a few seconds in any case."""
         if self._issuer is not None:
             await self._issuer.keys.refresh()
+
+    def _doubt(self) -> None:
+        self.when_doubted()
 
     def _note_use(self, jti: str) -> None:
         hour = int(self._clock() * 1000) // HOUR_MS * HOUR_MS

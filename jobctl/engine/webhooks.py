@@ -54,7 +54,7 @@ _SHOWN: Final = 500
 _AGAIN: Final = frozenset({408, 425, 429})
 _SAYS_WHEN: Final = frozenset({429, 503})
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-_HOST: Final = re.compile(r"(?=.{1,253}\Z)(?:(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)")
+_HOST: Final = re.compile(r"(?=.{1,253}\Z)(?:([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f.]*:[0-9a-f:.]*)")
 _TARGET: Final = re.compile(r"[!-~]*")
 _VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,4000}[\x21-\x7e])?")
 _OURS: Final = frozenset(
