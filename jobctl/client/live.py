@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 import trio
 
+from jobctl.client.api import Busy
 from jobctl.client.connection import Closed, Connection, Rejected, open_connection
 from jobctl.errors import Unreachable
 from jobctl.model import Job, JobFilter, Position
@@ -214,7 +215,7 @@ class Watch:
 
         try:
             state = await current(self._client, self._filter)
-        except Unreachable:
+        except (Unreachable, Busy):
             raise Closed(None) from None
         self._snapshot = {job.id: job.version for job in state.jobs}
         self._ready.append((state, None, state.position))

@@ -302,7 +302,14 @@ async def test_lost_updates_are_announced_with_the_present_state_and_the_stream_
     assert "status=pending" in peer.requests[0][1]
 
 
-async def test_a_stream_that_has_stood_is_tried_again_also_while_updates_are_lost(peer: Peer, no_jitter: None) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [(0, {}, {}), (503, {}, {}), (429, {"retry-after": "900"}, {})],
+    ids=["it goes away again", "it is not ready", "too many requests"],
+)
+async def test_a_stream_that_has_stood_is_tried_again_also_while_updates_are_lost(
+    peer: Peer, no_jitter: None, answer: Any
+) -> None:
     fetches = 0
 
     async def first(socket: Socket) -> None:
@@ -324,8 +331,8 @@ async def test_a_stream_that_has_stood_is_tried_again_also_while_updates_are_los
     def http(*_: Any) -> Any:
         nonlocal fetches
         fetches += 1
-        if fetches == 1:  # the server goes away again before the present state is fetched
-            return 0, {}, {}
+        if fetches == 1:
+            return answer
         return 200, {"x-jobctl-position": f"{EPOCH}:90"}, {"data": {"jobs": [], "cursor": None, "hasMore": False}}
 
     peer.scripts, peer.http = [first, lost, again], http
