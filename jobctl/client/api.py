@@ -97,6 +97,7 @@ def parse(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     Raises:
         SignInFailed: 401.
         Busy: 429 or 503.
+        Unreachable: 502 or 504, which no jobctl server says: a proxy has had no answer.
         ApiError: any other refusal.
         ClientError: not an answer of a jobctl server.
     """
@@ -114,6 +115,8 @@ def parse(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         raise SignInFailed("the server refuses the token")
     if status in (429, 503):
         raise Busy(status, problem, _seconds(headers.get("retry-after")))
+    if status in (502, 504):
+        raise Unreachable(f"a proxy before the server answers {status}: the server is not there, or does not answer")
     if 300 <= status < 400:
         raise ApiError(status, {"title": "the server redirects; give the URL that it redirects to"})
     raise ApiError(status, problem)

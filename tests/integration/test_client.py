@@ -304,8 +304,8 @@ async def test_lost_updates_are_announced_with_the_present_state_and_the_stream_
 
 @pytest.mark.parametrize(
     "answer",
-    [(0, {}, {}), (503, {}, {}), (429, {"retry-after": "900"}, {})],
-    ids=["it goes away again", "it is not ready", "too many requests"],
+    [(0, {}, {}), (502, {}, {}), (503, {}, {}), (429, {"retry-after": "900"}, {})],
+    ids=["it goes away again", "a proxy says so", "it is not ready", "too many requests"],
 )
 async def test_a_stream_that_has_stood_is_tried_again_also_while_updates_are_lost(
     peer: Peer, no_jitter: None, answer: Any
@@ -481,6 +481,17 @@ async def test_an_enqueue_whose_connection_fails_is_sent_again_with_the_same_key
     keys = {headers["idempotency-key"] for _, _, headers in peer.requests}
     assert len(peer.requests) == 3
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_a_proxy_whose_server_is_away_counts_as_no_answer(peer: Peer, status: int) -> None:
+    answers = [(status, {}, "<html>"), (200, {}, {"data": job("a")})]
+    peer.http = lambda *_: answers.pop(0)
+    async with Client(peer.url, "tok") as client:
+        assert (await client.enqueue("n")).id == "a"
+        answers = [(status, {}, "<html>")]
+        with pytest.raises(Unreachable, match=f"a proxy before the server answers {status}"):
+            await client.cancel("a")
 
 
 async def test_what_may_not_be_repeated_is_sent_once(peer: Peer) -> None:
