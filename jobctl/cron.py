@@ -151,10 +151,18 @@ def zone(name: str) -> tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        hint = "" if zoneinfo.available_timezones() else "; this machine has none at all: install the package tzdata"
+        hint = "" if _has_zones() else "; this machine has none at all: install the package tzdata"
         raise InvalidInput(
             f"timezone: there is no time zone {name[:100]!r}; names are like Europe/Zurich{hint}", field="timezone"
         ) from None
+
+
+def _has_zones() -> bool:
+    try:
+        zoneinfo.ZoneInfo("UTC")  # in every database
+    except (zoneinfo.ZoneInfoNotFoundError, OSError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)

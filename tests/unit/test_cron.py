@@ -153,7 +153,8 @@ NO_ZONES = ["Mars/Base", "Europe", "../../etc/passwd", "/etc/passwd", "a\0b", "\
 
 
 @pytest.mark.parametrize("name", NO_ZONES)
-def test_a_time_zone_that_is_none_is_refused(name: str) -> None:
+def test_a_time_zone_that_is_none_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoneinfo.available_timezones", None)  # it opens every file of the database: 170 ms
     with pytest.raises(InvalidInput, match="there is no time zone") as caught:
         Cron("* * * * *", name)
     assert caught.value.field == "timezone"
@@ -178,10 +179,13 @@ def test_zones_are_among_the_dependencies() -> None:
 
 
 def test_a_machine_without_a_time_zone_database_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: str) -> None:
+        raise zoneinfo.ZoneInfoNotFoundError(name)
+
     zone.cache_clear()
-    monkeypatch.setattr("zoneinfo.available_timezones", set)
+    monkeypatch.setattr("zoneinfo.ZoneInfo", none)
     with pytest.raises(InvalidInput, match="install the package tzdata"):
-        Cron("@daily", "Mars/Base")
+        Cron("@daily", "Europe/Zurich")
 
 
 # --- the same, found by looking at every minute's local time ---------------------------------------------------------
