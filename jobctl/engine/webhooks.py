@@ -64,6 +64,7 @@ _OURS: Final = frozenset(
     }
 )  # fmt: skip
 """Headers that are set here, or would change how the request is read."""
+_TOO_MUCH: Final = Failed(f"the answer has more than {MAX_RESULT:,} bytes, which no result may have", retry=False)
 log = logging.getLogger("jobctl.engine")
 
 
@@ -159,7 +160,7 @@ class Webhook:
         except Forbidden as error:
             return Failed(f"not sent: {error}; allow_private = true in [webhooks.{self.name}] allows it", retry=False)
         except TooMuch:
-            return Failed(f"the answer has more than {MAX_RESULT:,} bytes, which no result may have", retry=False)
+            return _TOO_MUCH
         except (OSError, trio.BrokenResourceError, h11.RemoteProtocolError) as error:
             return Failed(f"no answer from {self.authority}: {_reason(error)}", delay=backoff(attempt, draw))
         run.write("log", f"{self.authority} answered {answer.status} ({len(answer.body):,} bytes)")
@@ -233,7 +234,8 @@ def outcome_of(answer: Answer, *, delay: float, now: float) -> Outcome:
     """What an answer means for the job; ``delay`` is the backoff where the answer does not name its own."""
     status = answer.status
     if 200 <= status < 300:
-        return Completed(_result(answer.body))
+        result = _result(answer.body)
+        return Completed(result) if len(result) <= MAX_RESULT else _TOO_MUCH
     if 300 <= status < 400:
         to = answer.headers.get("location")
         return Failed(

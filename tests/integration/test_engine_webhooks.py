@@ -157,6 +157,12 @@ async def test_headers_of_the_operator_are_sent_and_the_secret_is_not(start: Sta
         (200, b'"\xff"', {}, Completed(b"null")),
         (200, b"[" * 100_000, {}, Completed(b"null")),
         (
+            200,
+            b"[" + b",".join([b"1e9"] * 60_000) + b"]",  # 240,001 bytes; written out, as a result is kept, 780,001
+            {},
+            Failed("the answer has more than 262,144 bytes, which no result may have", retry=False),
+        ),
+        (
             301,
             b"",
             {"location": "http://x"},
