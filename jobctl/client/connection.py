@@ -40,9 +40,12 @@ class Rejected(Exception):
 class Connection:
     """An open WebSocket. Made by ``open_connection``; whoever has it closes it."""
 
-    def __init__(self, websocket: trio_websocket.WebSocketConnection, raw: trio.SocketStream) -> None:
+    def __init__(
+        self, websocket: trio_websocket.WebSocketConnection, raw: trio.SocketStream, reading: trio.CancelScope
+    ) -> None:
         self._websocket = websocket
         self._raw = raw
+        self._reading = reading
 
     async def send(self, text: bytes) -> None:
         """Write one text message.
@@ -79,7 +82,11 @@ class Connection:
         self.abandon()
 
     def abandon(self) -> None:
-        """Close the socket now (trio-websocket leaves it open at times); nothing more is sent or received."""
+        """Close the socket now (trio-websocket leaves it open at times); nothing more is sent or received.
+
+        Its reading task is ended as well: it may wait for room in the queue, which nobody makes any more.
+        """
+        self._reading.cancel()
         self._raw.socket.close()
 
 
@@ -95,6 +102,7 @@ class _Reader:
 
     def __init__(self, nursery: trio.Nursery, opening: trio.CancelScope) -> None:
         self._nursery, self._opening = nursery, opening
+        self.scope = trio.CancelScope()
         self.error: trio_websocket.HandshakeError | None = None
 
     def start_soon(self, task: Callable[[], Awaitable[object]]) -> None:
@@ -103,7 +111,8 @@ class _Reader:
 
     async def _run(self, task: Callable[[], Awaitable[object]]) -> None:
         try:
-            await task()
+            with self.scope:
+                await task()
         except trio_websocket.HandshakeError as error:
             self.error = error
             self._opening.cancel()
@@ -148,4 +157,4 @@ async def open_connection(nursery: trio.Nursery, address: Address, tls: ssl.SSLC
     except BaseException:
         raw.socket.close()
         raise
-    return Connection(websocket, raw)
+    return Connection(websocket, raw, reader.scope)

@@ -95,6 +95,7 @@ class Watch:
         connection = getattr(self, "_connection", None)
         if connection is not None and trio.lowlevel.in_trio_run():
             connection.abandon()
+            self._client.forget(connection)
 
     async def __anext__(self) -> Update:
         """The next update.

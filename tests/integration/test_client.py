@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 import trustme
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, Request, TextMessage
@@ -439,6 +440,23 @@ async def test_a_loop_that_is_left_closes_its_connection_at_once(peer: Peer) -> 
             break
         with trio.fail_after(5):
             await left.wait()
+        assert not client._connections, "nothing is kept of what is closed"
+
+
+async def test_a_loop_that_is_left_amid_many_updates_leaves_no_task_behind(peer: Peer) -> None:
+    async def script(socket: Socket) -> None:
+        await socket.subscribed(0)
+        await socket.say(*(an_update(seq) for seq in range(1, 301)))  # more than are read ahead
+        await trio.sleep_forever()
+
+    peer.scripts = [script]
+    async with Client(peer.url, "tok") as client:
+        async for _ in client.watch():
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            break
+        with trio.fail_after(2):
+            while client.nursery.child_tasks:
+                await trio.sleep(0.01)
 
 
 async def test_a_first_connection_that_fails_is_given_up_after_the_patience(unused_port: int) -> None:
