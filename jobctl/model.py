@@ -196,7 +196,8 @@ class Identity(msgspec.Struct, frozen=True):
     """Who a token speaks for. ``expires_at`` is in seconds since the epoch.
 
     ``session`` is the sign-in that an access token belongs to. ``registered``: the token lives longer than an access
-    token may, and is good only while the ``token`` table has it.
+    token may, and is good only while the ``token`` table has it. ``foreign``: somebody else has issued it, and nobody
+    here can revoke it.
     """
 
     subject: str
@@ -205,6 +206,7 @@ class Identity(msgspec.Struct, frozen=True):
     token_id: str
     session: str | None = None
     registered: bool = False
+    foreign: bool = False
 
     @property
     def is_admin(self) -> bool:

@@ -18,12 +18,16 @@ _BYTES: Final = 24
 
 
 class Code(msgspec.Struct, frozen=True):
-    """Whom a code signs in. ``origin`` is the token or session of who made it; None: the server itself."""
+    """Whom a code signs in. ``origin`` is the token or session of who made it; None: the server itself.
+
+    ``until`` is when the sign-in ends at the latest (seconds since the epoch), where the store cannot know it.
+    """
 
     subject: str
     role: str
     origin: str | None
     expires_at: float
+    until: float | None = None
 
 
 class Codes:
@@ -33,10 +37,12 @@ class Codes:
         self._clock = clock
         self._waiting: dict[bytes, Code] = {}
 
-    def make(self, subject: str, role: str, origin: str | None = None) -> tuple[str, Code]:
+    def make(
+        self, subject: str, role: str, origin: str | None = None, until: float | None = None
+    ) -> tuple[str, Code]:
         """A fresh code and what it stands for."""
         text = secrets.token_urlsafe(_BYTES)
-        code = Code(subject, role, origin, self._clock() + CODE_TTL_S)
+        code = Code(subject, role, origin, self._clock() + CODE_TTL_S, until)
         if len(self._waiting) >= MAX_CODES:
             del self._waiting[next(iter(self._waiting))]
         self.put(text, code)

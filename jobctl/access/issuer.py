@@ -45,7 +45,7 @@ class ExternalIssuer:
             raise Unauthorized
         told = claims.get("jti")
         token_id = told if auth.is_name(told) else hashlib.sha256(token.encode()).hexdigest()[:32]
-        return Identity(subject=subject, role=role, expires_at=expires, token_id=f"ext:{token_id}")
+        return Identity(subject=subject, role=role, expires_at=expires, token_id=f"ext:{token_id}", foreign=True)
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:

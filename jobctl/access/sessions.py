@@ -17,6 +17,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -100,7 +101,7 @@ class Sessions:
             role=code.role,
             origin=code.origin,
             idle_ms=IDLE_S * 1000,
-            life_ms=LIFE_S * 1000,
+            life_ms=round(min(LIFE_S, math.inf if code.until is None else code.until - self._clock()) * 1000),
         )
         try:
             session = await self._store.begin_session(new)

@@ -121,7 +121,8 @@ class SignInRoutes:
         raw = await request.body.read()
         asked = decode(_code, raw) if raw else CodeRequest()
         subject = checked_subject(asked.subject or who.subject)
-        text, code = self._access.codes.make(subject, asked.role or who.role, who.session or who.token_id)
+        until = who.expires_at if who.foreign else None  # nobody here could end the sign-in by revoking the token
+        text, code = self._access.codes.make(subject, asked.role or who.role, who.session or who.token_id, until)
         told = LoginCode(
             code=text, expires_at=wire_time(int(code.expires_at * 1000)), subject=code.subject, role=code.role
         )

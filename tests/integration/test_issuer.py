@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from functools import partial
 from typing import Any
@@ -289,6 +290,20 @@ async def test_our_own_tokens_are_not_the_issuers_to_make(at: At) -> None:
 async def test_an_issuers_token_cannot_stand_for_a_registered_one(at: At, store: SqliteStore) -> None:
     who = at.access.verify(signed(jti="x1", sid="s1"))
     assert (who.token_id, who.session, who.registered) == ("ext:x1", None, False)
+
+
+async def test_a_sign_in_by_an_issuers_token_ends_with_it(at: At) -> None:
+    token = signed(role="ops", exp=int(time.time()) + 600)
+    code = (await at.api.post("/api/auth/codes", bearer=token)).data["code"]
+    own_page = [("Sec-Fetch-Site", "same-origin")]
+    first = await at.api.post("/api/auth/login", {"code": code}, bearer=None, headers=own_page)
+    assert first.status == 200
+    again = (await at.api.post("/api/auth/codes", bearer=first.data["accessToken"])).data["code"]
+    second = await at.api.post("/api/auth/login", {"code": again}, bearer=None, headers=own_page)
+    for answer in (first, second):
+        keep = re.search(r"Max-Age=(\d+)", dict(answer.pairs)["set-cookie"])
+        assert keep is not None
+        assert 500 < int(keep[1]) <= 600
 
 
 # --- keys ----------------------------------------------------------------------------------------------------------
