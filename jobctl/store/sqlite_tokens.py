@@ -1,25 +1,13 @@
 """Tokens and sessions in the SQLite store: ``SqliteStore.access``."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
 
 import apsw
 
 from jobctl.store import token_writes as writes
-from jobctl.store.base import Read
 from jobctl.store.rows import SQL, fetch
+from jobctl.store.sqlite_schedules import ReadIn, Submit
 from jobctl.store.tokens import NewSession, NewToken, Rotation, Session, TokenRow
-from jobctl.store.transaction import Tx
-
-T = TypeVar("T")
-
-
-class _Submit(Protocol):
-    async def __call__(self, function: Callable[[Tx], T]) -> T: ...
-
-
-class _ReadIn(Protocol):
-    async def __call__(self, function: Callable[..., T], *arguments: Any) -> Read[T]: ...
 
 
 class SqliteTokens:
@@ -30,7 +18,7 @@ class SqliteTokens:
         read: Runs a function of a connection in a read transaction.
     """
 
-    def __init__(self, submit: "_Submit", read: "_ReadIn") -> None:
+    def __init__(self, submit: Submit, read: ReadIn) -> None:
         self._submit = submit
         self._read = read
 
