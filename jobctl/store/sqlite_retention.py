@@ -71,6 +71,8 @@ class _Ended(NamedTuple):
     owner: str
     queue: str
     has_log: int
+    small: int
+    """Bytes of data and result in the row itself."""
     data: int
     result: int
     """Bytes of those that stand apart because they are large."""
@@ -119,7 +121,7 @@ def _batch(tx: Tx, pks: Sequence[int]) -> list[_Ended]:
     size = 0
     for pk in pks:
         row = _Ended(pk, *tx.one("prune_job", pk))
-        size += row.data + row.result
+        size += row.small + row.data + row.result
         if batch and size > BATCH_BYTES:
             break
         batch.append(row)

@@ -140,8 +140,8 @@ class Connection:
             return
         try:
             self.outbox.offer(frame)
-        except OSError:
-            self.abort()
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._fail(error)
         else:
             if self.outbox.pending:
                 self.wake()

@@ -108,8 +108,8 @@ async def test_one_connection_that_fails_takes_nobody_along(
 ) -> None:
     async with server.peer() as first, server.peer() as second:
         for peer in (first, second):
-            await peer.say(type="subscribe_jobs")
-            await peer.hear_until("job_stats_update")
+            await peer.say(type="subscribe_jobs", schedules=True)
+            await peer.hear_until("schedules_update")
         victim = next(iter(server.service.endpoint.connections))
         offer = type(victim.outbox).offer
 

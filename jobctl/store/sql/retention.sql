@@ -5,7 +5,7 @@ WHERE status = ?1 AND completed_at IS NOT NULL AND completed_at < ?2
 ORDER BY completed_at, pk LIMIT ?3
 
 -- name: prune_job
-SELECT created_by, queue, EXISTS (SELECT 1 FROM job_log WHERE job = job.pk),
+SELECT created_by, queue, EXISTS (SELECT 1 FROM job_log WHERE job = job.pk), length(data) + coalesce(length(result), 0),
     coalesce((SELECT length(body) FROM job_data WHERE job = job.pk), 0),
     coalesce((SELECT length(body) FROM job_result WHERE job = job.pk), 0)
 FROM job WHERE pk = ?
