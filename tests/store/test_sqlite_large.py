@@ -84,7 +84,7 @@ async def test_nothing_is_left_behind(store: SqliteStore, path: Path, clock: Clo
 async def test_a_batch_of_pruning_is_bounded_by_what_stands_apart(store: SqliteStore, clock: Clock) -> None:
     for _ in range(4):
         one = await started(store)
-        await store.finish(one.job.id, one.run, Completed(RESULT))
+        await store.finish(one.job.id, one.run, Completed(b'"%b"' % (b"b" * 200_000)))
     clock.forward(10)
     first = await store.retention.prune_jobs("completed", older_than=1)
     assert (first.count, first.more) == (2, True)
