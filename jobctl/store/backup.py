@@ -10,7 +10,6 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +18,11 @@ import apsw
 from jobctl.errors import Conflict, InvalidInput, NotADatabase, StartupError
 from jobctl.model import Wire, wire_time
 from jobctl.store import epoch as epochs
+from jobctl.store.aside import SHARED_MEMORY, WAL, move_away
 from jobctl.store.check import check, opened
 from jobctl.store.committer import now_ms
+from jobctl.store.lock import own
 from jobctl.store.rows import SQL, fetch, scalar
-from jobctl.store.sqlite import own
 
 SUFFIX: Final = ".db"
 """What a backup's name ends in. A server may run with more rights than the admin who asks it to write a file; so
@@ -130,7 +130,8 @@ def restore(source: Path, path: Path, *, replace: bool = False) -> Restored:
         try:
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             _, seq = _copy(source, partial, lambda: None)
-            moved = _move_away(path)
+            # A log that its database has left behind as well: SQLite would take it for that of the file to come.
+            moved = move_away(path, WAL, SHARED_MEMORY, "")
             partial.replace(path)
             _sync_folder(path.parent)
         except (OSError, apsw.Error) as error:
@@ -177,20 +178,6 @@ def _copy(source: Path, path: Path, between: Callable[[], None]) -> tuple[str, i
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-
-
-def _move_away(path: Path) -> Path | None:
-    """Rename the database and the files that SQLite keeps beside it; None where there is none of them.
-
-    A log that its database has left behind as well: SQLite would take it for that of the file that comes in its place.
-    """
-    away = path.with_name(f"{path.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}")
-    moved = False
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(away.with_name(away.name + suffix))
-            moved = True
-    return away if moved else None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ import apsw
 
 from jobctl.errors import NotADatabase, StartupError
 from jobctl.model import Wire
+from jobctl.store.aside import WAL, has_foreign_log
 from jobctl.store.rows import SQL, fetch, scalar
 from jobctl.store.sqlite import APPLICATION_ID, BUSY_MS
 
@@ -83,6 +84,9 @@ def opened(path: Path) -> Iterator[apsw.Connection]:
 
 
 def _connect(path: Path) -> apsw.Connection:
+    with contextlib.suppress(OSError):
+        if has_foreign_log(path):  # the next start moves it away
+            return _alone(path)
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         connection.set_busy_timeout(BUSY_MS)
@@ -91,14 +95,19 @@ def _connect(path: Path) -> apsw.Connection:
     except apsw.CantOpenError:
         # In a folder that cannot be written, SQLite cannot share its log; without one it need not.
         connection.close()
-        if path.with_name(path.name + "-wal").exists():
+        if path.with_name(path.name + WAL).exists():
             raise
-        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-        return apsw.Connection(f"{path.resolve().as_uri()}?immutable=1", flags=flags)
+        return _alone(path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _alone(path: Path) -> apsw.Connection:
+    """Read the file itself, and nothing that stands beside it."""
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    return apsw.Connection(f"{path.resolve().as_uri()}?immutable=1", flags=flags)
 
 
 def check(path: Path) -> Report:

@@ -1,12 +1,10 @@
 """The SQLite store: one file, one owner, one writer thread, readers beside it."""
 
 import contextlib
-import fcntl
 import logging
-import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -15,13 +13,14 @@ from typing import Any, Final, TypeVar
 import apsw
 import trio
 
-from jobctl.errors import DatabaseInUse, NotADatabase, StartupError, StoreUnavailable
+from jobctl.errors import NotADatabase, StartupError, StoreUnavailable
 from jobctl.events import Commit, Event
 from jobctl.metrics import Metrics
 from jobctl.model import Job, JobPage, JobQuery, NewJob, Position, Queue, Stats
 from jobctl.store import bulk, reads, writes
 from jobctl.store import enqueue as enqueueing
 from jobctl.store import epoch as epochs
+from jobctl.store.aside import SHARED_MEMORY, WAL, has_foreign_log, move_away
 from jobctl.store.base import (
     Acted,
     BulkAction,
@@ -38,6 +37,7 @@ from jobctl.store.base import (
     Rescued,
 )
 from jobctl.store.committer import Committer, now_ms
+from jobctl.store.lock import own
 from jobctl.store.rows import SQL, fetch, scalar
 from jobctl.store.sqlite_retention import SqliteRetention
 from jobctl.store.sqlite_schedules import SqliteSchedules
@@ -243,6 +243,10 @@ class SqliteStore:
             self._write_mark()
             self._connection.execute(SQL["set_meta"], ("clean", "1"))
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._connection.set_busy_timeout(0)
+            with contextlib.suppress(apsw.BusyError):  # another program reads it; then the log stays
+                self._connection.pragma("synchronous", 2)
+                self._connection.pragma("journal_mode", "delete")  # see aside.py
         except apsw.Error as error:
             log.warning("the stop is not clean: %s", error)
         finally:
@@ -279,32 +283,13 @@ async def open_store(
             await store.close()
 
 
-@contextlib.contextmanager
-def own(path: Path) -> Iterator[None]:
-    """Hold the lock of the database ``path``: one process at a time. Raises ``DatabaseInUse``, ``StartupError``."""
-    with contextlib.suppress(OSError):
-        if path.stat().st_nlink > 1:  # under its other name it would have another lock, and another WAL
-            raise StartupError(f"{path} has a second name (a hard link); remove one, or choose another file with --db")
-    lock = path.with_name(path.name + ".lock")
-    try:
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StartupError(f"cannot write beside the database {path}: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(fd, 32).decode("ascii", "replace").strip()
-            who = f" (process {holder})" if holder.isdecimal() else ""
-            raise DatabaseInUse(f"another server{who} owns {path}; stop it, or choose another file with --db") from None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        os.close(fd)
-
-
 def _open(path: Path, state_dir: Path, durability: str) -> SqliteStore:
+    try:
+        if has_foreign_log(path):
+            away = move_away(path, WAL, SHARED_MEMORY)
+            log.warning("the log beside %s is that of another database; it is now %s%s", path, away, WAL)
+    except OSError as error:
+        raise StartupError(f"cannot open the database {path}: {error.strerror}") from None
     try:
         connection = apsw.Connection(str(path))
     except apsw.Error as error:
@@ -345,8 +330,12 @@ def _prepare(connection: apsw.Connection, path: Path, durability: str) -> None:
         raise NotADatabase(f"{path} is a database, but not one of jobctl; choose another file with --db")
     if connection.readonly("main"):
         raise StartupError(f"cannot write the database {path}: no permission")
-    if connection.pragma("journal_mode", "wal") != "wal":
-        raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
+    try:
+        connection.pragma("synchronous", 3)  # the journal of this change is gone for good before there is a log
+        if connection.pragma("journal_mode", "wal") != "wal":
+            raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
+    except apsw.BusyError:
+        raise StartupError(f"another program uses {path} at the moment; start again when it has ended") from None
     connection.pragma("synchronous", 2 if durability == "full" else 1)
     connection.pragma("foreign_keys", 1)
     for name in _durable_pragmas(sys.platform):

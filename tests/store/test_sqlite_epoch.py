@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import pytest
 from store_kit import add, all_events, enqueue, listed, new
 
-from jobctl.errors import ConfigError
+from jobctl.errors import ConfigError, StartupError
 from jobctl.store import epoch as epochs
 from jobctl.store import sqlite
+from jobctl.store.backup import back_up
+from jobctl.store.check import check
 from jobctl.store.sqlite import SqliteStore, open_store
 
 CRASH = """
@@ -123,6 +126,65 @@ async def test_a_copy_of_an_earlier_start_is_recognised_though_nothing_was_writt
     await epoch_of(tmp_path)
     put_back(tmp_path / "backup", tmp_path)
     assert await epoch_of(tmp_path) != first
+
+
+@pytest.mark.parametrize("by", ["backup", "clean copy", "a new file"])
+async def test_the_log_of_a_killed_server_is_not_applied_to_a_file_copied_over_its_database(
+    tmp_path: Path, by: str
+) -> None:
+    """``cp b.db jobs.db``, and nobody thought of ``jobs.db-wal``."""
+    path, other = tmp_path / "jobs.db", tmp_path / "b.db"
+    first = await write(tmp_path, jobs=60)
+    if by == "backup":
+        back_up(path, other)
+    elif by == "clean copy":
+        shutil.copy(path, other)
+    else:
+        other.touch()
+    assert crash(tmp_path, "full") == first
+    log = path.with_name("jobs.db-wal").read_bytes()
+    assert len(log) > 0
+    path.write_bytes(other.read_bytes())
+    if by != "a new file":
+        assert (check(path).problems, check(path).jobs) == ((), 60)
+    async with opened(tmp_path) as store:
+        assert store.epoch != first
+        assert len(await listed(store)) == (0 if by == "a new file" else 60)
+        await add(store)
+    assert check(path).problems == ()
+    (kept,) = tmp_path.glob("jobs.db.replaced-*-wal")
+    assert kept.read_bytes() == log
+
+
+async def test_a_log_that_belongs_to_its_database_stays(tmp_path: Path) -> None:
+    crash(tmp_path, "full")
+    assert check(tmp_path / "jobs.db").jobs == 5
+    async with opened(tmp_path) as store:
+        assert len(await listed(store)) == 5
+    assert not list(tmp_path.glob("*replaced*"))
+
+
+async def test_a_stop_is_clean_though_another_program_reads_the_database(tmp_path: Path) -> None:
+    """Its log can then not be taken away, and it is no error."""
+    async with opened(tmp_path, "normal") as store:
+        await add(store)
+        reader = apsw.Connection(str(store.path))
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM job").fetchall() == [(1,)]
+    assert await epoch_of(tmp_path) == store.epoch
+    reader.close()
+
+
+async def test_a_start_that_another_program_holds_up_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_MS", 10)
+    await write(tmp_path)
+    reader = apsw.Connection(str(tmp_path / "jobs.db"))
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM job").fetchall()
+    with pytest.raises(StartupError, match="another program"):
+        await write(tmp_path)
+    reader.close()
+    await write(tmp_path)
 
 
 async def test_a_copy_of_the_same_start_with_fewer_events_begins_a_new_epoch(tmp_path: Path) -> None:

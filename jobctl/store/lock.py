@@ -1,0 +1,34 @@
+"""One process owns a database file: an OS lock on a file beside it, which ends with the process however that ends."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobctl.errors import DatabaseInUse, StartupError
+
+
+@contextlib.contextmanager
+def own(path: Path) -> Iterator[None]:
+    """Hold the lock of the database ``path``: one process at a time. Raises ``DatabaseInUse``, ``StartupError``."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_nlink > 1:  # under its other name it would have another lock, and another WAL
+            raise StartupError(f"{path} has a second name (a hard link); remove one, or choose another file with --db")
+    lock = path.with_name(path.name + ".lock")
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartupError(f"cannot write beside the database {path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip()
+            who = f" (process {holder})" if holder.isdecimal() else ""
+            raise DatabaseInUse(f"another server{who} owns {path}; stop it, or choose another file with --db") from None
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(fd)
