@@ -15,6 +15,7 @@
     │   └── IdempotencyMismatch the key was used for another request
     ├── RateLimited             too many requests; carries when to come back
     ├── StoreUnavailable        the database cannot take the write now; nothing was acknowledged
+    ├── DatabaseDamaged         its pages are broken: a copy of it would be too
     ├── StartupError            the server cannot start as it was asked to
     │   ├── ConfigError         a setting is unknown or wrong
     │   ├── DatabaseInUse       another server holds the file
@@ -144,6 +145,12 @@ class StoreUnavailable(JobctlError):
     """The database could not take the write; nothing of it was kept, and the caller may try again."""
 
     code = "store_unavailable"
+
+
+class DatabaseDamaged(JobctlError):
+    """The database's pages are broken: a copy of it would be as well."""
+
+    code = "database_damaged"
 
 
 class StartupError(JobctlError):

@@ -34,6 +34,7 @@ EXIT_OF: Final[dict[str, ExitCode]] = {
     "unreachable": ExitCode.UNREACHABLE,
     "sign_in_failed": ExitCode.UNREACHABLE,
     "wait_timeout": ExitCode.TIMED_OUT,
+    "database_damaged": ExitCode.FAILED,  # as `db check` says it
 }
 """By an error's code; what is not here is ``USAGE``: the command asked for something that cannot be."""
 

@@ -46,7 +46,7 @@ class BackupRoutes:
         """Add the route."""
         app.add_url_rule("/api/admin/backup", "backup", self.backup, methods=["POST"])
 
-    @fails(400, 404, 409, 413, 415, 422)
+    @fails(400, 404, 409, 413, 415, 422, 500)
     @document_request(BackupRequest)
     @document_response(BackupAnswer, 201)
     @operation_id("backup")
@@ -55,7 +55,7 @@ class BackupRoutes:
         """Write a consistent copy of the database to a new file on the server's machine; the queue goes on meanwhile.
 
         The file has mode 0600, and only below `backup_dir`, where that is set, may it be. Whoever restores it begins a
-        new epoch. Answered when it is written; a client that hangs up ends it.
+        new epoch. Answered when it is written and its pages are found sound; a client that hangs up ends it.
         """
         request = signed_in()
         if not request.who.is_admin:

@@ -33,6 +33,7 @@ STATUS: Final[Mapping[str, int]] = {
     "idempotency_mismatch": 422,  # draft-ietf-httpapi-idempotency-key-header: 409 is for one that is still under way
     "rate_limited": 429,
     "internal": 500,
+    "database_damaged": 500,
     "store_unavailable": 503,
     "not_ready": 503,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx2
 import pytest
 import trio
@@ -323,6 +325,24 @@ async def test_a_user_makes_no_backups_and_a_page_elsewhere_neither(
     odd = {**bearer(server), "Content-Type": "text/plain"}
     assert (await http.post("/api/admin/backup", content=json.dumps(body), headers=odd)).status_code == 415
     assert not (tmp_path / "b.db").exists()
+
+
+async def test_a_damaged_database_is_no_backup_and_the_admin_hears_it(
+    server: Running, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    await server.enqueue(100)
+    database = server.settings.db
+    with contextlib.closing(apsw.Connection(str(database))) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((page,),) = other.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'job_log'").fetchall()
+        size = other.pragma("page_size")
+    with database.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 100)
+    answer = await http.post("/api/admin/backup", json={"path": str(tmp_path / "b.db")}, headers=bearer(server))
+    assert (answer.status_code, answer.json()["code"]) == (500, "database_damaged")
+    assert "jobctl db check" in answer.json()["detail"]
+    assert not list(tmp_path.glob("*b.db*"))
 
 
 async def test_only_one_backup_is_made_at_a_time(

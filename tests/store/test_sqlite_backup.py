@@ -11,7 +11,7 @@ import pytest
 import trio
 from store_kit import add, listed
 
-from jobctl.errors import Conflict, DatabaseInUse, InvalidInput, NotADatabase, StartupError
+from jobctl.errors import Conflict, DatabaseDamaged, DatabaseInUse, InvalidInput, NotADatabase, StartupError
 from jobctl.model import NewJob
 from jobctl.store import backup as backups
 from jobctl.store.backup import back_up, restore, target
@@ -137,6 +137,34 @@ async def test_a_backup_that_cannot_be_written_leaves_nothing_and_says_why(
     assert not list(tmp_path.glob("*b.db*"))
 
 
+async def test_a_copy_of_a_damaged_database_is_no_backup(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        for _ in range(100):
+            await add(store)
+    damage(store.path)
+    with pytest.raises(DatabaseDamaged, match=r"is damaged .* no backup"):
+        back_up(store.path, tmp_path / "b.db")
+    assert not list(tmp_path.glob("*b.db*"))
+
+
+async def test_a_backup_can_be_cancelled_while_its_pages_are_looked_at(tmp_path: Path) -> None:
+    called = 0
+
+    class CancelledError(Exception): ...
+
+    def between() -> None:
+        nonlocal called
+        called += 1
+        if called > 1:  # the first comes after the only piece of the copy
+            raise CancelledError
+
+    async with opened(tmp_path) as store:
+        await store.enqueue([NewJob(name="mail", data=b'{"text":"%b"}' % (b"x" * 3000))] * 400, owner="ann")
+    with pytest.raises(CancelledError):
+        back_up(store.path, tmp_path / "b.db", between=between)
+    assert not list(tmp_path.glob("*b.db*"))
+
+
 # --- putting it back -----------------------------------------------------------------------------------------------
 
 
@@ -240,6 +268,15 @@ def edit(path: Path, *statements: str) -> None:
     connection.close()
 
 
+def damage(path: Path, first: int = 2) -> None:
+    """Overwrite the beginning of every so manieth page."""
+    raw = bytearray(path.read_bytes())
+    page = int.from_bytes(raw[16:18], "big")
+    for start in range(page * first, len(raw), page):
+        raw[start : start + 200] = b"\xff" * 200
+    path.write_bytes(raw)
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     return trio.run(_database, tmp_path)
@@ -290,11 +327,7 @@ def test_a_log_that_was_pruned_at_its_start_is_sound(database: Path) -> None:
 
 @pytest.mark.parametrize("first", [1, 2, 12])
 def test_broken_pages_are_found(database: Path, first: int) -> None:
-    raw = bytearray(database.read_bytes())
-    page = int.from_bytes(raw[16:18], "big")
-    for start in range(page * first, len(raw), page):
-        raw[start : start + 200] = b"\xff" * 200
-    database.write_bytes(raw)
+    damage(database, first)
     report = check(database)
     assert not report.ok
     assert len(report.problems) >= 1

@@ -64,6 +64,7 @@ def update(seq: int, *args: Any, **fields: Any) -> JobUpdate:
         (ApiError(403, {"code": "forbidden"}), 3),
         (ApiError(429, {"code": "rate_limited"}), 3),
         (ApiError(503, {"code": "store_unavailable"}), 3),
+        (ApiError(500, {"code": "database_damaged"}), 1),
         (ApiError(502, {}), 3),
     ],
 )
