@@ -1,8 +1,9 @@
 """What the server says about itself, on stderr: lines for people on a terminal, JSON for machines otherwise.
 
-Modules use the standard ``logging``; structlog renders it, so that libraries speak the same way. What is said while a
-request is answered or a job runs carries its id (``request``, ``running``). Whatever a line is made of, a secret that
-was named to ``hide``, or anything that looks like a token, does not leave here.
+Modules use the standard ``logging``; structlog renders it, so that libraries speak the same way, and handlers that log
+by ``structlog.get_logger()``. What is said while a request is answered or a job runs carries its id (``request``,
+``running``). Whatever a line is made of, a secret that was named to ``hide``, or anything that looks like a token, does
+not leave here.
 """
 
 import json
@@ -56,13 +57,6 @@ def configure(level: str, form: str, *, stream: TextIO | None = None) -> None:
     out = stream or sys.stderr
     colours = out.isatty() and not os.environ.get("NO_COLOR")
     people = form == "console" or (form == "auto" and out.isatty())
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _bind,
-    ]
     last: list[structlog.typing.Processor]
     if people:
         # structlog's default shows, where rich is installed, the local variables of every frame.
@@ -74,13 +68,25 @@ def configure(level: str, form: str, *, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *_COMMON],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _scrub],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    if not structlog.is_configured():  # else by us already, or by the handlers' program for itself
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.PositionalArgumentsFormatter(),
+                *_COMMON,
+                structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
 
 
 def _bind(_: Any, __: str, event: _Event) -> _Event:
@@ -90,6 +96,15 @@ def _bind(_: Any, __: str, event: _Event) -> _Event:
         event.setdefault("job_name", job[0])
         event.setdefault("job_id", job[1])
     return event
+
+
+_COMMON: Final[tuple[structlog.typing.Processor, ...]] = (
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _bind,
+)
+"""For lines of ``logging`` and of ``structlog.get_logger()`` alike."""
 
 
 def _escape(_: Any, __: str, event: _Event) -> _Event:

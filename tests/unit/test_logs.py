@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 from jobctl import auth, logs
 
@@ -18,7 +19,9 @@ def out(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     monkeypatch.setattr(logs, "_secrets", set())
+    structlog.reset_defaults()
     yield io.StringIO()
+    structlog.reset_defaults()
     root.handlers[:] = before
     root.setLevel(level)
 
@@ -143,3 +146,51 @@ def test_there_is_no_colour_on_a_terminal_with_no_color(monkeypatch: pytest.Monk
         logs.configure("info", "auto", stream=out)
         logging.getLogger("jobctl").info("hello")
         assert ("\x1b[" in out.getvalue()) is coloured
+
+
+# --- structlog -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_structlog_in_a_handler_speaks_through_the_same_log(
+    out: io.StringIO, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = structlog.get_logger()  # at the top of a module that may be imported first
+    logs.configure("info", form, stream=out)
+    token = auth.mint(SECRET.encode(), subject="root", role="admin")
+    logs.hide(SECRET)
+    ran = logs.running.set(("resize", "id-1"))
+    log.info("signed in", token=token, key=SECRET)
+    log.bind(size=3).warning("%d files", 2)
+    log.debug("not this")
+    try:
+        fail(f"cannot sign with {SECRET}")
+    except ValueError:
+        log.exception("failed")
+    logs.running.reset(ran)
+    said = out.getvalue()
+    assert capsys.readouterr() == ("", "")
+    for canary in ("canary", token, "not this"):
+        assert canary not in said
+    assert said.count("id-1") == 3
+    assert "cannot sign with" in said
+    if form == "json":
+        first, second, third = lines(out)
+        assert (first["event"], first["level"], first["logger"]) == ("signed in", "info", __name__)
+        assert (first["token"], first["job_name"], first["job_id"]) == ("[hidden]", "resize", "id-1")
+        assert (second["event"], second["size"], second["level"]) == ("2 files", 3, "warning")
+        assert "ValueError" in third["exception"]
+        assert all(each["timestamp"].endswith("Z") for each in (first, second, third))
+
+
+def test_structlog_that_a_program_has_configured_itself_stays_so(out: io.StringIO) -> None:
+    logs.configure("info", "json", stream=out)
+    logs.configure("error", "json", stream=out)  # a reload is none of the program's own
+    structlog.get_logger().info("not this")
+    own = io.StringIO()
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer()], logger_factory=structlog.PrintLoggerFactory(own)
+    )
+    logs.configure("info", "json", stream=out)
+    structlog.get_logger().info("hello")
+    assert (own.getvalue(), out.getvalue()) == ("event='hello'\n", "")
