@@ -18,17 +18,19 @@ from jobctl.web.openapi import fails
 from jobctl.web.request import signed_in
 from jobctl.web.wiring import Web
 
-ENDED: Final = ("completed", "failed", "cancelled")
+Ended = Literal["completed", "failed", "cancelled"]
+ENDED: Final[tuple[Ended, ...]] = ("completed", "failed", "cancelled")
 
 
 class PruneRequest(Wire, frozen=True, forbid_unknown_fields=True):
-    """Which jobs to forget: those that ended more than ``olderThan`` seconds ago, of these statuses (none: all three).
+    """Which jobs to forget: those that ended more than ``olderThan`` seconds ago, of these statuses.
 
-    ``dryRun`` only counts them.
+    All three where none are named; an empty list is refused, it may be one that lost what stood in it. ``dryRun`` only
+    counts them.
     """
 
     older_than: Annotated[float, Meta(ge=0, le=MAX_SPAN_S, description="seconds")]
-    statuses: Annotated[tuple[Literal["completed", "failed", "cancelled"], ...], Meta(max_length=3)] = ()
+    statuses: Annotated[tuple[Ended, ...], Meta(min_length=1, max_length=3)] = ENDED
     dry_run: bool = False
 
 
@@ -76,7 +78,7 @@ class PruneRoutes:
             raise Forbidden("pruning is for admins")
         media_type(request)
         asked = decode(_request, await request.body.read())
-        statuses: tuple[str, ...] = tuple(dict.fromkeys(asked.statuses)) or ENDED
+        statuses: tuple[str, ...] = tuple(dict.fromkeys(asked.statuses))
         before = wire_time(max(0, time.time_ns() // 1_000_000 - round(asked.older_than * 1000)))
         if asked.dry_run:
             found = (await self._store.retention.ended_before(statuses, older_than=asked.older_than)).value

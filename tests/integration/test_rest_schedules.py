@@ -297,6 +297,7 @@ async def test_a_pruning_that_takes_long_is_asked_for_again(api: Api, monkeypatc
         ({"olderThan": 1e300}, "olderThan"),
         ({"olderThan": 1, "statuses": ["running"]}, "statuses"),
         ({"olderThan": 1, "statuses": "failed"}, "statuses"),
+        ({"olderThan": 1, "statuses": []}, "statuses"),
         ({"olderThan": 1, "all": True}, "all"),
     ],
 )
