@@ -15,6 +15,7 @@ from jobctl.errors import ApiError, InvalidInput
 if TYPE_CHECKING:
     from jobctl.client.api import BulkDone, Call
     from jobctl.client.session import Session
+    from jobctl.model import Job
 
 Many = list[str] | None
 Ids = Annotated[Many, typer.Argument(metavar="ID", help="The jobs' ids; else all that match the options.")]
@@ -136,8 +137,7 @@ class _Order:
                 print_json(answer.data)
                 continue
             job = None if make is api.delete else api.decode(call, answer)
-            state = "deleted" if job is None else "cancelling" if job.cancel_requested else job.status.value
-            sys.stdout.write(f"{job_id} {state}\n")
+            sys.stdout.write(f"{job_id} {'deleted' if job is None else _state(job)}\n")
         return code
 
     def _all(self, session: "Session", wanted: dict[str, Any]) -> int:
@@ -190,6 +190,11 @@ def named(job_id: str) -> Iterator[None]:
     except ApiError as error:
         text = f"there is no job {job_id}" if error.status == 404 else f"{job_id}: {error}"
         raise ApiError(error.status, {**error.problem, "detail": text}) from None
+
+
+def _state(job: "Job") -> str:
+    """What a job is after it was acted on: one that runs is only asked to stop."""
+    return "cancelling" if job.status == "running" and job.cancel_requested else job.status.value
 
 
 def _jobs(n: int) -> str:

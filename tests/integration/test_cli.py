@@ -468,6 +468,8 @@ async def test_jobs_are_listed_shown_and_acted_on(server: Running, cli: Cli) -> 
     assert (await cli("jobs", "logs", done)).lines[-1].endswith("| hello")
     assert (await cli("jobs", "logs", done, "--json")).json[0]["lines"][-1]["text"] == "hello"
     assert (await cli("jobs", "cancel", held)).out == f"{held} cancelling\n"
+    waits = (await cli("enqueue", "ok", "--delay", "60")).out.strip()
+    assert (await cli("jobs", "cancel", waits)).out == f"{waits} cancelled\n"
     refused = await cli("jobs", "delete", MISSING, done)
     assert refused.code == 2
     assert refused.out == f"{done} deleted\n"
