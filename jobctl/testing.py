@@ -79,7 +79,8 @@ class Setup:
     """Seconds; else the handler's own, else 3600."""
     cancel_after: float | None = None
     """Seconds after which somebody cancels the job; 0: before the handler looks for the first time."""
-    cancel_grace: float = 10.0
+    cancel_grace: float = 0.2
+    """Seconds that an async handler then has to end by itself. A server gives it 10 s (``cancel_grace``)."""
     queue: str = "default"
     registry: Registry | None = None
     """Where the handler is registered, if not with ``jobctl.job``."""

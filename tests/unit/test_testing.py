@@ -145,6 +145,17 @@ async def test_a_handler_that_waits_is_cancelled_after_the_grace_time(autojump_c
     assert (done.status, trio.current_time() - began) == ("cancelled", 65.0)
 
 
+async def test_without_being_told_otherwise_a_test_does_not_wait_for_a_servers_grace_time(autojump_clock: Any) -> None:
+    @job("waits")
+    async def waits(ctx: Any) -> None:
+        await trio.sleep_forever()
+
+    for after in (0.0, 60.0):
+        began = trio.current_time()
+        assert (await Setup(cancel_after=after).run_async(waits)).status == "cancelled"
+        assert trio.current_time() - began - after < 1
+
+
 async def test_a_time_out_is_a_retry(autojump_clock: Any) -> None:
     @job("waits", timeout=5)
     async def waits(ctx: Any) -> None:
