@@ -5,6 +5,7 @@ one method through which Quart passes requests in all its versions; a stack of b
 and sees neither what fails before routing nor what a hook before it has answered.
 """
 
+import functools
 import logging
 import re
 import secrets
@@ -39,6 +40,7 @@ from jobctl.web.wiring import Registry, Web
 log = logging.getLogger("jobctl.web")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PARAMETER: Final = re.compile(r"<(?:\w+:)?(\w+)>")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECURITY: Final = (
     ("X-Content-Type-Options", "nosniff"),
@@ -138,7 +140,7 @@ class App(QuartTrio):
 
     def _count(self, request: ApiRequest, status: int, seconds: float) -> None:
         rule = request.url_rule
-        route = rule.rule if rule is not None else "-"  # refused at the gate, or nothing is there
+        route = _template(rule.rule) if rule is not None else "-"  # refused at the gate, or nothing is there
         method = request.method if request.method in _METHODS else OTHER
         self._metrics.requests.add(route, method, str(status))
         self._metrics.request_seconds.observe(route, seconds)
@@ -166,6 +168,12 @@ class App(QuartTrio):
                 "client": self.gate.address(request),
             },
         )
+
+
+@functools.cache
+def _template(rule: str) -> str:
+    """``/api/jobs/<job_id:id>`` as the OpenAPI document writes it: ``/api/jobs/{id}``."""
+    return _PARAMETER.sub(r"{\1}", rule)
 
 
 def _check_readable(request: ApiRequest) -> None:

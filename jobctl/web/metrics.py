@@ -50,11 +50,13 @@ class MetricsRoute:
 def is_local(request: ApiRequest) -> bool:
     """Whether a program on this machine asks for itself.
 
-    Not one that passes on what others ask, nor a browser's page: one from elsewhere whose name was made to point
-    here (DNS rebinding) comes from this machine as well, but with its own ``Host``.
+    Not one that passes on what others ask, nor a browser for a page from elsewhere: it says so by ``Origin`` or
+    ``Sec-Fetch-Site``, and where that page's name was made to point here (DNS rebinding), by ``Host``.
     """
     peer = request.scope.get("client")
     if peer is None or not _is_loopback(str(peer[0])) or "Origin" in request.headers:
+        return False
+    if not {*request.headers.getlist("Sec-Fetch-Site")} <= {"none", "same-origin"}:
         return False
     if any(name in request.headers for name in _FORWARDED):
         return False

@@ -170,7 +170,7 @@ async def test_requests_are_counted_by_route_and_what_clients_make_up_is_not(sta
             last = await http.get("/api/queues")
         assert last.status_code == 429
     value = await scrape(server.port)
-    route = "/api/jobs/<job_id:job_id>"
+    route = "/api/jobs/{job_id}"
     assert value("jobctl_http_requests_total", route=route, method="GET", status="404") == 3
     assert value("jobctl_http_requests_total", route="/api/jobs", method="POST", status="201") == 1
     assert value("jobctl_http_requests_total", route="-", method="GET", status="404") == 10
@@ -198,15 +198,18 @@ async def test_queues_that_clients_make_up_do_not_become_series_without_bound(se
     assert value("jobctl_jobs", queue="other", status="pending") == 51
 
 
+PAGES = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-site"), ("Sec-Fetch-Site", "")]
 PROXIED = [("X-Forwarded-For", "203.0.113.9"), ("Forwarded", "for=203.0.113.9"), ("X-Real-IP", "x"), ("Via", "1.1 x")]
 
 
-@pytest.mark.parametrize("header", [*PROXIED, ("Origin", "http://localhost"), ("Host", "rebound.example")])
+@pytest.mark.parametrize("header", [*PROXIED, *PAGES, ("Origin", "http://localhost"), ("Host", "rebound.example")])
 async def test_metrics_are_open_to_programs_on_this_machine_that_ask_for_themselves(
     server: Running, http: httpx2.AsyncClient, header: tuple[str, str]
 ) -> None:
     for host in (LOOPBACK, "localhost", f"localhost:{server.port}", "[::1]:8000"):
         assert (await http.get("/metrics", headers={"Host": host})).status_code == 200
+    for own in ("none", "same-origin"):  # typed into the browser's address bar, or asked for by this server's page
+        assert (await http.get("/metrics", headers={"Sec-Fetch-Site": own})).status_code == 200
     assert (await http.get("/metrics", headers=dict([header]))).status_code == 401
     assert (await http.get("/metrics", headers={**dict([header]), **bearer(server, "user")})).status_code == 403
     assert (await http.get("/metrics", headers={**dict([header]), **bearer(server)})).status_code == 200
