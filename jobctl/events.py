@@ -114,3 +114,5 @@ class Commit(msgspec.Struct, frozen=True):
     """Some job became ready, or the time of the next due one moved: the runner should look."""
     schedules: bool = False
     """Some schedule is new, has changed or is gone."""
+    log_start: int | None = None
+    """The log was cut: this is the first number that it has, or will have."""

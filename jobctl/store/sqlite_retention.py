@@ -156,7 +156,9 @@ def prune_events(tx: Tx, older_than: float | None, keep: int | None, limit: int)
             break
         due = place + 1
     if due:
-        tx.execute(SQL["prune_delete_events"], (rows[due - 1][0],))
+        last = rows[due - 1][0]
+        tx.execute(SQL["prune_delete_events"], (last,))
+        tx.log_start = last + 1
     return Pruned(due, more=due == limit)
 
 

@@ -51,9 +51,9 @@ class WriterState:
         self.stale = True
 
 
-Mark = tuple[int, int, bool, bool, frozenset[str] | None, int, int, int, int, int, int, int]
-"""How far a transaction was: changes in the database, ``seq``, ``work``, ``schedules``, ``known``, and the length of
-each list."""
+Mark = tuple[int, int, bool, bool, frozenset[str] | None, int | None, int, int, int, int, int, int, int]
+"""How far a transaction was: changes in the database, ``seq``, ``work``, ``schedules``, ``known``, ``log_start``, and
+the length of each list."""
 
 
 class Tx:
@@ -69,6 +69,7 @@ class Tx:
         self.known = state.known
         self.work = False
         self.schedules = False
+        self.log_start: int | None = None
         self._rows: list[tuple[Any, ...]] = []
         self._logs: list[LogsAppended] = []
         self._queues: list[tuple[QueueChanged, bool | None]] = []
@@ -87,6 +88,7 @@ class Tx:
             self.work,
             self.schedules,
             self.known,
+            self.log_start,
             len(self._rows),
             len(self._logs),
             len(self._queues),
@@ -102,7 +104,8 @@ class Tx:
 
     def back_to(self, mark: Mark) -> None:
         """Forget what was noted since."""
-        _, self.seq, self.work, self.schedules, self.known, rows, logs, queues, cancels, cooled, pruned, access = mark
+        _, self.seq, self.work, self.schedules, self.known, self.log_start, *lengths = mark
+        rows, logs, queues, cancels, cooled, pruned, access = lengths
         for queue in self._cooled[cooled:]:
             self.state.hot[queue] = None
         for change, before in reversed(self._queues[queues:]):
@@ -129,6 +132,7 @@ class Tx:
             access=tuple(self._access),
             work=self.work,
             schedules=self.schedules,
+            log_start=self.log_start,
         )
 
     def committed(self) -> None:

@@ -91,6 +91,7 @@ class Hub:
         self.head = 0
         self.tally = Tally(Counters(counts={}, queues={}))
         self._ring: deque[Entry] = deque(maxlen=RING)
+        self._log_start = 0
         self._waiting: list[Event] = []
         self._groups: dict[FilterKey, Group] = {}
         self._stats: dict[str | None, dict[Member, None]] = {}
@@ -133,6 +134,9 @@ class Hub:
                 self._stats_due.set()
             if commit.schedules:
                 self.schedules.changed()
+            if commit.log_start is not None:
+                self._log_start = commit.log_start
+                self._cut_ring()
             if commit.events:
                 self._waiting += commit.events
                 if trio.current_time() >= self._not_before:
@@ -156,6 +160,7 @@ class Hub:
         entries = [Entry(event) for event in events]
         before, self.head = self.head, events[-1].seq
         self._ring.extend(entries)
+        self._cut_ring()
         for event in events:
             self.tally.apply(event)
         self.flushes += 1
@@ -173,6 +178,11 @@ class Hub:
             self._moved = None
         ended = trio.current_time()
         self._not_before = ended + (ended - began) * (1 / MAX_DUTY - 1)
+
+    def _cut_ring(self) -> None:
+        """Reach no further back than the log, so that both answer alike to a position."""
+        while self._ring and self._ring[0].event.seq < self._log_start:
+            self._ring.popleft()
 
     def _give(self, group: Group, entries: Sequence[Entry], before: int) -> None:
         matching = entries if group.matches is None else [e for e in entries if group.matches(e.event)]

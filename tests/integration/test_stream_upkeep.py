@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx2
 import pytest
 import trio
 
@@ -12,7 +13,7 @@ from jobctl.model import NewJob
 from jobctl.protocol import messages
 from jobctl.schedule import ScheduleSpec
 from jobctl.stream import schedules
-from tests.kit import Peer, RawPeer, Running, StartServer, until
+from tests.kit import LOOPBACK, Peer, RawPeer, Running, StartServer, until
 
 FAR = 4_000_000_000_000
 
@@ -237,6 +238,33 @@ async def test_a_pruning_is_replayed_with_the_readers_own_count(server: Running)
         async with server.peer(subject, role) as peer:
             assert (await subscribe(peer, since=0, epoch=server.store.epoch))["recovered"] is True
             assert (await peer.hear_until("jobs_pruned"))["count"] == count
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_the_stream_and_the_log_over_http_answer_alike_where_the_log_was_pruned(
+    server: Running, late: bool
+) -> None:
+    """``late``: what is pruned has not yet been flushed."""
+    await server.enqueue(10)
+    if late:
+        server.service.hub._not_before = trio.current_time() + 3600
+        await server.enqueue(10)
+    head = (await server.store.events(0, limit=1)).head
+    assert (await server.store.retention.prune_events(keep=3)).count == head - 3
+    if late:
+        server.service.hub.flush()
+    answers = {}
+    async with httpx2.AsyncClient(base_url=f"http://{LOOPBACK}:{server.port}") as http:
+        for since in (0, 1, head - 4, head - 3, head - 2, head):
+            at = f"/api/events?since={server.store.epoch}:{since}"
+            page = (await http.get(at, headers={"Authorization": f"Bearer {server.token()}"})).json()["data"]
+            async with server.peer() as peer:
+                await peer.say(type="subscribe_jobs", since=since, epoch=server.store.epoch, stats=False)
+                told = await peer.hear_until("jobs_subscribed")
+                updates = [(await peer.hear())["seq"] for _ in range(head - since)] if told["recovered"] else []
+            answers[since] = told["recovered"]
+            assert (told["recovered"], updates) == (page["recovered"], [each["seq"] for each in page["events"]])
+    assert answers == {0: False, 1: False, head - 4: False, head - 3: True, head - 2: True, head: True}
 
 
 async def test_counts_follow_a_pruning(server: Running) -> None:

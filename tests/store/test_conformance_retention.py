@@ -290,6 +290,16 @@ async def test_no_more_events_than_may_be_are_kept(store: Store) -> None:
     assert [event.seq for event in await all_events(store)] == list(range(5, 11))
 
 
+async def test_a_commit_tells_where_the_log_begins_since_it_was_cut(store: Store, heard: Heard) -> None:
+    await enqueue(store, *(new() for _ in range(4)))
+    await store.retention.prune_events(keep=3)
+    await store.retention.prune_events(keep=0)
+    await store.retention.prune_events(keep=0)
+    assert [commit.log_start for commit in heard.commits if commit.log_start is not None] == [2, 5]
+
+
+
+
 async def test_numbers_go_on_after_all_events_are_gone(open_store, clock: Clock) -> None:  # type: ignore[no-untyped-def]
     async with open_store() as store:
         await enqueue(store, new(), new())
