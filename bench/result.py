@@ -136,6 +136,21 @@ class Generator(Record):
     """Seconds that a poll or connect began after its time."""
 
 
+class Series(Record):
+    """How a block went: all counted from the start of its measured time, one value at each of ``at``."""
+
+    at: tuple[float, ...]
+    """Seconds, rising."""
+    requests: tuple[int, ...]
+    """By the clients."""
+    transferred: tuple[int, ...]
+    """Application bytes of both directions, by the clients."""
+    cpu_s: tuple[float, ...] = ()
+    """CPU seconds of the server; empty where it is not ours."""
+    rss: tuple[int, ...] = ()
+    """Resident bytes of the server at that moment; empty where it is not ours."""
+
+
 class Block(Record):
     """One scenario, once."""
 
@@ -159,6 +174,9 @@ class Block(Record):
     generator: Generator | None = None
     directory: str | None = None
     """Where the raw observations are, from the folder of ``run.json``."""
+    series: Series | None = None
+    per_client: tuple[tuple[int, int, int], ...] = ()
+    """Of each client: updates seen as they were, superseded unseen, lost."""
 
 
 class Check(Record):
@@ -238,14 +256,20 @@ class Fit(Record):
 
 
 class BreakEven(Record):
-    """Where polling gets cheaper: for an interval (unscaled seconds), the rate (updates/s) at which both cost alike."""
+    """Where polling gets cheaper: for an interval, the rate of updates at which both cost a client alike.
+
+    Interval (seconds) and rate (updates/s) are scaled back to a clock of 1, so that a person can compare with theirs.
+    """
 
     interval: float
     updates_per_s: float | None
-    """None: polling is dearer (or cheaper, see ``note``) at every rate that was asked."""
+    """None: one of both is cheaper at every rate; ``note`` says which."""
     low: float | None
     high: float | None
     note: str = ""
+    scenario: str = "ws"
+    vs: str = "poll"
+    resource: str = "cpu"
 
 
 class Run(Record):

@@ -1,0 +1,178 @@
+"""The figures that a run is judged by: name, unit, direction, and how each follows from a block. Pure.
+
+Counts are *per client and 15 minutes on a clock of 1*: what was counted, times 900 s over the measured time scaled
+back. A client's first requests and its connection are not repeated every 15 minutes, so a shorter measured time makes
+them weigh more than they do, against the stream, which is the side that has the claim to prove.
+
+Times are as measured, not scaled back. What a poll waits for shrinks with the time scale, what a push takes does not:
+the ratio of a scaled run understates what push saves. ``scaled_back`` is for people who compare with their own clock.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, NamedTuple
+
+from bench import statistics
+from bench.result import Block, Direction, Run
+
+WINDOW_S: Final = 900.0
+"""15 minutes, the time that the claims are made for and the access token lives."""
+
+CONTROLS: Final = ("idle", "ws-idle")
+POLLING: Final = ("poll", "poll-keepalive", "poll-etag", "longpoll", "poll-limited")
+PUSHING: Final = ("ws", "ws-churn")
+SCENARIOS: Final = (*CONTROLS, *POLLING, *PUSHING)
+"""Those that come with jobctl; a user may add more."""
+
+_COUNTED: Final = "per client and 15 min"
+
+
+class Metric(NamedTuple):
+    """A figure with a name."""
+
+    name: str
+    unit: str
+    words: str
+    """What it is, for a heading."""
+    direction: Direction
+    kind: Literal["count", "timed"]
+    """A count is the same in every repeat of the same seed, so that one value decides; what is timed has noise."""
+    of: Callable[[Block, Run], float | None]
+    """Of one block; None: not known there."""
+
+
+class Cell(NamedTuple):
+    """What was asked of a block, besides its scenario."""
+
+    clients: int
+    updates_per_s: float
+
+
+def _per_client(count: float, block: Block, run: Run) -> float | None:
+    seconds = block.seconds * run.plan.time_scale
+    return count / block.clients * WINDOW_S / seconds if block.clients and seconds > 0 else None
+
+
+def _wire(block: Block, run: Run) -> float | None:
+    sent, received = block.client.wire_sent, block.client.wire_received
+    return None if sent is None or received is None else _per_client(sent + received, block, run)
+
+
+def _app_bytes(block: Block, run: Run) -> float | None:
+    return _per_client(block.client.sent + block.client.received, block, run)
+
+
+def _queries(block: Block, run: Run) -> float | None:
+    return None if block.server is None else _per_client(block.server.db_queries, block, run)
+
+
+def controls(block: Block, run: Run) -> list[Block]:
+    """The ``idle`` blocks of the same repeat and update rate: the same work with nobody watching."""
+    return [
+        each
+        for each in run.blocks
+        if each.scenario == "idle" and each.repeat == block.repeat and _alike(each.updates_per_s, block.updates_per_s)
+    ]
+
+
+def _alike(a: float, b: float) -> bool:
+    return abs(a - b) <= 1e-6 * max(abs(a), abs(b))
+
+
+def cpu_attributable(block: Block, run: Run) -> float | None:
+    """CPU seconds a second that the watching costs the server; None without the control."""
+    idle = [each.server.cpu_s / each.seconds for each in controls(block, run) if each.server and each.seconds > 0]
+    if block.server is None or not idle or block.seconds <= 0:
+        return None
+    return block.server.cpu_s / block.seconds - sum(idle) / len(idle)
+
+
+def _rss(block: Block, run: Run) -> float | None:
+    """Bytes a client: the slope over all numbers of clients of this scenario, repeat and rate, the control being 0."""
+    same = [
+        each for each in run.blocks
+        if each.scenario == block.scenario and each.repeat == block.repeat
+        and _alike(each.updates_per_s, block.updates_per_s)
+    ]  # fmt: skip
+    points = [(float(each.clients), float(each.server.rss)) for each in same if each.server]
+    points += [(0.0, float(each.server.rss)) for each in controls(block, run) if each.server]
+    found = statistics.slope(points)
+    return None if found is None else found.value
+
+
+def _staleness(part: str) -> Callable[[Block, Run], float | None]:
+    return lambda block, _: None if block.staleness is None else float(getattr(block.staleness, part))
+
+
+def _limited(block: Block) -> int:
+    return sum(statuses.get("429", 0) for statuses in block.client.requests.values())
+
+
+_ALL: Final = (
+    Metric("requests_per_client", _COUNTED, "Requests", "lower", "count",
+           lambda block, run: _per_client(block.client.total, block, run)),
+    Metric("empty_requests", _COUNTED, "Requests that found nothing new", "lower", "count",
+           lambda block, run: _per_client(block.empty, block, run)),
+    Metric("connections_per_client", _COUNTED, "Connections", "lower", "count",
+           lambda block, run: _per_client(block.client.connections, block, run)),
+    Metric("app_bytes_per_client", f"bytes {_COUNTED}", "Application bytes", "lower", "count", _app_bytes),
+    Metric("wire_bytes_per_client", f"bytes {_COUNTED}", "Bytes on the wire", "lower", "timed", _wire),
+    Metric("cpu_s_attributable", "CPU s/s", "Server CPU beyond the idle control", "lower", "timed", cpu_attributable),
+    Metric("rss_per_client", "bytes", "Server memory a client", "lower", "timed", _rss),
+    Metric("db_queries", _COUNTED, "Database reads", "lower", "count", _queries),
+    Metric("staleness_s.p50", "s", "Staleness, median", "lower", "timed", _staleness("p50")),
+    Metric("staleness_s.p95", "s", "Staleness, 95th percentile", "lower", "timed", _staleness("p95")),
+    Metric("staleness_s.p99", "s", "Staleness, 99th percentile", "lower", "timed", _staleness("p99")),
+    Metric("updates_superseded", "updates", "Updates that never showed", "lower", "timed",
+           lambda block, _: float(block.updates.superseded)),
+    Metric("updates_lost", "updates", "Updates lost", "lower", "count", lambda block, _: float(block.updates.lost)),
+    Metric("updates_duplicated", "updates", "Updates twice", "lower", "count",
+           lambda block, _: float(block.updates.duplicated)),
+    Metric("updates_out_of_order", "updates", "Updates out of order", "lower", "count",
+           lambda block, _: float(block.updates.out_of_order)),
+    Metric("rate_limited", "answers 429", "Requests refused by the rate limit", "lower", "count",
+           lambda block, _: float(_limited(block))),
+)  # fmt: skip
+METRICS: Final = {metric.name: metric for metric in _ALL}
+
+
+def cells(run: Run, scenario: str) -> list[Cell]:
+    """What ``scenario`` was measured at: the most clients first, then in the order of the plan's update rates."""
+    asked = [rate * run.plan.time_scale for rate in run.plan.updates]
+
+    def place(cell: Cell) -> tuple[int, int]:
+        found = next((k for k, rate in enumerate(asked) if _alike(rate, cell.updates_per_s)), len(asked))
+        return (-cell.clients, found)
+
+    return sorted({Cell(each.clients, each.updates_per_s) for each in run.blocks if each.scenario == scenario}, key=place)
+
+
+def common_cell(run: Run, scenario: str, vs: str) -> Cell | None:
+    """The cell that both were measured at; of several, that of the most clients and the rate asked for first."""
+    theirs = set(cells(run, vs))
+    return next((cell for cell in cells(run, scenario) if cell in theirs), None)
+
+
+def values(run: Run, metric: Metric, scenario: str, cell: Cell) -> dict[int, float]:
+    """By repeat; repeats where it is not known are left out."""
+    found: dict[int, float] = {}
+    for block in _blocks(run.blocks, scenario, cell):
+        value = metric.of(block, run)
+        if value is not None:
+            found[block.repeat] = value
+    return dict(sorted(found.items()))
+
+
+def _blocks(blocks: Iterable[Block], scenario: str, cell: Cell) -> Iterable[Block]:
+    return (each for each in blocks if each.scenario == scenario and (each.clients, each.updates_per_s) == cell)
+
+
+def blocks_of(run: Run, scenario: str) -> Sequence[Block]:
+    """The blocks of a scenario at the cell that it is shown with."""
+    found = cells(run, scenario)
+    return tuple(_blocks(run.blocks, scenario, found[0])) if found else ()
+
+
+def scaled_back(seconds: float, scenario: str, run: Run) -> float:
+    """A staleness on a clock of 1: what waits for a poll waits for longer, what is pushed takes as long as it takes."""
+    polls = any(each.interval > 0 for each in run.blocks if each.scenario == scenario)
+    return seconds * run.plan.time_scale if polls else seconds
