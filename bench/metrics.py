@@ -133,6 +133,8 @@ _ALL: Final = (
            lambda block, _: float(_limited(block))),
 )  # fmt: skip
 METRICS: Final = {metric.name: metric for metric in _ALL}
+SERVER_SIDE: Final = ("cpu_s_attributable", "rss_per_client", "db_queries")
+"""Unknown where the server is not ours (``--url``)."""
 
 
 def cells(run: Run, scenario: str) -> list[Cell]:

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from bench.metrics import METRICS, SCENARIOS
+from bench.metrics import METRICS, SCENARIOS, SERVER_SIDE
 from bench.result import Comparison, Estimate, Judged, Outcome
 from jobctl.errors import ConfigError
 
@@ -80,15 +80,19 @@ def load(path: Path, scenarios: Collection[str] = SCENARIOS) -> tuple[Threshold,
     return parse(text, str(path), scenarios)
 
 
-def defaults(scenarios: Collection[str], *, counts_only: bool = False) -> tuple[Threshold, ...]:
-    """The project's own claims, those that can be judged with ``scenarios``.
+def defaults(scenarios: Collection[str], *, server: bool = True, counts_only: bool = False) -> tuple[Threshold, ...]:
+    """The project's own claims, those that can be judged with ``scenarios`` (and, unless it is ours, no ``server``).
 
     A file of one's own is not thinned out so: what one asks for and does not measure is a failure.
     """
     name = "ci-gates.toml" if counts_only else "thresholds.toml"
     text = files("bench").joinpath("defaults", name).read_text(encoding="utf-8")
     return tuple(
-        each for each in parse(text, name) if each.scenario in scenarios and (each.vs is None or each.vs in scenarios)
+        each
+        for each in parse(text, name)
+        if each.scenario in scenarios
+        and (each.vs is None or each.vs in scenarios)
+        and (server or each.metric not in SERVER_SIDE)
     )
 
 

@@ -1,0 +1,239 @@
+"""What a run says, in sentences with figures: the same ones in the terminal, in Markdown and in HTML.
+
+Where polling is cheaper, that is said in the same breath and the same size.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
+
+from bench import cost
+from bench.metrics import METRICS, PUSHING, blocks_of, cells, scaled_back
+from bench.report.figures import amount, between, duration, number, saving
+from bench.result import Comparison, Estimate, Fit, Run
+from bench.verdict import baseline
+
+Tone = Literal["push", "poll", "even", "note"]
+PUSH: Final = "ws"
+
+
+class Claim(NamedTuple):
+    """A sentence, and whom it speaks for."""
+
+    text: str
+    tone: Tone
+
+
+def estimate(run: Run, metric: str, scenario: str) -> Estimate | None:
+    """The figure, where there is one."""
+    return next((each for each in run.estimates if (each.metric, each.scenario) == (metric, scenario)), None)
+
+
+def comparison(run: Run, metric: str, scenario: str, vs: str) -> Comparison | None:
+    """The two compared, where they were."""
+    wanted = (metric, scenario, vs)
+    return next((each for each in run.comparisons if (each.metric, each.scenario, each.vs) == wanted), None)
+
+
+def headline(run: Run) -> str:
+    """The verdict in one sentence."""
+    failed = [each for each in run.thresholds if each.outcome in ("fail", "no_data") and each.severity == "fail"]
+    open_ = [each for each in run.thresholds if each.outcome == "inconclusive" and each.severity == "fail"]
+    match run.conclusion:
+        case "invalid":
+            wrong = [each.detail for each in run.checks if not each.passed]
+            return f"This run is not to be believed: {wrong[0] if wrong else 'it was not judged'}."
+        case "fail":
+            return f"{len(failed)} of {len(run.thresholds)} thresholds failed: {', '.join(e.id for e in failed[:3])}" + (
+                ", and more." if len(failed) > 3 else "."
+            )
+        case "inconclusive" if not run.thresholds:
+            return "No threshold was asked for, so nothing is shown."
+        case "inconclusive":
+            return f"{len(open_)} of {len(run.thresholds)} thresholds cannot be told from noise; more repeats would tell."
+        case "pass":
+            return _saved(run)
+
+
+def _saved(run: Run) -> str:
+    poll = baseline(run)
+    found = comparison(run, "requests_per_client", PUSH, poll) if poll else None
+    held = f"all {len(run.thresholds)} thresholds hold" if len(run.thresholds) > 1 else "the threshold holds"
+    if found is None or found.ratio is None or found.ratio >= 1:
+        return f"{held[0].upper()}{held[1:]}."
+    return f"Push took {saving(found.ratio, counted=True)} requests than polling; {held}."
+
+
+def claims(run: Run) -> list[Claim]:
+    """All sentences, the most telling first. Of an invalid run too: it says why above."""
+    poll = baseline(run)
+    found = [*(_against(run, poll) if poll and PUSH in run.plan.scenarios else ()), *_storm(run), *_limits(run)]
+    return [*found, *_break_even(run), *_at_scale(run)]
+
+
+def beside_polling(run: Run) -> list[Claim]:
+    """The sentences that do not speak for polling."""
+    return [each for each in claims(run) if each.tone != "poll"]
+
+
+def compared_at(run: Run) -> str:
+    """What the compared blocks were asked, where the plan has several numbers of clients or rates."""
+    found = cells(run, PUSH)
+    if len(found) < 2:
+        return ""
+    return f"compared at {number(found[0].clients)} clients and {number(found[0].updates_per_s / run.plan.time_scale)} updates/s"
+
+
+def where_polling_wins(run: Run) -> list[Claim]:
+    """The sentences that speak for polling; one that says so where there is none."""
+    found = [each for each in claims(run) if each.tone == "poll"]
+    return found or [Claim("In nothing that this run measured was polling cheaper than push.", "note")]
+
+
+def _against(run: Run, poll: str) -> Iterator[Claim]:
+    yield from _requests(run, poll)
+    yield from _staleness(run, poll)
+    for metric, thing in (
+        ("cpu_s_attributable", "server CPU"), ("wire_bytes_per_client", "bytes on the wire"),
+        ("db_queries", "database reads"), ("connections_per_client", "connections"),
+        ("rss_per_client", "server memory a client"),
+    ):  # fmt: skip
+        yield from _versus(run, metric, thing, poll)
+    thrifty = [each for each in ("poll-keepalive", "poll-etag", "longpoll") if each in run.plan.scenarios and each != poll]
+    for other in thrifty:
+        for metric, thing in (("cpu_s_attributable", "server CPU"), ("wire_bytes_per_client", "bytes on the wire")):
+            yield from _versus(run, metric, thing, other)
+    yield from _missed(run, poll)
+
+
+def _requests(run: Run, poll: str) -> Iterator[Claim]:
+    ours, theirs = (estimate(run, "requests_per_client", each) for each in (PUSH, poll))
+    found = comparison(run, "requests_per_client", PUSH, poll)
+    if ours is None or theirs is None or found is None or found.ratio is None:
+        return
+    tone: Tone = "push" if found.ratio < 1 else "poll" if found.ratio > 1 else "even"
+    yield Claim(
+        f"{PUSH} needed {number(ours.mean)} requests a client in 15 minutes where {poll} needed {number(theirs.mean)}: "
+        f"{saving(found.ratio, counted=True)}.", tone,
+    )  # fmt: skip
+    empty, none = (estimate(run, "empty_requests", each) for each in (poll, PUSH))
+    if empty is not None and none is not None and empty.mean > 0:
+        yield Claim(
+            f"Of those of {poll}, {number(empty.mean)} found nothing new; of {PUSH}, {number(none.mean)}.", "push"
+        )
+
+
+def _staleness(run: Run, poll: str) -> Iterator[Claim]:
+    ours, theirs = (estimate(run, "staleness_s.p99", each) for each in (PUSH, poll))
+    if ours is None or theirs is None:
+        return
+    real = scaled_back(theirs.mean, poll, run)
+    life = f" ({duration(real)} at the interval of life)" if run.plan.time_scale != 1 else ""
+    tone: Tone = "push" if ours.mean < theirs.mean else "poll"
+    yield Claim(
+        f"99 of 100 updates were seen within {duration(ours.mean)} by {PUSH}, within {duration(theirs.mean)}{life} "
+        f"by {poll}.", tone,
+    )  # fmt: skip
+
+
+def _versus(run: Run, metric: str, thing: str, poll: str) -> Iterator[Claim]:
+    found = comparison(run, metric, PUSH, poll)
+    ours, theirs = (estimate(run, metric, each) for each in (PUSH, poll))
+    if found is None or ours is None or theirs is None:
+        return
+    figures = f"{amount(ours.mean, metric)} against {amount(theirs.mean, metric)} of {poll}"
+    counted = METRICS[metric].kind == "count"
+    many = counted or METRICS[metric].unit.startswith("bytes per")
+    if found.ratio is None:
+        # Nothing, or nothing above the noise, on the side of polling: then what push costs is dearer, if it is a cost.
+        costs = ours.low is not None and ours.low > 0
+        yield Claim(
+            f"Polling is cheaper in {thing}: {figures}." if costs else f"In {thing} neither is above the noise: {figures}.",
+            "poll" if costs else "even",
+        )
+    elif not found.resolvable and not (counted and found.low is None and found.ratio != 1):
+        yield Claim(f"In {thing} this run resolves no difference: {figures}.", "even")
+    else:
+        exact = found.low is None or found.high is None or found.high - found.low < 1e-9
+        interval = "" if exact else f" (ratio {number(found.ratio)}, {between(found.low, found.high)})"
+        if found.ratio < 1:
+            yield Claim(f"Push took {saving(found.ratio, counted=many)} {thing}: {figures}{interval}.", "push")
+        else:
+            yield Claim(
+                f"Polling is cheaper in {thing}: push took {saving(found.ratio, counted=many)}, {figures}{interval}.",
+                "poll",
+            )
+
+
+def _missed(run: Run, poll: str) -> Iterator[Claim]:
+    for scenario in (each for each in run.plan.scenarios if each == poll or each in PUSHING):
+        lost, superseded = (estimate(run, f"updates_{each}", scenario) for each in ("lost", "superseded"))
+        due = sum(each.updates.due for each in blocks_of(run, scenario))
+        if lost is None or superseded is None or not due:
+            continue
+        total = sum(superseded.values)
+        if sum(lost.values) > 0:
+            yield Claim(f"{scenario} lost {number(sum(lost.values))} of {number(due)} updates.", "note")
+        if total > 0:
+            yield Claim(
+                f"{scenario} never showed {number(total)} of {number(due)} updates: a later one came first.",
+                "push" if scenario == poll else "poll",
+            )
+
+
+def _storm(run: Run) -> Iterator[Claim]:
+    if "ws-churn" not in run.plan.scenarios:
+        return
+    lost = estimate(run, "updates_lost", "ws-churn")
+    if lost is not None:
+        what = "none was lost" if sum(lost.values) == 0 else f"{number(sum(lost.values))} were lost"
+        yield Claim(f"When every client was cut off and came back, of the updates meanwhile {what}.", "note")
+
+
+def _limits(run: Run) -> Iterator[Claim]:
+    for scenario in run.plan.scenarios:
+        found = estimate(run, "rate_limited", scenario)
+        if found is not None and found.mean > 0:
+            yield Claim(f"{scenario} was refused {number(found.mean)} times by the rate limit (429).", "push")
+
+
+def _break_even(run: Run) -> Iterator[Claim]:
+    for point in run.break_even:
+        poll_interval = cost.interval_of(run, point.vs)
+        if point.vs != (baseline(run) or "") or abs(point.interval - poll_interval) > 1e-6:
+            continue
+        thing = {"cpu": "CPU", "wire": "bytes on the wire"}.get(point.resource, point.resource)
+        lead = f"In {thing}, against a poll each {duration(point.interval)}, "
+        if point.updates_per_s is None:
+            yield Claim(lead + point.note + ".", "poll" if point.note == cost.CHEAPER_POLL else "push")
+        else:
+            band = f" ({between(point.low, point.high)})" if point.low is not None else ""
+            side, _, rest = point.note.partition(" is cheaper above")
+            yield Claim(f"{lead}{side} is cheaper above {number(point.updates_per_s)} updates/s{band}{rest}.", "poll")
+
+
+def _at_scale(run: Run) -> Iterator[Claim]:
+    rate = rate_shown(run)
+    for fitted in (each for each in shown_fits(run) if each.scenario in (PUSH, baseline(run))):
+        parts = []
+        for clients in cost.EXTRAPOLATED:
+            try:
+                found = cost.cost(fitted, clients, rate)
+            except cost.Saturated as full:
+                parts.append(f"{clients:,} clients are beyond one core, which is full at {number(full.clients)}")
+                break
+            mark = ", an extrapolation" if found.extrapolated else ""
+            parts.append(
+                f"{clients:,} clients take {number(found.value)} cores ({between(found.low, found.high)}{mark})"
+            )
+        yield Claim(f"{fitted.scenario} at {number(rate)} updates/s: {'; '.join(parts)}.", "note")
+
+
+def shown_fits(run: Run) -> list[Fit]:
+    """The CPU fits on a clock of 1, of those who are served."""
+    mine = [each for each in run.fits if each.resource == "cpu" and each.scenario != "poll-limited"]
+    return [cost.scaled_back(each, run.plan.time_scale) for each in mine]
+
+
+def rate_shown(run: Run) -> float:
+    """Updates/s that costs are shown at, on a clock of 1: what was asked for first."""
+    return run.plan.updates[0] if run.plan.updates else 0.0

@@ -1,0 +1,78 @@
+"""Figures for a person: three digits that count, the fitting unit, a ratio in words."""
+
+import math
+from typing import Final
+
+from bench.metrics import METRICS
+
+_SI: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def number(value: float) -> str:
+    """Three digits that count, and thousands set apart: ``0.033``, ``1.5``, ``90``, ``12,400``."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100_000 else f"{value:,.0f}"
+    text = f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def duration(seconds: float) -> str:
+    """``0 s``, ``840 µs``, ``4.2 ms``, ``29.7 s``, ``15 min``."""
+    size = abs(seconds)
+    if size == 0:
+        return "0 s"
+    if size < 0.9995e-3:
+        return f"{number(seconds * 1e6)} µs"
+    if size < 0.9995:
+        return f"{number(seconds * 1e3)} ms"
+    return f"{number(seconds)} s" if size < 600 else f"{number(seconds / 60)} min"
+
+
+def size(count: float) -> str:
+    """Bytes: ``412 B``, ``18.4 kB``."""
+    for factor, unit in _SI:
+        if abs(count) >= factor:
+            return f"{number(count / factor)} {unit}"
+    return f"{number(count)} B"
+
+
+def amount(value: float, metric: str) -> str:
+    """A value of a metric with its unit, short."""
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    if unit == "s":
+        return duration(value)
+    if unit.startswith("bytes"):
+        return size(value)
+    if unit == "CPU s/s":
+        return f"{number(value * 100)}% of a core"
+    return number(value)
+
+
+def between(low: float | None, high: float | None, metric: str | None = None) -> str:
+    """An interval, ``2.1 to 3.4``; empty where there is none."""
+    if low is None or high is None:
+        return ""
+    if metric is None:
+        return f"{number(low)} to {number(high)}"
+    return f"{amount(low, metric)} to {amount(high, metric)}"
+
+
+def saving(ratio: float, *, counted: bool) -> str:
+    """A ratio in words: ``97% fewer``, ``2.4 times as much``, ``none at all``."""
+    if ratio == 0:
+        return "none at all"
+    if ratio < 1:
+        share = (1 - ratio) * 100
+        # 99.97% is not 100%: nothing is rounded up to all.
+        text = f"{math.floor(share * 10) / 10:g}" if share > 99 else f"{share:.0f}"
+        return f"{text}% {'fewer' if counted else 'less'}"
+    return f"{number(ratio)} times as {'many' if counted else 'much'}"
+
+
+def scaled_note(time_scale: float) -> str:
+    """That times are not those of the clock on the wall; empty where they are."""
+    return "" if time_scale == 1 else f"scaled: {number(time_scale)} times as fast as life"

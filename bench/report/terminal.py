@@ -1,0 +1,108 @@
+"""The report on a terminal: the verdict first, then what it means, then what it rests on."""
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from bench.report import claims
+from bench.report.figures import amount, between, duration, number, scaled_note
+from bench.report.look import GLYPHS, OUTCOMES, VERDICTS
+from bench.result import Judged, Run
+from jobctl.cli.output import safe
+
+_COLOURS = {"good": "green", "bad": "red", "open": "yellow", "plain": "default"}
+_TONES = {"push": ("›", "cyan"), "poll": ("‹", "yellow"), "even": ("=", "default"), "note": ("·", "default")}
+
+
+def render(run: Run, console: Console) -> None:
+    """Print ``run`` on ``console``."""
+    console.print(page(run), soft_wrap=False)
+
+
+def page(run: Run) -> RenderableType:
+    """The whole report."""
+    parts: list[RenderableType] = [_verdict(run), _about(run), Text()]
+    parts += [_claim(each) for each in claims.beside_polling(run)]
+    parts += [Text(), _heading("Where polling is cheaper")]
+    parts += [_claim(each) for each in claims.where_polling_wins(run)]
+    if run.thresholds:
+        parts += [Text(), _heading("Thresholds"), _thresholds(run)]
+    parts += [Text(), _heading("Validity"), _validity(run)]
+    return Group(*parts)
+
+
+def _verdict(run: Run) -> Text:
+    word, mood = VERDICTS[run.conclusion]
+    return Text.assemble((f" {GLYPHS[mood]} {word} ", f"bold reverse {_COLOURS[mood]}"), " ", (safe(claims.headline(run)), "bold"))
+
+
+def _about(run: Run) -> Text:
+    plan = run.plan
+    clients = "/".join(str(each) for each in plan.clients)
+    rates = "/".join(number(each) for each in plan.updates)
+    parts = [
+        f"profile {plan.profile}", f"{clients} clients", f"a poll each {duration(plan.interval)}", f"{rates} updates/s",
+        f"{plan.repeats} repeats", f"seed {plan.seed}", scaled_note(plan.time_scale),
+        claims.compared_at(run),
+        f"against {plan.url}, clients' figures only" if plan.url else "",
+    ]  # fmt: skip
+    return Text(safe(" · ".join(each for each in parts if each)), style="dim")
+
+
+def _heading(text: str) -> Rule:
+    return Rule(Text(text, style="bold"), align="left", style="dim")
+
+
+def _claim(claim: claims.Claim) -> Padding:
+    glyph, colour = _TONES[claim.tone]
+    table = Table.grid(padding=(0, 1))
+    table.add_row(Text(glyph, style=colour), Text(safe(claim.text)))
+    return Padding(table, (0, 0, 0, 1))
+
+
+def _thresholds(run: Run) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table.add_column("", width=2)
+    table.add_column("threshold", no_wrap=True, overflow="ellipsis", min_width=20)
+    table.add_column("what", no_wrap=True, overflow="ellipsis", max_width=36)
+    table.add_column("bound", no_wrap=True)
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("95%", justify="right", no_wrap=True)
+    for each in run.thresholds:
+        _, mood = OUTCOMES[each.outcome]
+        what = f"{each.metric} {each.scenario}" + (f"/{each.vs}" if each.vs else "")
+        table.add_row(
+            Text(GLYPHS[mood], style=_COLOURS[mood]), Text(safe(each.id)), Text(safe(what), style="dim"), each.bound,
+            measured(each), spread(each),
+        )  # fmt: skip
+        if each.outcome not in ("pass", "fail"):
+            table.add_row("", Text(safe(f"{OUTCOMES[each.outcome][0]}: {each.detail}"), style="dim"))
+    return table
+
+
+def measured(judged: Judged) -> str:
+    """The figure that a threshold was held against."""
+    if judged.value is None:
+        return "no data"
+    return number(judged.value) if judged.vs else amount(judged.value, judged.metric)
+
+
+def spread(judged: Judged) -> str:
+    """Its interval; empty where it has none, or none worth showing."""
+    if judged.low is None or judged.high is None or judged.high - judged.low <= 1e-9 * abs(judged.high):
+        return ""
+    return between(judged.low, judged.high, None if judged.vs else judged.metric)
+
+
+def _validity(run: Run) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for each in run.checks:
+        mood = "good" if each.passed else "bad"
+        where = f" (blocks {', '.join(str(k) for k in each.blocks)})" if each.blocks else ""
+        table.add_row(
+            Text(f" {GLYPHS[mood]}", style=_COLOURS[mood]), Text(safe(each.id)), Text(safe(each.detail + where), style="dim")
+        )
+    return table
