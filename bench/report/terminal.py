@@ -64,22 +64,19 @@ def _claim(claim: claims.Claim) -> Padding:
 
 
 def _thresholds(run: Run) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    table.add_column("", width=2)
-    table.add_column("threshold", no_wrap=True, overflow="ellipsis", min_width=20)
-    table.add_column("what", no_wrap=True, overflow="ellipsis", max_width=36)
-    table.add_column("bound", no_wrap=True)
-    table.add_column("measured", justify="right", no_wrap=True)
-    table.add_column("95%", justify="right", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", padding=(0, 1))
+    table.add_column("", no_wrap=True)
+    table.add_column("threshold", overflow="fold")
+    for name in ("measured", "bound", "95% interval"):
+        table.add_column(name, justify="right", no_wrap=True)
     for each in run.thresholds:
-        _, mood = OUTCOMES[each.outcome]
-        what = f"{each.metric} {each.scenario}" + (f"/{each.vs}" if each.vs else "")
+        word, mood = OUTCOMES[each.outcome]
         table.add_row(
-            Text(GLYPHS[mood], style=_COLOURS[mood]), Text(safe(each.id)), Text(safe(what), style="dim"), each.bound,
-            measured(each), spread(each),
-        )  # fmt: skip
-        if each.outcome not in ("pass", "fail"):
-            table.add_row("", Text(safe(f"{OUTCOMES[each.outcome][0]}: {each.detail}"), style="dim"))
+            Text(GLYPHS[mood], style=_COLOURS[mood]), Text(safe(each.id)), measured(each), each.bound, spread(each)
+        )
+        if each.outcome != "pass":
+            what = f"{each.metric} of {each.scenario}" + (f" over {each.vs}" if each.vs else "")
+            table.add_row("", Text(safe(f"{word}: {what}, {each.detail}"), style="dim"))
     return table
 
 

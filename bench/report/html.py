@@ -1,0 +1,276 @@
+"""The report as one HTML file: no script, nothing from the network, all text from outside escaped by the template."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench import cost
+from bench.metrics import METRICS, POLLING, WINDOW_S, scaled_back
+from bench.report import claims
+from bench.report.charts import bars, forest, growth, missed, staleness, surface, traffic
+from bench.report.charts.svg import legend
+from bench.report.figures import amount, between, duration, number, saving, scaled_note, size
+from bench.report.look import GLYPHS, OUTCOMES, VERDICTS
+from bench.report.terminal import measured, spread
+from bench.result import Fit, Run
+from bench.verdict import baseline
+
+PUSH: Final = "ws"
+
+
+class Figure(NamedTuple):
+    """A chart with what it shows."""
+
+    title: str
+    svg: Markup
+    note: str = ""
+    legend: Markup = Markup("")
+
+
+class Headline(NamedTuple):
+    """One figure, large."""
+
+    words: str
+    figure: str
+    detail: str
+    tone: str
+
+
+def render(run: Run) -> str:
+    """The whole page. Raises ``ValueError``: a histogram of the run is none."""
+    return _environment().get_template("report.html.j2").render(**_context(run))
+
+
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters |= {"number": number, "amount": amount, "duration": duration, "size": size}
+    return found
+
+
+def _context(run: Run) -> dict[str, Any]:
+    word, mood = VERDICTS[run.conclusion]
+    return {
+        "run": run, "word": word, "mood": mood, "glyph": GLYPHS[mood], "headline": claims.headline(run), "about": _about(run),
+        "figures": _headlines(run), "claims": claims.beside_polling(run), "polling": claims.where_polling_wins(run),
+        "thresholds": [
+            {
+                "is": each, "word": OUTCOMES[each.outcome][0], "mood": OUTCOMES[each.outcome][1],
+                "glyph": GLYPHS[OUTCOMES[each.outcome][1]], "measured": measured(each), "spread": spread(each),
+            }
+            for each in run.thresholds
+        ],
+        "sections": [(title, found) for title, found in _sections(run) if found], "scale_table": _scale_table(run),
+        "rate": claims.rate_shown(run), "table": _table(run), "table_scenarios": _shown_scenarios(run), "glyphs": GLYPHS,
+        "command": shlex.join(run.command), "window": duration(WINDOW_S), "scaled": scaled_note(run.plan.time_scale),
+        "environment": _surroundings(run),
+    }  # fmt: skip
+
+
+def _about(run: Run) -> list[str]:
+    plan = run.plan
+    found = [
+        f"profile {plan.profile}", f"{' / '.join(str(each) for each in plan.clients)} clients",
+        f"a poll each {duration(plan.interval)}", f"{' / '.join(number(each) for each in plan.updates)} updates/s",
+        f"{plan.repeats} repeats", scaled_note(plan.time_scale), claims.compared_at(run),
+        f"against {plan.url}, clients' figures only" if plan.url else "",
+    ]  # fmt: skip
+    return [each for each in found if each]
+
+
+def _headlines(run: Run) -> list[Headline]:
+    poll = baseline(run)
+    if poll is None or PUSH not in run.plan.scenarios:
+        return []
+    return [
+        found for found in (
+            _ratio(run, "Requests", "requests_per_client", poll, many=True), _delay(run, poll),
+            _ratio(run, "Server CPU", "cpu_s_attributable", poll, many=False),
+            _ratio(run, "Bytes on the wire", "wire_bytes_per_client", poll, many=True),
+        ) if found
+    ]  # fmt: skip
+
+
+def _ratio(run: Run, words: str, metric: str, poll: str, *, many: bool) -> Headline | None:
+    found = claims.comparison(run, metric, PUSH, poll)
+    ours, theirs = (claims.estimate(run, metric, each) for each in (PUSH, poll))
+    if found is None or ours is None or theirs is None:
+        return None
+    detail = f"{amount(ours.mean, metric)} against {amount(theirs.mean, metric)}"
+    exact = found.low is None or found.high is None or found.high - found.low < 1e-9
+    if found.ratio is not None and not exact:
+        detail += f"; ratio {number(found.ratio)}, {between(found.low, found.high)}"
+    if found.ratio is None or not found.resolvable:
+        return Headline(words, "no difference", detail + " (none that this run resolves)", "even")
+    figure = saving(found.ratio, counted=many).replace(" times as many", "×").replace(" times as much", "×")
+    return Headline(words, figure, detail, "push" if found.ratio < 1 else "poll")
+
+
+def _delay(run: Run, poll: str) -> Headline | None:
+    ours, theirs = (claims.estimate(run, "staleness_s.p99", each) for each in (PUSH, poll))
+    if ours is None or theirs is None:
+        return None
+    life = f", {duration(scaled_back(theirs.mean, poll, run))} unscaled" if run.plan.time_scale != 1 else ""
+    tone = "push" if ours.mean < theirs.mean else "poll"
+    return Headline("Seen within (p99)", duration(ours.mean), f"{poll}: {duration(theirs.mean)}{life}", tone)
+
+
+def _sections(run: Run) -> list[tuple[str, list[Figure]]]:
+    poll = baseline(run)
+    rivals = [each for each in run.plan.scenarios if each in POLLING and each != poll]
+    return [
+        ("Push over polling", _forests(run, [each for each in (poll, *rivals) if each])),
+        ("How stale an update is", _staleness(run)),
+        ("What it takes", _traffic(run)),
+        ("What it costs the server", _costs(run)),
+        ("Where polling gets cheaper", _surfaces(run)),
+        ("What many clients cost", _growth(run, claims.shown_fits(run))),
+        ("What clients missed", _missed(run)),
+    ]
+
+
+def _forests(run: Run, rivals: Sequence[str]) -> list[Figure]:
+    note = "Dots are ratios, lines their 95% intervals; one that crosses 1 is no difference that this run resolves."
+    drawn = [(vs, forest.draw(run, PUSH, vs)) for vs in rivals]
+    return [Figure(f"{PUSH} over {vs}", svg, note if not k else "") for k, (vs, svg) in enumerate(drawn) if svg]
+
+
+def _staleness(run: Run) -> list[Figure]:
+    shown = staleness.curves(run)
+    key = staleness.legend_of(shown)
+    notes = (
+        "As one waits for it. A poll sees an update anywhere between at once and a whole interval later.",
+        "The same, with milliseconds told apart. Commit to first seen, at every client, all repeats together.",
+    )
+    drawn = (staleness.draw(shown, log=False), staleness.draw(shown, log=True))
+    titles = ("On a linear axis", "On a logarithmic axis")
+    return [Figure(title, svg, note, key) for title, svg, note in zip(titles, drawn, notes, strict=True) if svg]
+
+
+def _traffic(run: Run) -> list[Figure]:
+    key = legend(traffic.scenarios(run))
+    found = []
+    for title, svg in (
+        ("Requests a client, adding up", traffic.draw(run, "requests")),
+        ("Bytes a client, adding up", traffic.draw(run, "transferred")),
+    ):
+        found += [Figure(title, svg, "The first repeat of each scenario.", key)] if svg else []
+    return [*found, *_bars(run, ("requests_per_client", "connections_per_client", "wire_bytes_per_client", "db_queries"))]
+
+
+def _costs(run: Run) -> list[Figure]:
+    return _bars(run, ("cpu_s_attributable", "rss_per_client"))
+
+
+def _bars(run: Run, names: Sequence[str]) -> list[Figure]:
+    notes = {
+        "cpu_s_attributable": "Process CPU less that of the idle control of the same repeat. Lines are 95% intervals.",
+        "rss_per_client": "The slope of resident memory over the number of clients, the idle control being none.",
+    }
+    found = []
+    for name in names:
+        svg = bars.draw(run, name)
+        title = f"{METRICS[name].words}, {METRICS[name].unit}".replace("bytes per", "per").replace(", bytes", "")
+        found += [Figure(title, svg, notes.get(name, ""))] if svg else []
+    return found
+
+
+def _surfaces(run: Run) -> list[Figure]:
+    things = {"cpu": "Server CPU", "wire": "Bytes on the wire"}
+    found = []
+    for vs in cost.BY_INTERVAL:
+        for resource, words in things.items():
+            svg = surface.draw(run, vs, resource)
+            if svg:
+                found.append(Figure(f"{words}: {PUSH} over {vs}", svg, _line_in_words(run, vs, resource)))
+    return found
+
+
+def _line_in_words(run: Run, vs: str, resource: str) -> str:
+    parts = []
+    for point in run.break_even:
+        if (point.vs, point.resource) != (vs, resource) or point.interval not in (2.0, 10.0, 30.0, 120.0, 900.0):
+            continue
+        if point.updates_per_s is None:
+            parts.append(f"each {duration(point.interval)}: {point.note}")
+        else:
+            band = f" ({between(point.low, point.high)})" if point.low is not None else ""
+            parts.append(f"each {duration(point.interval)}: at {number(point.updates_per_s)} updates/s{band}")
+    lead = "Below 1 push is cheaper, above 1 polling; faint figures are beyond the rates measured. "
+    return lead + ("Both cost alike, polling " + "; ".join(parts) + "." if parts else "")
+
+
+def _growth(run: Run, fits: Sequence[Fit]) -> list[Figure]:
+    rate = claims.rate_shown(run)
+    svg = growth.draw(run, fits, rate)
+    note = (
+        "Lines are the fitted a + N(b + c·r), bands their 95% intervals, dots what was measured. Dashed is extrapolation; "
+        "nothing is drawn beyond a full core."
+    )
+    return [Figure(f"At {number(rate)} updates/s", svg, note, legend(each.scenario for each in fits))] if svg else []
+
+
+def _missed(run: Run) -> list[Figure]:
+    svg = missed.draw(run)
+    if svg is None:
+        return []
+    key = Markup('<p class="legend"><span><i class="seen"></i>seen</span><span><i class="superseded"></i>superseded unseen</span>'
+                 '<span><i class="lost"></i>lost</span></p>')  # fmt: skip
+    note = "Superseded: a later state of the same job came before anybody looked. Lost: never seen though there was time."
+    found = [Figure("Of all updates, at all clients", svg, note, key)]
+    for scenario in missed.scenarios(run):
+        each = missed.by_client(run, scenario)
+        found += [Figure(f"{scenario}, client by client", each, "A column a client, of the first repeat.")] if each else []
+    return found
+
+
+def _scale_table(run: Run) -> list[dict[str, str]]:
+    rate = claims.rate_shown(run)
+    rows = []
+    for fitted in claims.shown_fits(run):
+        row = {"scenario": fitted.scenario, "a": number(fitted.a), "b": f"{fitted.b:.3g}", "c": f"{fitted.c:.3g}"}
+        for clients in cost.EXTRAPOLATED:
+            try:
+                found = cost.cost(fitted, clients, rate)
+                row[str(clients)] = f"{number(found.value)} ({between(found.low, found.high)})" + (
+                    ", extrapolated" if found.extrapolated else ""
+                )
+            except cost.Saturated as full:
+                row[str(clients)] = f"refused: a core is full at {number(full.clients)}"
+        rows.append(row)
+    return rows
+
+
+def _shown_scenarios(run: Run) -> list[str]:
+    return [name for name in run.plan.scenarios if any(each.scenario == name for each in run.estimates)]
+
+
+def _table(run: Run) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Rows of all estimates: words, unit, and of each scenario value and interval."""
+    rows = []
+    for name, metric in METRICS.items():
+        cells = []
+        for scenario in _shown_scenarios(run):
+            found = claims.estimate(run, name, scenario)
+            varies = found is not None and found.low is not None and found.high is not None and found.high > found.low
+            cells.append(
+                (amount(found.mean, name) if found else "", between(found.low, found.high, name) if found and varies else "")
+            )
+        if any(value for value, _ in cells):
+            rows.append((metric.words, metric.unit, cells))
+    return rows
+
+
+def _surroundings(run: Run) -> list[tuple[str, str]]:
+    where = run.environment
+    return [
+        ("started", run.started_at), ("took", duration(run.seconds)), ("jobctl", where.jobctl), ("Python", where.python),
+        ("platform", where.platform), ("processor", f"{where.processor}, {where.cpus} cores"), ("memory", size(where.memory)),
+        ("server on cores", ", ".join(map(str, where.server_cpus)) or "any"),
+        ("load on cores", ", ".join(map(str, where.load_cpus)) or "any"), ("durability", where.durability),
+        ("seed", str(run.plan.seed)), *sorted(where.versions.items()),
+    ]  # fmt: skip
