@@ -13,8 +13,7 @@ from bench.report import claims
 from bench.report.charts import bars, forest, growth, missed, staleness, surface, traffic
 from bench.report.charts.svg import legend
 from bench.report.figures import amount, between, duration, number, saving, scaled_note, size
-from bench.report.look import GLYPHS, OUTCOMES, VERDICTS
-from bench.report.terminal import measured, spread
+from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, measured, spread
 from bench.result import Fit, Run
 from bench.verdict import baseline
 
@@ -28,6 +27,8 @@ class Figure(NamedTuple):
     svg: Markup
     note: str = ""
     legend: Markup = Markup("")
+    more: bool = False
+    """Folded away: of a scenario that is not the one that all is shown against."""
 
 
 class Headline(NamedTuple):
@@ -121,7 +122,7 @@ def _delay(run: Run, poll: str) -> Headline | None:
 
 def _sections(run: Run) -> list[tuple[str, list[Figure]]]:
     poll = baseline(run)
-    rivals = [each for each in run.plan.scenarios if each in POLLING and each != poll]
+    rivals = [each for each in run.plan.scenarios if each in POLLING and each not in (poll, "poll-limited")]
     return [
         ("Push over polling", _forests(run, [each for each in (poll, *rivals) if each])),
         ("How stale an update is", _staleness(run)),
@@ -135,8 +136,9 @@ def _sections(run: Run) -> list[tuple[str, list[Figure]]]:
 
 def _forests(run: Run, rivals: Sequence[str]) -> list[Figure]:
     note = "Dots are ratios, lines their 95% intervals; one that crosses 1 is no difference that this run resolves."
-    drawn = [(vs, forest.draw(run, PUSH, vs)) for vs in rivals]
-    return [Figure(f"{PUSH} over {vs}", svg, note if not k else "") for k, (vs, svg) in enumerate(drawn) if svg]
+    scale = forest.scale_of([each for vs in rivals for each in forest.rows_of(run, PUSH, vs)])
+    drawn = [(vs, forest.draw(run, PUSH, vs, scale)) for vs in rivals]
+    return [Figure(f"{PUSH} over {vs}", svg, "" if k else note, more=k > 1) for k, (vs, svg) in enumerate(drawn) if svg]
 
 
 def _staleness(run: Run) -> list[Figure]:
@@ -186,7 +188,8 @@ def _surfaces(run: Run) -> list[Figure]:
         for resource, words in things.items():
             svg = surface.draw(run, vs, resource)
             if svg:
-                found.append(Figure(f"{words}: {PUSH} over {vs}", svg, _line_in_words(run, vs, resource)))
+                title, more = f"{words}: {PUSH} over {vs}", vs != baseline(run)
+                found.append(Figure(title, svg, _line_in_words(run, vs, resource), more=more))
     return found
 
 
@@ -196,22 +199,24 @@ def _line_in_words(run: Run, vs: str, resource: str) -> str:
         if (point.vs, point.resource) != (vs, resource) or point.interval not in (2.0, 10.0, 30.0, 120.0, 900.0):
             continue
         if point.updates_per_s is None:
-            parts.append(f"each {duration(point.interval)}: {point.note}")
+            parts.append(f"{duration(point.interval)}, {point.note}")
         else:
-            band = f" ({between(point.low, point.high)})" if point.low is not None else ""
-            parts.append(f"each {duration(point.interval)}: at {number(point.updates_per_s)} updates/s{band}")
+            parts.append(f"{duration(point.interval)}, at {claims.rate_in_words(point)}")
     lead = "Below 1 push is cheaper, above 1 polling; faint figures are beyond the rates measured. "
-    return lead + ("Both cost alike, polling " + "; ".join(parts) + "." if parts else "")
+    return lead + ("Where both cost alike, with a poll each " + "; ".join(parts) + "." if parts else "")
 
 
 def _growth(run: Run, fits: Sequence[Fit]) -> list[Figure]:
-    rate = claims.rate_shown(run)
-    svg = growth.draw(run, fits, rate)
     note = (
         "Lines are the fitted a + N(b + c·r), bands their 95% intervals, dots what was measured. Dashed is extrapolation; "
         "nothing is drawn beyond a full core."
     )
-    return [Figure(f"At {number(rate)} updates/s", svg, note, legend(each.scenario for each in fits))] if svg else []
+    key = legend(each.scenario for each in fits)
+    found = []
+    for rate in dict.fromkeys((claims.rate_shown(run), max(run.plan.updates, default=0.0))):
+        svg = growth.draw(run, fits, rate)
+        found += [Figure(f"At {number(rate)} updates/s", svg, "" if found else note, key)] if svg else []
+    return found
 
 
 def _missed(run: Run) -> list[Figure]:
@@ -224,7 +229,9 @@ def _missed(run: Run) -> list[Figure]:
     found = [Figure("Of all updates, at all clients", svg, note, key)]
     for scenario in missed.scenarios(run):
         each = missed.by_client(run, scenario)
-        found += [Figure(f"{scenario}, client by client", each, "A column a client, of the first repeat.")] if each else []
+        if each:
+            title, more = f"{scenario}, client by client", scenario not in (PUSH, baseline(run))
+            found.append(Figure(title, each, "A column a client, of the first repeat.", more=more))
     return found
 
 
@@ -232,7 +239,7 @@ def _scale_table(run: Run) -> list[dict[str, str]]:
     rate = claims.rate_shown(run)
     rows = []
     for fitted in claims.shown_fits(run):
-        row = {"scenario": fitted.scenario, "a": number(fitted.a), "b": f"{fitted.b:.3g}", "c": f"{fitted.c:.3g}"}
+        row = {"scenario": fitted.scenario} | {k: duration(getattr(fitted, k)) for k in ("a", "b", "c")}
         for clients in cost.EXTRAPOLATED:
             try:
                 found = cost.cost(fitted, clients, rate)
@@ -246,7 +253,8 @@ def _scale_table(run: Run) -> list[dict[str, str]]:
 
 
 def _shown_scenarios(run: Run) -> list[str]:
-    return [name for name in run.plan.scenarios if any(each.scenario == name for each in run.estimates)]
+    there = {each.scenario for each in run.estimates}
+    return [name for name in run.plan.scenarios if name in there and name != "idle"]
 
 
 def _table(run: Run) -> list[tuple[str, str, list[tuple[str, str]]]]:

@@ -2,7 +2,8 @@
 
 from typing import Final, Literal
 
-from bench.result import Conclusion, Outcome
+from bench.report.figures import amount, between, number
+from bench.result import Conclusion, Judged, Outcome
 
 Mood = Literal["good", "bad", "open", "plain"]
 
@@ -14,3 +15,17 @@ OUTCOMES: Final[dict[Outcome, tuple[str, Mood]]] = {
     "pass": ("pass", "good"), "fail": ("fail", "bad"), "warn": ("warning", "open"), "inconclusive": ("inconclusive", "open"),
     "no_data": ("no data", "bad"),
 }  # fmt: skip
+
+
+def measured(judged: Judged) -> str:
+    """The figure that a threshold was held against."""
+    if judged.value is None:
+        return "no data"
+    return number(judged.value) if judged.vs else amount(judged.value, judged.metric)
+
+
+def spread(judged: Judged) -> str:
+    """Its interval; empty where it has none, or none worth showing."""
+    if judged.low is None or judged.high is None or judged.high - judged.low <= 1e-9 * abs(judged.high):
+        return ""
+    return between(judged.low, judged.high, None if judged.vs else judged.metric)

@@ -7,8 +7,7 @@ from typing import Final
 from bench.metrics import METRICS
 from bench.report import claims
 from bench.report.figures import amount, between, number, scaled_note
-from bench.report.look import GLYPHS, OUTCOMES, VERDICTS
-from bench.report.terminal import measured, spread
+from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, measured, spread
 from bench.result import Run
 
 _MARKUP: Final = re.compile(r"([\\`*_\[\]#|~$]|^[-+=]|:(?=//)|(?<=www)\.)")

@@ -8,18 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.report import claims
-from bench.report.figures import amount, between, duration, number, scaled_note
-from bench.report.look import GLYPHS, OUTCOMES, VERDICTS
-from bench.result import Judged, Run
+from bench.report.figures import duration, number, scaled_note
+from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, measured, spread
+from bench.result import Run
 from jobctl.cli.output import safe
 
 _COLOURS = {"good": "green", "bad": "red", "open": "yellow", "plain": "default"}
 _TONES = {"push": ("›", "cyan"), "poll": ("‹", "yellow"), "even": ("=", "default"), "note": ("·", "default")}
-
-
-def render(run: Run, console: Console) -> None:
-    """Print ``run`` on ``console``."""
-    console.print(page(run), soft_wrap=False)
 
 
 def page(run: Run) -> RenderableType:
@@ -32,6 +27,19 @@ def page(run: Run) -> RenderableType:
         parts += [Text(), _heading("Thresholds"), _thresholds(run)]
     parts += [Text(), _heading("Validity"), _validity(run)]
     return Group(*parts)
+
+
+def short(run: Run) -> RenderableType:
+    """The verdict with what it rests on, without the claims."""
+    parts: list[RenderableType] = [_verdict(run)]
+    if run.thresholds:
+        parts.append(_thresholds(run))
+    return Group(*parts, _validity(run))
+
+
+def console(*, interactive: bool) -> Console:
+    """Where a report goes: as wide as the terminal, and in a pipe or log as wide as its table needs."""
+    return Console(highlight=False, width=None if interactive else 100)
 
 
 def _verdict(run: Run) -> Text:
@@ -78,20 +86,6 @@ def _thresholds(run: Run) -> Table:
             what = f"{each.metric} of {each.scenario}" + (f" over {each.vs}" if each.vs else "")
             table.add_row("", Text(safe(f"{word}: {what}, {each.detail}"), style="dim"))
     return table
-
-
-def measured(judged: Judged) -> str:
-    """The figure that a threshold was held against."""
-    if judged.value is None:
-        return "no data"
-    return number(judged.value) if judged.vs else amount(judged.value, judged.metric)
-
-
-def spread(judged: Judged) -> str:
-    """Its interval; empty where it has none, or none worth showing."""
-    if judged.low is None or judged.high is None or judged.high - judged.low <= 1e-9 * abs(judged.high):
-        return ""
-    return between(judged.low, judged.high, None if judged.vs else judged.metric)
 
 
 def _validity(run: Run) -> Table:

@@ -56,6 +56,9 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "token list": ("jobctl token list",),
     "token revoke": ("jobctl token revoke ci",),
     "token": ('curl -H "Authorization: Bearer $(jobctl token)" localhost:8000/api/jobs',),
+    "bench report": ("jobctl bench report run.json", "jobctl bench report run.json --out report"),
+    "bench compare": ("jobctl bench compare before/run.json after/run.json",),
+    "bench check": ("jobctl bench check run.json --thresholds gates.toml --strict",),
     "demo": ("jobctl demo", "jobctl demo --path ~/Documents --limit 100"),
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from jobctl import __version__
-from jobctl.cli import config, db, demo, doctor, enqueue, examples, jobs, prune, queues, schedules, serve, token, watch
+from jobctl.cli import bench, config, db, demo, doctor, enqueue, examples, jobs, prune, queues, schedules, serve, token, watch
 from jobctl.cli import open as opening
 from jobctl.cli.output import ExitCode, exit_of, say
 from jobctl.cli.quick import OutputClosed, QuickCommand, QuickGroup
@@ -17,8 +17,8 @@ app: Final = typer.Typer(
     name="jobctl",
     cls=QuickGroup,
     help="A durable background-job queue with a live event stream.",
-    epilog="Exit codes: 0 done, 1 a job failed, 2 usage, 3 no connection or sign-in, 4 timed out, 5 cancelled, "
-    "130 Ctrl-C.",
+    epilog="Exit codes: 0 done, 1 a job or a threshold failed, 2 usage, 3 no connection or sign-in, 4 timed out, "
+    "5 cancelled, 6 invalid bench run, 7 inconclusive bench run, 130 Ctrl-C.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: importing rich for it costs 70 ms
     no_args_is_help=True,
@@ -37,6 +37,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 app.command("doctor", cls=QuickCommand)(doctor.doctor)
 app.command("demo", cls=QuickCommand)(demo.demo)
+app.add_typer(bench.app, name="bench")
 examples.attach(app)
 
 

@@ -16,11 +16,13 @@ class ExitCode(IntEnum):
     """What a command says to the shell."""
 
     DONE = 0
-    FAILED = 1  # a job failed
+    FAILED = 1  # a job failed, or a threshold did
     USAGE = 2  # usage or configuration; also what the server refuses to do
     UNREACHABLE = 3  # cannot reach the server, or sign in
     TIMED_OUT = 4
     CANCELLED = 5  # a failure among several wins
+    INVALID = 6  # a bench run that is not to be believed
+    INCONCLUSIVE = 7  # a bench run that does not tell, and --strict
     INTERNAL = 70  # a defect of jobctl's own (EX_SOFTWARE of sysexits.h), so that it is not taken for a failed job
     INTERRUPTED = 130
 

@@ -11,7 +11,7 @@ from bench.result import Run
 
 _ROW: Final = 26.0
 _LEFT: Final = 112.0
-_RIGHT: Final = 108.0
+_RIGHT: Final = 126.0
 
 
 def draw(run: Run, metric: str) -> Markup | None:

@@ -1,5 +1,6 @@
 """What N clients cost, on logarithmic axes, with the band: solid where measured, dashed beyond, ended by a full core."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,15 +14,17 @@ from bench.result import Fit, Run
 
 _HEIGHT: Final = 270.0
 _MOST: Final = 1_000_000.0
-_LEAST_CORES: Final = 1e-5
+_FLOOR: Final = (1e-6, 1e-2)
+"""Cores that the axis may begin at: a fit whose constant is below the noise must not squeeze the rest."""
 
 
 def draw(run: Run, fits: Sequence[Fit], rate: float) -> Markup | None:
     """The fits (on a clock of 1) at ``rate``; None where there is none."""
     if not fits:
         return None
-    frame = Frame.of((1.0, _MOST), (_LEAST_CORES, 2.0), _HEIGHT, log_x=True, log_y=True, left=58.0)
-    parts = frame.axes("clients", "cores", _thousands, lambda value: f"{value:g}")
+    one = [max(_FLOOR[0], min(_FLOOR[1], cost.cost(each, 1.0, rate).value)) for each in fits]
+    frame = Frame.of((1.0, _MOST), (10.0 ** math.floor(math.log10(min(one))), 2.0), _HEIGHT, log_x=True, log_y=True, left=58.0)
+    parts = frame.axes("clients", "cores", _thousands, number)
     full = frame.y(1.0)
     parts += [line(frame.x.start, full, frame.x.end, full, "one"), text(frame.x.start + 4, full - 4, "one core is full", "words")]
     for fitted in fits:
@@ -58,7 +61,7 @@ def _line(frame: Frame, fitted: Fit, rate: float) -> list[Markup]:
     parts = []
     for start, stop, more in ((1.0, measured, ""), (measured, end, " beyond")):
         points = [(n, cost.cost(fitted, n, rate).value) for n in _grid(start, stop)]
-        parts.append(polyline(frame.place([(n, max(value, _LEAST_CORES)) for n, value in points]), stroke(fitted.scenario) + more))
+        parts.append(polyline(frame.place(points), stroke(fitted.scenario) + more))
     if end < _MOST:
         x, y = frame.x(end), frame.y(1.0)
         parts.append(tag("circle", cx=x, cy=y, r=3.5, class_="stop"))

@@ -5,12 +5,12 @@ from typing import Final
 from markupsafe import Markup
 
 from bench.metrics import CONTROLS, blocks_of
-from bench.report.charts.svg import WIDTH, drawing, tag, text
+from bench.report.charts.svg import WIDTH, drawing, polygon, tag, text
 from bench.result import Run
 
 _ROW: Final = 30.0
 _LEFT: Final = 112.0
-_RIGHT: Final = 84.0
+_RIGHT: Final = 96.0
 
 
 def scenarios(run: Run) -> list[str]:
@@ -50,13 +50,18 @@ def by_client(run: Run, scenario: str) -> Markup | None:
         return None
     clients = sorted(block.per_client, key=lambda each: (-each[2], -each[1]))
     wide, high = (WIDTH - 8) / len(clients), 64.0
+    edges = [_edges(each) for each in clients]
     parts = []
-    for k, (seen, superseded, lost) in enumerate(clients):
-        total = seen + superseded + lost
-        y = 2.0
-        for count, kind in ((lost, "lost"), (superseded, "superseded"), (seen, "seen")):
-            part = high * count / total if total else 0.0
-            if part:
-                parts.append(tag("rect", x=4 + wide * k, y=y, width=wide * 1.02, height=part, class_=f"part {kind}"))
-                y += part
+    for kind, upper, lower in (("lost", 0, 1), ("superseded", 1, 2), ("seen", 2, 3)):
+        if any(each[lower] > each[upper] for each in edges):
+            ends = [(4 + wide * (k + side), each) for k, each in enumerate(edges) for side in (0, 1)]
+            outline = [(x, 2 + high * each[upper]) for x, each in ends] + [(x, 2 + high * each[lower]) for x, each in ends[::-1]]
+            parts.append(polygon(outline, f"part {kind}"))
     return drawing(high + 4, f"What each client of {scenario} missed", parts)
+
+
+def _edges(client: tuple[int, int, int]) -> tuple[float, float, float, float]:
+    """Where the parts lost, superseded and seen begin and end, from 0 to 1."""
+    seen, superseded, lost = client
+    total = max(1, seen + superseded + lost)
+    return 0.0, lost / total, (lost + superseded) / total, (lost + superseded + seen) / total

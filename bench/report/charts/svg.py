@@ -118,7 +118,7 @@ class Frame(NamedTuple):
         for value in self.y.ticks(4):
             y = self.y(value)
             parts += [line(left, y, right, y, "grid"), text(left - 6, y + 4, y_figure(value), "tick", "end")]
-        for value in self.x.ticks(5):
+        for value in self.x.ticks(6):
             x = self.x(value)
             parts += [line(x, bottom, x, bottom + 4, "axis"), text(x, bottom + 17, x_figure(value), "tick", "middle")]
         parts += [

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from bench.metrics import CONTROLS, blocks_of
 from bench.report.charts.svg import Frame, drawing, polyline, stroke
-from bench.report.figures import duration, number, size
+from bench.report.figures import number, size
 from bench.result import Block, Run
 
 _HEIGHT = 230.0
@@ -30,12 +30,13 @@ def draw(run: Run, what: What) -> Markup | None:
     end = max(x for points in lines.values() for x, _ in points)
     if most <= 0 or end <= 0:
         return None
-    frame = Frame.of((0.0, end), (0.0, most * 1.05), _HEIGHT, left=58.0)
+    minutes = end > 120
+    frame = Frame.of((0.0, end / 60 if minutes else end), (0.0, most * 1.05), _HEIGHT, left=58.0)
     figure: Callable[[float], str] = number if what == "requests" else size
     words = "requests a client" if what == "requests" else "application bytes a client"
-    parts = frame.axes("time, on a clock of 1", words, duration, figure)
+    parts = frame.axes(f"{'minutes' if minutes else 'seconds'} unscaled", words, number, figure)
     for name, points in sorted(lines.items(), key=lambda each: each[0] == "ws"):
-        parts.append(polyline(frame.place(points), stroke(name)))
+        parts.append(polyline(frame.place((x / 60 if minutes else x, y) for x, y in points), stroke(name)))
     return drawing(_HEIGHT, f"Cumulative {words}", parts)
 
 

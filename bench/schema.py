@@ -1,0 +1,29 @@
+"""The JSON Schema of ``run.json``, beside this file; ``python -m bench.schema`` prints it anew."""
+
+import sys
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from bench.result import SCHEMA, Run
+
+
+def generate() -> dict[str, Any]:
+    """The schema of ``bench.result.Run`` (JSON Schema 2020-12)."""
+    schema = msgspec.json.schema(Run)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"jobctl bench, run.json {SCHEMA}"} | schema
+
+
+def text() -> str:
+    """As it stands in the file."""
+    return msgspec.json.format(msgspec.json.encode(generate()), indent=2).decode() + "\n"
+
+
+def shipped() -> str:
+    """The file that is in the package."""
+    return files("bench").joinpath("schema.json").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())
