@@ -97,7 +97,9 @@ def scaled_back(fitted: Fit, time_scale: float) -> Fit:
     if time_scale == 1:
         return fitted
     by = (1 / time_scale, 1 / time_scale, 1.0)
-    covariance = tuple(tuple(each * by[i] * by[j] for j, each in enumerate(row)) for i, row in enumerate(fitted.covariance))
+    covariance = tuple(
+        tuple(each * by[i] * by[j] for j, each in enumerate(row)) for i, row in enumerate(fitted.covariance)
+    )
     rate = fitted.max_updates / time_scale
     changed = msgspec.structs.replace(
         fitted, a=fitted.a * by[0], b=fitted.b * by[1], c=fitted.c, covariance=covariance,
@@ -135,7 +137,7 @@ def relative(push: Fit, poll: Fit, interval: float, polled_every: float, rate: f
 
 
 def break_even(push: Fit, poll: Fit, interval: float, polled_every: float) -> BreakEven:
-    """The update rate from which on a client that polls each ``interval`` seconds is cheaper than one that is pushed to.
+    """The update rate from which on a client that polls each ``interval`` seconds is the cheaper one.
 
     The band is the rates at which the two costs do not differ beyond their joint uncertainty (Fieller). Both fits on a
     clock of 1; ``polled_every`` is the interval that ``poll`` was measured with.

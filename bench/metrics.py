@@ -38,6 +38,8 @@ class Metric(NamedTuple):
     """A count is the same in every repeat of the same seed, so that one value decides; what is timed has noise."""
     of: Callable[[Block, Run], float | None]
     """Of one block; None: not known there."""
+    summed: bool = False
+    """Whether it is of all blocks of a repeat together: a loss is one, whatever number of clients it came with."""
 
 
 class Cell(NamedTuple):
@@ -80,6 +82,8 @@ def _alike(a: float, b: float) -> bool:
 
 def cpu_attributable(block: Block, run: Run) -> float | None:
     """CPU seconds a second that the watching costs the server; None without the control."""
+    if block.scenario == "idle":
+        return None  # it is what the others are taken from
     idle = [each.server.cpu_s / each.seconds for each in controls(block, run) if each.server and each.seconds > 0]
     if block.server is None or not idle or block.seconds <= 0:
         return None
@@ -123,14 +127,15 @@ _ALL: Final = (
     Metric("staleness_s.p95", "s", "Staleness, 95th percentile", "lower", "timed", _staleness("p95")),
     Metric("staleness_s.p99", "s", "Staleness, 99th percentile", "lower", "timed", _staleness("p99")),
     Metric("updates_superseded", "updates", "Updates that never showed", "lower", "timed",
-           lambda block, _: float(block.updates.superseded)),
-    Metric("updates_lost", "updates", "Updates lost", "lower", "count", lambda block, _: float(block.updates.lost)),
+           lambda block, _: float(block.updates.superseded), summed=True),
+    Metric("updates_lost", "updates", "Updates lost", "lower", "count",
+           lambda block, _: float(block.updates.lost), summed=True),
     Metric("updates_duplicated", "updates", "Updates twice", "lower", "count",
-           lambda block, _: float(block.updates.duplicated)),
+           lambda block, _: float(block.updates.duplicated), summed=True),
     Metric("updates_out_of_order", "updates", "Updates out of order", "lower", "count",
-           lambda block, _: float(block.updates.out_of_order)),
+           lambda block, _: float(block.updates.out_of_order), summed=True),
     Metric("rate_limited", "answers 429", "Requests refused by the rate limit", "lower", "count",
-           lambda block, _: float(_limited(block))),
+           lambda block, _: float(_limited(block)), summed=True),
 )  # fmt: skip
 METRICS: Final = {metric.name: metric for metric in _ALL}
 SERVER_SIDE: Final = ("cpu_s_attributable", "rss_per_client", "db_queries")
@@ -139,39 +144,51 @@ SERVER_SIDE: Final = ("cpu_s_attributable", "rss_per_client", "db_queries")
 
 def cells(run: Run, scenario: str) -> list[Cell]:
     """What ``scenario`` was measured at: the most clients first, then in the order of the plan's update rates."""
+    found = {Cell(each.clients, each.updates_per_s) for each in run.blocks if each.scenario == scenario}
+    return _ordered(run, found)
+
+
+def _ordered(run: Run, found: Iterable[Cell]) -> list[Cell]:
     asked = [rate * run.plan.time_scale for rate in run.plan.updates]
 
     def place(cell: Cell) -> tuple[int, int]:
-        found = next((k for k, rate in enumerate(asked) if _alike(rate, cell.updates_per_s)), len(asked))
-        return (-cell.clients, found)
+        rate = next((k for k, rate in enumerate(asked) if _alike(rate, cell.updates_per_s)), len(asked))
+        return (-cell.clients, rate)
 
-    return sorted({Cell(each.clients, each.updates_per_s) for each in run.blocks if each.scenario == scenario}, key=place)
-
-
-def common_cell(run: Run, scenario: str, vs: str) -> Cell | None:
-    """The cell that both were measured at; of several, that of the most clients and the rate asked for first."""
-    theirs = set(cells(run, vs))
-    return next((cell for cell in cells(run, scenario) if cell in theirs), None)
+    return sorted(found, key=place)
 
 
-def values(run: Run, metric: Metric, scenario: str, cell: Cell) -> dict[int, float]:
-    """By repeat; repeats where it is not known are left out."""
+def common_cell(run: Run, *scenarios: str) -> Cell | None:
+    """The cell that all were measured at; of several, that of the most clients and the rate asked for first."""
+    shared = set.intersection(*(set(cells(run, each)) for each in scenarios)) if scenarios else set()
+    return next(iter(_ordered(run, shared)), None)
+
+
+def shown_cell(run: Run, scenario: str) -> Cell | None:
+    """What a scenario is shown at beside the others: where all were measured, if there is such, else its own best."""
+    there = {each.scenario for each in run.blocks} - {"idle"}
+    shared = common_cell(run, *there) if scenario in there else None
+    return shared or next(iter(cells(run, scenario)), None)
+
+
+def values(run: Run, metric: Metric, scenario: str, cell: Cell | None) -> dict[int, float]:
+    """By repeat, at ``cell``, or over all blocks of the repeat; repeats where it is not known are left out."""
     found: dict[int, float] = {}
-    for block in _blocks(run.blocks, scenario, cell):
+    for block in run.blocks:
+        if block.scenario != scenario or (cell is not None and (block.clients, block.updates_per_s) != cell):
+            continue
         value = metric.of(block, run)
         if value is not None:
-            found[block.repeat] = value
+            found[block.repeat] = value + (found.get(block.repeat, 0.0) if cell is None else 0.0)
     return dict(sorted(found.items()))
 
 
-def _blocks(blocks: Iterable[Block], scenario: str, cell: Cell) -> Iterable[Block]:
-    return (each for each in blocks if each.scenario == scenario and (each.clients, each.updates_per_s) == cell)
-
-
 def blocks_of(run: Run, scenario: str) -> Sequence[Block]:
-    """The blocks of a scenario at the cell that it is shown with."""
-    found = cells(run, scenario)
-    return tuple(_blocks(run.blocks, scenario, found[0])) if found else ()
+    """The blocks of a scenario at the cell that it is shown at."""
+    cell = shown_cell(run, scenario)
+    return tuple(
+        each for each in run.blocks if each.scenario == scenario and (each.clients, each.updates_per_s) == cell
+    )
 
 
 def scaled_back(seconds: float, scenario: str, run: Run) -> float:

@@ -55,5 +55,5 @@ def judged(run: Run, asked: tuple[Threshold, ...] | None = None) -> Run:
 
 
 def load_thresholds(path: Path, run: Run) -> tuple[Threshold, ...]:
-    """The thresholds of a file; they may speak of scenarios of the user's own that ``run`` has. Raises ``ConfigError``."""
+    """The thresholds of a file, which may speak of scenarios of the user's own in ``run``. Raises ``ConfigError``."""
     return thresholds.load(path, tuple(dict.fromkeys((*SCENARIOS, *run.plan.scenarios))))

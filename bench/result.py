@@ -5,8 +5,8 @@ A *block* is one server process with a database of its own, one scenario, a numb
 other, so that what drifts on the machine weighs on both.
 
 The driver writes ``blocks`` and ``checks``; ``bench.verdict`` derives the rest, and can derive it again from the file.
-Times are seconds, sizes are bytes, both of the clock on the wall, not scaled back: with ``time_scale`` 10 an interval of
-30 s takes 3 s, and says 3 here. Counts of a block are of its measured time alone, start-up and end left out.
+Times are seconds, sizes are bytes, both of the clock on the wall, not scaled back: with ``time_scale`` 10 an interval
+of 30 s takes 3 s, and says 3 here. Counts of a block are of its measured time alone, start-up and end left out.
 """
 
 from typing import Literal
@@ -25,7 +25,7 @@ class Record(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     """A value of ``run.json``."""
 
 
-class Plan(Record):
+class Plan(Record, frozen=True):
     """What was asked for; with ``seed`` it says everything that can be repeated."""
 
     profile: str
@@ -45,7 +45,7 @@ class Plan(Record):
     """A server that was already there: then there are only the clients' figures."""
 
 
-class Environment(Record):
+class Environment(Record, frozen=True):
     """Where it ran."""
 
     jobctl: str
@@ -61,7 +61,7 @@ class Environment(Record):
     durability: str
 
 
-class Traffic(Record):
+class Traffic(Record, frozen=True):
     """What one side counted, over all clients of the block."""
 
     requests: dict[str, dict[str, int]]
@@ -83,7 +83,7 @@ class Traffic(Record):
         return sum(sum(each.values()) for each in self.requests.values())
 
 
-class Updates(Record):
+class Updates(Record, frozen=True):
     """What became of the state changes that were committed in the measured time, at all clients together."""
 
     committed: int
@@ -99,7 +99,7 @@ class Updates(Record):
     out_of_order: int = 0
 
 
-class Staleness(Record):
+class Staleness(Record, frozen=True):
     """Seconds from a commit to when a client first knew of it, over all clients and updates of the block."""
 
     count: int
@@ -112,7 +112,7 @@ class Staleness(Record):
     """HdrHistogram of microseconds (1 us to 1 h, 3 digits), encoded by the library, base64."""
 
 
-class Server(Record):
+class Server(Record, frozen=True):
     """The server's side of a block."""
 
     cpu_s: float
@@ -127,7 +127,7 @@ class Server(Record):
     """What the server counted, by itself."""
 
 
-class Generator(Record):
+class Generator(Record, frozen=True):
     """The load generator's side: whether it was up to it."""
 
     cpu_share: float
@@ -136,7 +136,7 @@ class Generator(Record):
     """Seconds that a poll or connect began after its time."""
 
 
-class Series(Record):
+class Series(Record, frozen=True):
     """How a block went: all counted from the start of its measured time, one value at each of ``at``."""
 
     at: tuple[float, ...]
@@ -151,7 +151,7 @@ class Series(Record):
     """Resident bytes of the server at that moment; empty where it is not ours."""
 
 
-class Block(Record):
+class Block(Record, frozen=True):
     """One scenario, once."""
 
     scenario: str
@@ -179,7 +179,7 @@ class Block(Record):
     """Of each client: updates seen as they were, superseded unseen, lost."""
 
 
-class Check(Record):
+class Check(Record, frozen=True):
     """Whether the run may be believed in one respect."""
 
     id: str
@@ -190,7 +190,7 @@ class Check(Record):
     """``order`` of the blocks that it failed in."""
 
 
-class Estimate(Record):
+class Estimate(Record, frozen=True):
     """One metric of one scenario: the mean over repeats, with its 95% interval where there are at least two."""
 
     scenario: str
@@ -203,7 +203,7 @@ class Estimate(Record):
     high: float | None = None
 
 
-class Comparison(Record):
+class Comparison(Record, frozen=True):
     """One metric of ``scenario`` over that of ``vs``, paired by repeat (geometric mean of the ratios, 95% interval).
 
     ``ratio`` is None where ``vs`` is 0 or not above the noise; ``resolvable`` is False where the interval covers 1 (no
@@ -220,7 +220,7 @@ class Comparison(Record):
     note: str = ""
 
 
-class Judged(Record):
+class Judged(Record, frozen=True):
     """A threshold, and what became of it."""
 
     id: str
@@ -237,7 +237,7 @@ class Judged(Record):
     detail: str
 
 
-class Fit(Record):
+class Fit(Record, frozen=True):
     """The cost of ``scenario``: CPU seconds a second of N clients at r updates/s is ``a + N * (b + c * r)``."""
 
     scenario: str
@@ -255,7 +255,7 @@ class Fit(Record):
     """Clients at the highest measured rate at which one core is full; nothing is extrapolated beyond."""
 
 
-class BreakEven(Record):
+class BreakEven(Record, frozen=True):
     """Where polling gets cheaper: for an interval, the rate of updates at which both cost a client alike.
 
     Interval (seconds) and rate (updates/s) are scaled back to a clock of 1, so that a person can compare with theirs.
@@ -272,7 +272,7 @@ class BreakEven(Record):
     resource: str = "cpu"
 
 
-class Run(Record):
+class Run(Record, frozen=True):
     """A whole ``run.json``."""
 
     schema: int

@@ -12,7 +12,10 @@ from bench.result import SCHEMA, Run
 def generate() -> dict[str, Any]:
     """The schema of ``bench.result.Run`` (JSON Schema 2020-12)."""
     schema = msgspec.json.schema(Run)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"jobctl bench, run.json {SCHEMA}"} | schema
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"jobctl bench, run.json {SCHEMA}",
+    } | schema
 
 
 def text() -> str:

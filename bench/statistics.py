@@ -179,7 +179,10 @@ def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> L
     inverse = _inverse(normal)
     right = [math.fsum(row[i] * value for row, value in zip(scaled, values, strict=True)) for i in range(width)]
     found = [math.fsum(inverse[i][j] * right[j] for j in range(width)) / sizes[i] for i in range(width)]
-    misses = [value - math.fsum(f * x for f, x in zip(found, row, strict=True)) for row, value in zip(rows, values, strict=True)]
+    misses = [
+        value - math.fsum(f * x for f, x in zip(found, row, strict=True))
+        for row, value in zip(rows, values, strict=True)
+    ]
     spare = len(rows) - width
     if spare == 0:
         return Line(tuple(found), None, 0.0, 0)

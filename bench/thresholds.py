@@ -1,5 +1,6 @@
 """Thresholds: what a run must hold to, read from TOML and judged. A wrong file is an error before anything runs."""
 
+import math
 import tomllib
 from collections.abc import Collection, Iterable
 from importlib.resources import files
@@ -135,7 +136,7 @@ def _problems(threshold: Threshold, scenarios: Collection[str]) -> Iterable[str]
             yield f"{key} needs vs" if threshold.vs is None else f"{key} is without vs; with it: max_ratio, min_ratio"
     if not given:
         yield f"no bound; give {' or '.join(fitting)}"
-    if any(getattr(threshold, key) != getattr(threshold, key) or getattr(threshold, key) == float("inf") for key in given):
+    if not all(math.isfinite(getattr(threshold, key)) for key in given):
         yield "a bound is a finite number"
     if threshold.least is not None and threshold.most is not None and threshold.least > threshold.most:
         yield "the lower bound is above the upper one"

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from bench import cost, thresholds
-from bench.metrics import CONTROLS, METRICS, POLLING, PUSHING, Cell, Metric, cells, common_cell, values
+from bench.metrics import CONTROLS, METRICS, POLLING, PUSHING, Cell, Metric, cells, common_cell, shown_cell, values
 from bench.result import Check, Comparison, Conclusion, Estimate, Fit, Judged, Run
 from bench.statistics import mean, paired_ratio
 from bench.thresholds import Threshold
@@ -21,9 +21,11 @@ def judge(run: Run, asked: Sequence[Threshold]) -> Run:
     """The run with all that follows from its blocks and checks; what it said of that before is replaced."""
     checks = (*(each for each in run.checks if each.id not in DERIVED), *_own_checks(run))
     estimates = tuple(_estimates(run))
-    pairs = [*_pairs(run), *((each.metric, each.scenario, each.vs) for each in asked if each.vs is not None)]
+    wanted = [*_wanted(run), *((each.metric, each.scenario, each.vs) for each in asked if each.vs is not None)]
     comparisons = tuple(
-        found for metric, ours, theirs in dict.fromkeys(pairs) if (found := compare(run, METRICS[metric], ours, theirs))
+        found
+        for metric, ours, theirs in dict.fromkeys(wanted)
+        if (found := compare(run, METRICS[metric], ours, theirs))
     )
     judged = tuple(_judged(each, estimates, comparisons) for each in asked)
     fits = tuple(_fits(run))
@@ -66,11 +68,11 @@ def _missing(run: Run) -> list[tuple[str, int]]:
 
 def _estimates(run: Run) -> Iterable[Estimate]:
     for scenario in run.plan.scenarios:
-        at = cells(run, scenario)
-        if not at:
+        at = shown_cell(run, scenario)
+        if at is None:
             continue
         for metric in METRICS.values():
-            found = tuple(values(run, metric, scenario, at[0]).values())
+            found = tuple(values(run, metric, scenario, None if metric.summed else at).values())
             if found:
                 centre, low, high = mean(found)
                 yield Estimate(scenario, metric.name, metric.unit, found, centre, low, high)
@@ -81,7 +83,7 @@ def baseline(run: Run) -> str | None:
     return next((each for each in POLLING if each in run.plan.scenarios), None)
 
 
-def _pairs(run: Run) -> Iterable[tuple[str, str, str]]:
+def _wanted(run: Run) -> Iterable[tuple[str, str, str]]:
     """Everything against the baseline, and the stream against every way of polling: also the thriftiest ones."""
     base = baseline(run)
     others = [each for each in run.plan.scenarios if each not in CONTROLS]
@@ -94,15 +96,21 @@ def _pairs(run: Run) -> Iterable[tuple[str, str, str]]:
 
 def compare(run: Run, metric: Metric, scenario: str, vs: str) -> Comparison | None:
     """The two in pairs, at what both were measured at; None where they have no pair of values."""
+    ours, theirs = pairs(run, metric, scenario, vs)
+    if not ours:
+        return None
+    ratio = paired_ratio(ours, theirs)
+    return Comparison(metric.name, scenario, vs, ratio.value, ratio.low, ratio.high, ratio.resolvable, ratio.note)
+
+
+def pairs(run: Run, metric: Metric, scenario: str, vs: str) -> tuple[list[float], list[float]]:
+    """What both gave, by repeat, at the cell that both were measured at; empty where there is none."""
     cell = common_cell(run, scenario, vs)
     if cell is None:
-        return None
+        return [], []
     ours, theirs = values(run, metric, scenario, cell), values(run, metric, vs, cell)
     both = sorted(ours.keys() & theirs.keys())
-    if not both:
-        return None
-    ratio = paired_ratio([ours[k] for k in both], [theirs[k] for k in both])
-    return Comparison(metric.name, scenario, vs, ratio.value, ratio.low, ratio.high, ratio.resolvable, ratio.note)
+    return [ours[k] for k in both], [theirs[k] for k in both]
 
 
 def _judged(threshold: Threshold, estimates: Iterable[Estimate], comparisons: Iterable[Comparison]) -> Judged:

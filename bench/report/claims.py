@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 from bench import cost
-from bench.metrics import METRICS, PUSHING, blocks_of, cells, scaled_back
+from bench.metrics import METRICS, PUSHING, Cell, cells, common_cell, scaled_back, shown_cell
 from bench.report.figures import amount, between, duration, number, saving
 from bench.result import BreakEven, Comparison, Estimate, Fit, Run
-from bench.verdict import baseline
+from bench.statistics import Interval, mean
+from bench.verdict import baseline, pairs
 
 Tone = Literal["push", "poll", "even", "note"]
 PUSH: Final = "ws"
@@ -40,6 +41,12 @@ def comparison(run: Run, metric: str, scenario: str, vs: str) -> Comparison | No
     return next((each for each in run.comparisons if (each.metric, each.scenario, each.vs) == wanted), None)
 
 
+def compared(run: Run, metric: str, vs: str) -> tuple[Interval, Interval] | None:
+    """What the stream and ``vs`` took, at what both were measured at; the figures that their comparison is of."""
+    ours, theirs = pairs(run, METRICS[metric], PUSH, vs)
+    return (mean(ours), mean(theirs)) if ours else None
+
+
 def headline(run: Run) -> str:
     """The verdict in one sentence."""
     failed = [each for each in run.thresholds if each.outcome in ("fail", "no_data") and each.severity == "fail"]
@@ -49,13 +56,16 @@ def headline(run: Run) -> str:
             wrong = [each.detail for each in run.checks if not each.passed]
             return f"This run is not to be believed: {wrong[0] if wrong else 'it was not judged'}."
         case "fail":
-            return f"{len(failed)} of {len(run.thresholds)} thresholds failed: {', '.join(e.id for e in failed[:3])}" + (
-                ", and more." if len(failed) > 3 else "."
+            return (
+                f"{len(failed)} of {len(run.thresholds)} thresholds failed: {', '.join(e.id for e in failed[:3])}"
+                + (", and more." if len(failed) > 3 else ".")
             )
         case "inconclusive" if not run.thresholds:
             return "No threshold was asked for, so nothing is shown."
         case "inconclusive":
-            return f"{len(open_)} of {len(run.thresholds)} thresholds cannot be told from noise; more repeats would tell."
+            return (
+                f"{len(open_)} of {len(run.thresholds)} thresholds cannot be told from noise: try more repeats."
+            )
         case "pass":
             return _saved(run)
 
@@ -82,11 +92,21 @@ def beside_polling(run: Run) -> list[Claim]:
 
 
 def compared_at(run: Run) -> str:
-    """What the compared blocks were asked, where the plan has several numbers of clients or rates."""
-    found = cells(run, PUSH)
-    if len(found) < 2:
-        return ""
-    return f"compared at {number(found[0].clients)} clients and {number(found[0].updates_per_s / run.plan.time_scale)} updates/s"
+    """What the blocks were asked that push and polling are compared by, where the plan has several of it."""
+    poll = baseline(run)
+    cell = common_cell(run, PUSH, poll) if poll and len(cells(run, PUSH)) > 1 else None
+    return f"{PUSH} and {poll} compared at {at(run, cell)}" if cell else ""
+
+
+def shown_at(run: Run) -> str:
+    """The same of the figures of all scenarios beside each other."""
+    cell = shown_cell(run, PUSH)
+    return f"At {at(run, cell)}." if cell and len(cells(run, PUSH)) > 1 else ""
+
+
+def at(run: Run, cell: Cell) -> str:
+    """A cell in words, on a clock of 1."""
+    return f"{number(cell.clients)} clients and {number(cell.updates_per_s / run.plan.time_scale)} updates/s"
 
 
 def where_polling_wins(run: Run) -> list[Claim]:
@@ -106,7 +126,7 @@ def _against(run: Run, poll: str) -> Iterator[Claim]:
 
 
 def _in_short(run: Run, other: str) -> Iterator[Claim]:
-    """What push saves over another way of polling in one sentence, and each thing that it does not in one of its own."""
+    """What push saves over another way of polling, in one sentence; each thing that it does not, in one of its own."""
     found = {metric: list(_versus(run, metric, thing, other)) for metric, thing in THINGS.items()}
     saved = []
     for metric, thing in THINGS.items():
@@ -129,48 +149,53 @@ def _many(metric: str) -> bool:
 
 
 def _requests(run: Run, poll: str) -> Iterator[Claim]:
-    ours, theirs = (estimate(run, "requests_per_client", each) for each in (PUSH, poll))
-    found = comparison(run, "requests_per_client", PUSH, poll)
-    if ours is None or theirs is None or found is None or found.ratio is None:
+    both, found = compared(run, "requests_per_client", poll), comparison(run, "requests_per_client", PUSH, poll)
+    if both is None or found is None or found.ratio is None:
         return
+    ours, theirs = both
     tone: Tone = "push" if found.ratio < 1 else "poll" if found.ratio > 1 else "even"
     yield Claim(
-        f"{PUSH} needed {number(ours.mean)} requests a client in 15 minutes where {poll} needed {number(theirs.mean)}: "
-        f"{saving(found.ratio, counted=True)}.", tone,
+        f"{PUSH} needed {number(ours.value)} requests a client in 15 minutes where {poll} needed "
+        f"{number(theirs.value)}: {saving(found.ratio, counted=True)}.", tone,
     )  # fmt: skip
-    empty, none = (estimate(run, "empty_requests", each) for each in (poll, PUSH))
-    if empty is not None and none is not None and empty.mean > 0:
+    empty = compared(run, "empty_requests", poll)
+    if empty is not None and empty[1].value > 0:
+        none, some = empty
         yield Claim(
-            f"Of those of {poll}, {number(empty.mean)} found nothing new; of {PUSH}, {number(none.mean)}.", "push"
+            f"Of those of {poll}, {number(some.value)} found nothing new; of {PUSH}, {number(none.value)}.",
+            "push" if none.value < some.value else "poll",
         )
 
 
 def _staleness(run: Run, poll: str) -> Iterator[Claim]:
-    ours, theirs = (estimate(run, "staleness_s.p99", each) for each in (PUSH, poll))
-    if ours is None or theirs is None:
+    both = compared(run, "staleness_s.p99", poll)
+    if both is None:
         return
-    real = scaled_back(theirs.mean, poll, run)
+    ours, theirs = both
+    real = scaled_back(theirs.value, poll, run)
     life = f" ({duration(real)} unscaled)" if run.plan.time_scale != 1 else ""
-    tone: Tone = "push" if ours.mean < theirs.mean else "poll"
+    tone: Tone = "push" if ours.value < theirs.value else "poll"
     yield Claim(
-        f"99 of 100 updates were seen within {duration(ours.mean)} by {PUSH}, within {duration(theirs.mean)}{life} "
+        f"99 of 100 updates were seen within {duration(ours.value)} by {PUSH}, within {duration(theirs.value)}{life} "
         f"by {poll}.", tone,
     )  # fmt: skip
 
 
 def _versus(run: Run, metric: str, thing: str, poll: str) -> Iterator[Claim]:
-    found = comparison(run, metric, PUSH, poll)
-    ours, theirs = (estimate(run, metric, each) for each in (PUSH, poll))
-    if found is None or ours is None or theirs is None:
+    found, both = comparison(run, metric, PUSH, poll), compared(run, metric, poll)
+    if found is None or both is None:
         return
-    figures = f"{amount(ours.mean, metric)} against {amount(theirs.mean, metric)} of {poll}"
+    ours, theirs = both
+    figures = f"{amount(ours.value, metric)} against {amount(theirs.value, metric)} of {poll}"
     counted = METRICS[metric].kind == "count"
     many = _many(metric)
     if found.ratio is None:
         # Nothing, or nothing above the noise, on the side of polling: then what push costs is dearer, if it is a cost.
         costs = ours.low is not None and ours.low > 0
         yield Claim(
-            f"Polling is cheaper in {thing}: {figures}." if costs else f"In {thing} neither is above the noise: {figures}.",
+            f"Polling is cheaper in {thing}: {figures}."
+            if costs
+            else f"In {thing} neither is above the noise: {figures}.",
             "poll" if costs else "even",
         )
     elif not found.resolvable and not (counted and found.low is None and found.ratio != 1):
@@ -190,7 +215,7 @@ def _versus(run: Run, metric: str, thing: str, poll: str) -> Iterator[Claim]:
 def _missed(run: Run, poll: str) -> Iterator[Claim]:
     for scenario in (each for each in run.plan.scenarios if each == poll or each in PUSHING):
         lost, superseded = (estimate(run, f"updates_{each}", scenario) for each in ("lost", "superseded"))
-        due = sum(each.updates.due for each in blocks_of(run, scenario))
+        due = sum(each.updates.due for each in run.blocks if each.scenario == scenario)
         if lost is None or superseded is None or not due:
             continue
         total = sum(superseded.values)

@@ -47,7 +47,11 @@ def render(run: Run) -> str:
 
 def _environment() -> Environment:
     found = Environment(
-        loader=PackageLoader("bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("bench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     found.filters |= {"number": number, "amount": amount, "duration": duration, "size": size}
     return found
@@ -56,7 +60,8 @@ def _environment() -> Environment:
 def _context(run: Run) -> dict[str, Any]:
     word, mood = VERDICTS[run.conclusion]
     return {
-        "run": run, "word": word, "mood": mood, "glyph": GLYPHS[mood], "headline": claims.headline(run), "about": _about(run),
+        "run": run, "word": word, "mood": mood, "glyph": GLYPHS[mood], "headline": claims.headline(run),
+        "about": _about(run),
         "figures": _headlines(run), "claims": claims.beside_polling(run), "polling": claims.where_polling_wins(run),
         "thresholds": [
             {
@@ -66,9 +71,10 @@ def _context(run: Run) -> dict[str, Any]:
             for each in run.thresholds
         ],
         "sections": [(title, found) for title, found in _sections(run) if found], "scale_table": _scale_table(run),
-        "rate": claims.rate_shown(run), "table": _table(run), "table_scenarios": _shown_scenarios(run), "glyphs": GLYPHS,
+        "rate": claims.rate_shown(run), "table": _table(run), "table_scenarios": _shown_scenarios(run),
+        "glyphs": GLYPHS,
         "command": shlex.join(run.command), "window": duration(WINDOW_S), "scaled": scaled_note(run.plan.time_scale),
-        "environment": _surroundings(run),
+        "environment": _surroundings(run), "shown_at": claims.shown_at(run),
     }  # fmt: skip
 
 
@@ -97,11 +103,11 @@ def _headlines(run: Run) -> list[Headline]:
 
 
 def _ratio(run: Run, words: str, metric: str, poll: str, *, many: bool) -> Headline | None:
-    found = claims.comparison(run, metric, PUSH, poll)
-    ours, theirs = (claims.estimate(run, metric, each) for each in (PUSH, poll))
-    if found is None or ours is None or theirs is None:
+    found, both = claims.comparison(run, metric, PUSH, poll), claims.compared(run, metric, poll)
+    if found is None or both is None:
         return None
-    detail = f"{amount(ours.mean, metric)} against {amount(theirs.mean, metric)}"
+    ours, theirs = both
+    detail = f"{amount(ours.value, metric)} against {amount(theirs.value, metric)}"
     exact = found.low is None or found.high is None or found.high - found.low < 1e-9
     if found.ratio is not None and not exact:
         detail += f"; ratio {number(found.ratio)}, {between(found.low, found.high)}"
@@ -112,12 +118,13 @@ def _ratio(run: Run, words: str, metric: str, poll: str, *, many: bool) -> Headl
 
 
 def _delay(run: Run, poll: str) -> Headline | None:
-    ours, theirs = (claims.estimate(run, "staleness_s.p99", each) for each in (PUSH, poll))
-    if ours is None or theirs is None:
+    both = claims.compared(run, "staleness_s.p99", poll)
+    if both is None:
         return None
-    life = f", {duration(scaled_back(theirs.mean, poll, run))} unscaled" if run.plan.time_scale != 1 else ""
-    tone = "push" if ours.mean < theirs.mean else "poll"
-    return Headline("Seen within (p99)", duration(ours.mean), f"{poll}: {duration(theirs.mean)}{life}", tone)
+    ours, theirs = both
+    life = f", {duration(scaled_back(theirs.value, poll, run))} unscaled" if run.plan.time_scale != 1 else ""
+    tone = "push" if ours.value < theirs.value else "poll"
+    return Headline("Seen within (p99)", duration(ours.value), f"{poll}: {duration(theirs.value)}{life}", tone)
 
 
 def _sections(run: Run) -> list[tuple[str, list[Figure]]]:
@@ -160,8 +167,15 @@ def _traffic(run: Run) -> list[Figure]:
         ("Requests a client, adding up", traffic.draw(run, "requests")),
         ("Bytes a client, adding up", traffic.draw(run, "transferred")),
     ):
-        found += [Figure(title, svg, "The first repeat of each scenario.", key)] if svg else []
-    return [*found, *_bars(run, ("requests_per_client", "connections_per_client", "wire_bytes_per_client", "db_queries"))]
+        found += (
+            [Figure(title, svg, f"The first repeat of each scenario. {claims.shown_at(run)}".strip(), key)]
+            if svg
+            else []
+        )
+    return [
+        *found,
+        *_bars(run, ("requests_per_client", "connections_per_client", "wire_bytes_per_client", "db_queries")),
+    ]
 
 
 def _costs(run: Run) -> list[Figure]:
@@ -177,7 +191,8 @@ def _bars(run: Run, names: Sequence[str]) -> list[Figure]:
     for name in names:
         svg = bars.draw(run, name)
         title = f"{METRICS[name].words}, {METRICS[name].unit}".replace("bytes per", "per").replace(", bytes", "")
-        found += [Figure(title, svg, notes.get(name, ""))] if svg else []
+        note = f"{notes.get(name, '')} {claims.shown_at(run)}".strip()
+        found += [Figure(title, svg, note)] if svg else []
     return found
 
 
@@ -208,11 +223,11 @@ def _line_in_words(run: Run, vs: str, resource: str) -> str:
 
 def _growth(run: Run, fits: Sequence[Fit]) -> list[Figure]:
     note = (
-        "Lines are the fitted a + N(b + c·r), bands their 95% intervals, dots what was measured. Dashed is extrapolation; "
-        "nothing is drawn beyond a full core."
+        "Lines are the fitted a + N(b + c·r), bands their 95% intervals, dots what was measured. Dashed is "
+        "extrapolation; nothing is drawn beyond a full core."
     )
     key = legend(each.scenario for each in fits)
-    found = []
+    found: list[Figure] = []
     for rate in dict.fromkeys((claims.rate_shown(run), max(run.plan.updates, default=0.0))):
         svg = growth.draw(run, fits, rate)
         found += [Figure(f"At {number(rate)} updates/s", svg, "" if found else note, key)] if svg else []
@@ -223,9 +238,13 @@ def _missed(run: Run) -> list[Figure]:
     svg = missed.draw(run)
     if svg is None:
         return []
-    key = Markup('<p class="legend"><span><i class="seen"></i>seen</span><span><i class="superseded"></i>superseded unseen</span>'
-                 '<span><i class="lost"></i>lost</span></p>')  # fmt: skip
-    note = "Superseded: a later state of the same job came before anybody looked. Lost: never seen though there was time."
+    key = Markup(
+        '<p class="legend"><span><i class="seen"></i>seen</span><span><i class="superseded"></i>superseded unseen</span>'
+        '<span><i class="lost"></i>lost</span></p>'
+    )
+    note = (
+        "Superseded: a later state of the same job came before anybody looked. Lost: never seen though there was time."
+    )
     found = [Figure("Of all updates, at all clients", svg, note, key)]
     for scenario in missed.scenarios(run):
         each = missed.by_client(run, scenario)
@@ -266,7 +285,10 @@ def _table(run: Run) -> list[tuple[str, str, list[tuple[str, str]]]]:
             found = claims.estimate(run, name, scenario)
             varies = found is not None and found.low is not None and found.high is not None and found.high > found.low
             cells.append(
-                (amount(found.mean, name) if found else "", between(found.low, found.high, name) if found and varies else "")
+                (
+                    amount(found.mean, name) if found else "",
+                    between(found.low, found.high, name) if found and varies else "",
+                )
             )
         if any(value for value, _ in cells):
             rows.append((metric.words, metric.unit, cells))
@@ -276,8 +298,10 @@ def _table(run: Run) -> list[tuple[str, str, list[tuple[str, str]]]]:
 def _surroundings(run: Run) -> list[tuple[str, str]]:
     where = run.environment
     return [
-        ("started", run.started_at), ("took", duration(run.seconds)), ("jobctl", where.jobctl), ("Python", where.python),
-        ("platform", where.platform), ("processor", f"{where.processor}, {where.cpus} cores"), ("memory", size(where.memory)),
+        ("started", run.started_at), ("took", duration(run.seconds)), ("jobctl", where.jobctl),
+        ("Python", where.python),
+        ("platform", where.platform), ("processor", f"{where.processor}, {where.cpus} cores"),
+        ("memory", size(where.memory)),
         ("server on cores", ", ".join(map(str, where.server_cpus)) or "any"),
         ("load on cores", ", ".join(map(str, where.load_cpus)) or "any"), ("durability", where.durability),
         ("seed", str(run.plan.seed)), *sorted(where.versions.items()),

@@ -38,7 +38,8 @@ def render(run: Run) -> str:
         suite.add_property("headline", _xml(claims.headline(run)))
         document.add_testsuite(suite)
     document.time = run.seconds
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{document.tostring().decode()}\n'
+    xml: bytes = document.tostring()  # type: ignore[no-untyped-call]
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{xml.decode()}\n'
 
 
 def _case(run: Run, judged: Judged) -> TestCase:

@@ -9,11 +9,12 @@ Mood = Literal["good", "bad", "open", "plain"]
 
 GLYPHS: Final[dict[Mood, str]] = {"good": "✔", "bad": "✘", "open": "?", "plain": "·"}
 VERDICTS: Final[dict[Conclusion, tuple[str, Mood]]] = {
-    "pass": ("PASS", "good"), "fail": ("FAIL", "bad"), "inconclusive": ("INCONCLUSIVE", "open"), "invalid": ("INVALID", "bad"),
+    "pass": ("PASS", "good"), "fail": ("FAIL", "bad"), "inconclusive": ("INCONCLUSIVE", "open"),
+    "invalid": ("INVALID", "bad"),
 }  # fmt: skip
 OUTCOMES: Final[dict[Outcome, tuple[str, Mood]]] = {
-    "pass": ("pass", "good"), "fail": ("fail", "bad"), "warn": ("warning", "open"), "inconclusive": ("inconclusive", "open"),
-    "no_data": ("no data", "bad"),
+    "pass": ("pass", "good"), "fail": ("fail", "bad"), "warn": ("warning", "open"),
+    "inconclusive": ("inconclusive", "open"), "no_data": ("no data", "bad"),
 }  # fmt: skip
 
 

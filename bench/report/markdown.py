@@ -25,15 +25,17 @@ def render(run: Run) -> str:
     word, mood = VERDICTS[run.conclusion]
     parts = [f"## {GLYPHS[mood]} jobctl bench: {word}", f"**{escaped(claims.headline(run))}**"]
     note = scaled_note(run.plan.time_scale)
-    about = f"Profile {run.plan.profile}, {run.plan.repeats} repeats, seed {run.plan.seed}" + (f", {note}." if note else ".")
+    about = f"Profile {run.plan.profile}, {run.plan.repeats} repeats, seed {run.plan.seed}" + (
+        f", {note}." if note else "."
+    )
     parts += [escaped(about), _list(each.text for each in claims.beside_polling(run))]
     parts += ["### Where polling is cheaper", _list(each.text for each in claims.where_polling_wins(run))]
     if run.thresholds:
         rows = [
             (
                 f"{GLYPHS[OUTCOMES[each.outcome][1]]} {OUTCOMES[each.outcome][0]}", each.id,
-                f"{each.metric} of {each.scenario}" + (f" over {each.vs}" if each.vs else ""), each.bound, measured(each),
-                spread(each),
+                f"{each.metric} of {each.scenario}" + (f" over {each.vs}" if each.vs else ""), each.bound,
+                measured(each), spread(each),
             )
             for each in run.thresholds
         ]  # fmt: skip

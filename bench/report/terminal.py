@@ -9,7 +9,7 @@ from rich.text import Text
 
 from bench.report import claims
 from bench.report.figures import duration, number, scaled_note
-from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, measured, spread
+from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, Mood, measured, spread
 from bench.result import Run
 from jobctl.cli.output import safe
 
@@ -29,6 +29,11 @@ def page(run: Run) -> RenderableType:
     return Group(*parts)
 
 
+def render(run: Run, to: Console) -> None:
+    """Print the whole report."""
+    to.print(page(run))
+
+
 def short(run: Run) -> RenderableType:
     """The verdict with what it rests on, without the claims."""
     parts: list[RenderableType] = [_verdict(run)]
@@ -44,7 +49,9 @@ def console(*, interactive: bool) -> Console:
 
 def _verdict(run: Run) -> Text:
     word, mood = VERDICTS[run.conclusion]
-    return Text.assemble((f" {GLYPHS[mood]} {word} ", f"bold reverse {_COLOURS[mood]}"), " ", (safe(claims.headline(run)), "bold"))
+    return Text.assemble(
+        (f" {GLYPHS[mood]} {word} ", f"bold reverse {_COLOURS[mood]}"), " ", (safe(claims.headline(run)), "bold")
+    )
 
 
 def _about(run: Run) -> Text:
@@ -91,9 +98,11 @@ def _thresholds(run: Run) -> Table:
 def _validity(run: Run) -> Table:
     table = Table.grid(padding=(0, 1))
     for each in run.checks:
-        mood = "good" if each.passed else "bad"
+        mood: Mood = "good" if each.passed else "bad"
         where = f" (blocks {', '.join(str(k) for k in each.blocks)})" if each.blocks else ""
         table.add_row(
-            Text(f" {GLYPHS[mood]}", style=_COLOURS[mood]), Text(safe(each.id)), Text(safe(each.detail + where), style="dim")
+            Text(f" {GLYPHS[mood]}", style=_COLOURS[mood]),
+            Text(safe(each.id)),
+            Text(safe(each.detail + where), style="dim"),
         )
     return table

@@ -23,7 +23,8 @@ Thresholds = Annotated[
     Path | None, typer.Option("--thresholds", metavar="F", help="TOML thresholds; else what jobctl claims of itself.")
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Write run.json, report.html, report.md and junit.xml there.")
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Write run.json, report.html, report.md, junit.xml there."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 7 where the run does not tell.")]
 

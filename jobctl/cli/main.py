@@ -7,7 +7,22 @@ from typing import Annotated, Final
 import typer
 
 from jobctl import __version__
-from jobctl.cli import bench, config, db, demo, doctor, enqueue, examples, jobs, prune, queues, schedules, serve, token, watch
+from jobctl.cli import (
+    bench,
+    config,
+    db,
+    demo,
+    doctor,
+    enqueue,
+    examples,
+    jobs,
+    prune,
+    queues,
+    schedules,
+    serve,
+    token,
+    watch,
+)
 from jobctl.cli import open as opening
 from jobctl.cli.output import ExitCode, exit_of, say
 from jobctl.cli.quick import OutputClosed, QuickCommand, QuickGroup

@@ -8,18 +8,31 @@ import msgspec
 
 from bench import histograms
 from bench.result import (
-    Block, Check, Environment, Generator, Plan, Run, Series, Server, Staleness, Traffic, Updates,
+    Block,
+    Check,
+    Environment,
+    Generator,
+    Plan,
+    Run,
+    Series,
+    Server,
+    Staleness,
+    Traffic,
+    Updates,
 )  # fmt: skip
 
 ROUTES = ("GET /api/jobs", "GET /api/jobs/stats", "GET /api/jobs/schedules")
 COSTS = {
-    "idle": (0.0, 0.0, 0.0), "ws-idle": (0.0005, 2e-6, 0.0), "ws": (0.0005, 2e-6, 4e-6), "ws-churn": (0.002, 4e-6, 4e-6),
+    "idle": (0.0, 0.0, 0.0), "ws-idle": (0.0005, 2e-6, 0.0), "ws": (0.0005, 2e-6, 4e-6),
+    "ws-churn": (0.002, 4e-6, 4e-6),
     "poll": (0.001, 9e-5, 1e-6), "poll-keepalive": (0.001, 6e-5, 1e-6), "poll-etag": (0.001, 4e-5, 1e-6),
     "longpoll": (0.001, 1e-5, 3e-5), "poll-limited": (0.001, 9e-5, 1e-6),
 }  # fmt: skip
 """a, b, c of the CPU beyond the control, on the clock of the run."""
 RSS = {"ws": 14_000, "ws-idle": 13_000, "ws-churn": 14_500, "longpoll": 22_000, "poll-keepalive": 24_000}
 PUSH = ("ws", "ws-churn")
+SWEPT = ("idle", "ws-idle", "poll", "poll-etag", "ws")
+"""Measured at every number of clients and rate; the others at the first of each."""
 
 
 def plan(**changed: object) -> Plan:
@@ -37,7 +50,9 @@ ENVIRONMENT = Environment(
 )  # fmt: skip
 
 
-def block(scenario: str, repeat: int = 0, order: int = 0, clients: int = 100, rate: float = 2.0, **changed: object) -> Block:
+def block(
+    scenario: str, repeat: int = 0, order: int = 0, clients: int = 100, rate: float = 2.0, **changed: object
+) -> Block:
     """45 s that stand for 15 minutes: 30 polls of three routes a client, or three requests and a stream."""
     seconds, interval = 45.0, 1.5
     polls = scenario.startswith("poll")
@@ -52,7 +67,8 @@ def block(scenario: str, repeat: int = 0, order: int = 0, clients: int = 100, ra
     due = committed * n
     superseded = due // 5 if polls else 0
     usual = Block(
-        scenario=scenario, repeat=repeat, order=order, clients=n, updates_per_s=rate, interval=interval if polls else 0.0,
+        scenario=scenario, repeat=repeat, order=order, clients=clients, updates_per_s=rate,
+        interval=interval if polls else 0.0,
         seconds=seconds,
         client=Traffic(
             requests, connections=30 * n if scenario == "poll" else n * 2 if streams else n, streams=streams,
@@ -96,7 +112,7 @@ def staleness(values: Sequence[float]) -> Staleness:
 
 def with_detail(each: Block, seed: int = 3) -> Block:
     """The same block with stalenesses, a series and what each client missed, if it is of those that are shown."""
-    if each.clients != 200 or each.updates_per_s != 2.0 or each.scenario == "ws-idle":
+    if each.clients not in (50, 200) or each.updates_per_s != 2.0 or each.scenario in ("idle", "ws-idle"):
         return each
     random_ = random.Random(f"{seed} {each.repeat} {each.scenario}")
     if each.scenario in PUSH:
@@ -130,9 +146,9 @@ def run(blocks: Iterable[Block] | None = None, checks: Sequence[Check] | None = 
         blocks = [
             block(scenario, repeat, 0, clients, rate * asked.time_scale)
             for repeat in range(asked.repeats)
-            for rate in asked.updates
             for scenario in asked.scenarios
-            for clients in (asked.clients if scenario != "idle" else (0,))
+            for rate in (asked.updates if scenario in SWEPT else asked.updates[:1])
+            for clients in (asked.clients if scenario in SWEPT else asked.clients[:1])
         ]
     ordered = tuple(msgspec.structs.replace(each, order=k) for k, each in enumerate(blocks))
     good = (

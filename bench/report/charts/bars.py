@@ -24,10 +24,11 @@ def draw(run: Run, metric: str) -> Markup | None:
     parts = []
     for k, each in enumerate(rows):
         y = 4 + _ROW * k
+        wide = max(1.0, scale(max(0.0, each.mean)) - _LEFT)
         kind = "push" if each.scenario.startswith("ws") else "poll"
         parts += [
             text(_LEFT - 8, y + 16, each.scenario, "label", "end"),
-            tag("rect", x=_LEFT, y=y + 4, width=max(1.0, scale(max(0.0, each.mean)) - _LEFT), height=15, rx=2, class_=f"bar {kind}"),
+            tag("rect", x=_LEFT, y=y + 4, width=wide, height=15, rx=2, class_=f"bar {kind}"),
             text(WIDTH - 4, y + 16, amount(each.mean, metric), "figure", "end"),
         ]  # fmt: skip
         if each.low is not None and each.high is not None and each.high > each.low:

@@ -10,9 +10,10 @@ from bench.report.figures import number
 from bench.result import Comparison, Run
 
 SHOWN: Final = {
-    "requests_per_client": "Requests", "connections_per_client": "Connections", "app_bytes_per_client": "Application bytes",
-    "wire_bytes_per_client": "Bytes on the wire", "cpu_s_attributable": "Server CPU", "rss_per_client": "Memory a client",
-    "db_queries": "Database reads", "staleness_s.p50": "Staleness, p50", "staleness_s.p99": "Staleness, p99",
+    "requests_per_client": "Requests", "connections_per_client": "Connections",
+    "app_bytes_per_client": "Application bytes", "wire_bytes_per_client": "Bytes on the wire",
+    "cpu_s_attributable": "Server CPU", "rss_per_client": "Memory a client", "db_queries": "Database reads",
+    "staleness_s.p50": "Staleness, p50", "staleness_s.p99": "Staleness, p99",
 }  # fmt: skip
 _ROW: Final = 25.0
 _TOP: Final = 26.0

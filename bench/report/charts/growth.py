@@ -1,4 +1,4 @@
-"""What N clients cost, on logarithmic axes, with the band: solid where measured, dashed beyond, ended by a full core."""
+"""What N clients cost, on logarithmic axes, with the band: solid where measured, dashed beyond, up to a full core."""
 
 import math
 from collections.abc import Sequence
@@ -23,10 +23,15 @@ def draw(run: Run, fits: Sequence[Fit], rate: float) -> Markup | None:
     if not fits:
         return None
     one = [max(_FLOOR[0], min(_FLOOR[1], cost.cost(each, 1.0, rate).value)) for each in fits]
-    frame = Frame.of((1.0, _MOST), (10.0 ** math.floor(math.log10(min(one))), 2.0), _HEIGHT, log_x=True, log_y=True, left=58.0)
+    frame = Frame.of(
+        (1.0, _MOST), (10.0 ** math.floor(math.log10(min(one))), 2.0), _HEIGHT, log_x=True, log_y=True, left=58.0
+    )
     parts = frame.axes("clients", "cores", _thousands, number)
     full = frame.y(1.0)
-    parts += [line(frame.x.start, full, frame.x.end, full, "one"), text(frame.x.start + 4, full - 4, "one core is full", "words")]
+    parts += [
+        line(frame.x.start, full, frame.x.end, full, "one"),
+        text(frame.x.start + 4, full - 4, "one core is full", "words"),
+    ]
     for fitted in fits:
         parts += _band(frame, fitted, rate)
     for fitted in sorted(fits, key=lambda each: each.scenario == "ws"):
@@ -78,5 +83,7 @@ def _points(frame: Frame, run: Run, fitted: Fit, rate: float) -> list[Markup]:
             continue
         value = cpu_attributable(block, run)
         if value is not None and value > 0:
-            parts.append(tag("circle", cx=frame.x(block.clients), cy=frame.y(value / scale), r=2.2, class_=f"point {kind}"))
+            parts.append(
+                tag("circle", cx=frame.x(block.clients), cy=frame.y(value / scale), r=2.2, class_=f"point {kind}")
+            )
     return parts

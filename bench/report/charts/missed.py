@@ -55,7 +55,9 @@ def by_client(run: Run, scenario: str) -> Markup | None:
     for kind, upper, lower in (("lost", 0, 1), ("superseded", 1, 2), ("seen", 2, 3)):
         if any(each[lower] > each[upper] for each in edges):
             ends = [(4 + wide * (k + side), each) for k, each in enumerate(edges) for side in (0, 1)]
-            outline = [(x, 2 + high * each[upper]) for x, each in ends] + [(x, 2 + high * each[lower]) for x, each in ends[::-1]]
+            outline = [(x, 2 + high * each[upper]) for x, each in ends] + [
+                (x, 2 + high * each[lower]) for x, each in ends[::-1]
+            ]
             parts.append(polygon(outline, f"part {kind}"))
     return drawing(high + 4, f"What each client of {scenario} missed", parts)
 

@@ -37,12 +37,14 @@ def draw(shown: list[Curve], *, log: bool) -> Markup | None:
     """The distributions; linear as waiting feels, logarithmic to tell milliseconds from each other."""
     if not shown:
         return None
-    high = max(max(curve.interval for curve in shown) * 1.1, max(_most(curve) for curve in shown))
+    high = max([each for curve in shown for each in (curve.interval * 1.1, _most(curve))])
     low = min(curve.steps[0].seconds for curve in shown) / 1.5 if log else 0.0
     frame = Frame.of((low, high), (0.0, 1.0), _HEIGHT, log_x=log)
     parts = frame.axes("from commit to first seen", "share of updates", duration, lambda share: f"{share:.0%}")
     for interval in sorted({curve.interval for curve in shown if curve.interval}):
-        theory = [(low + (interval - low) * k / 60 if not log else low * (interval / low) ** (k / 60)) for k in range(61)]
+        theory = [
+            (low + (interval - low) * k / 60 if not log else low * (interval / low) ** (k / 60)) for k in range(61)
+        ]
         parts.append(polyline(frame.place([(x, x / interval) for x in theory] + [(high, 1.0)]), "theory"))
     for curve in sorted(shown, key=lambda each: each.scenario == "ws"):
         points = [(low, 0.0), *_thinned(curve), (high, 1.0)]

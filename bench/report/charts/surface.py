@@ -20,7 +20,9 @@ RATES: Final = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
 
 def fits_of(run: Run, vs: str, resource: str = "cpu") -> tuple[Fit, Fit] | None:
     """Of the stream and of ``vs``, on a clock of 1."""
-    found = {each.scenario: cost.scaled_back(each, run.plan.time_scale) for each in run.fits if each.resource == resource}
+    found = {
+        each.scenario: cost.scaled_back(each, run.plan.time_scale) for each in run.fits if each.resource == resource
+    }
     return (found["ws"], found[vs]) if "ws" in found and vs in found else None
 
 
@@ -58,7 +60,13 @@ def _cell(x: float, y: float, wide: float, ratio: float | None, *, beyond: bool)
     strong = " strong" if strength > 0.45 else ""
     return [
         tag("rect", x=x, y=y, width=wide, height=_ROW, class_=f"cell {side}", fill_opacity=strength),
-        text(x + wide / 2, y + 17, label.replace("0.", "."), f"cell-figure {side}{strong}{' beyond' if beyond else ''}", "middle"),
+        text(
+            x + wide / 2,
+            y + 17,
+            label.replace("0.", "."),
+            f"cell-figure {side}{strong}{' beyond' if beyond else ''}",
+            "middle",
+        ),
     ]
 
 

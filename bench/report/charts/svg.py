@@ -18,11 +18,13 @@ WIDTH: Final = 440.0
 def tag(name: str, content: str | Markup = "", **attributes: object) -> Markup:
     """An element; what is no ``Markup`` is escaped. ``class_`` is ``class``, ``stroke_width`` is ``stroke-width``."""
     parts = [
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), f"{value:.2f}" if isinstance(value, float) else value)
+        Markup(' {}="{}"').format(
+            key.rstrip("_").replace("_", "-"), f"{value:.2f}" if isinstance(value, float) else value
+        )
         for key, value in attributes.items()
         if value is not None
     ]
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(parts), escape(content))
+    return Markup("<{0}{1}>{2}</{0}>").format(escape(name), Markup("").join(parts), escape(content))
 
 
 def join(parts: Iterable[str]) -> Markup:
@@ -66,6 +68,7 @@ class Scale(NamedTuple):
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        """Where ``value`` is drawn."""
         if self.log:
             value = max(value, self.low)
             share = math.log(value / self.low) / math.log(self.high / self.low)
@@ -110,7 +113,11 @@ class Frame(NamedTuple):
         return cls(Scale(*x, left, WIDTH - 14.0, log_x), Scale(*y, height - 40.0, 22.0, log_y))
 
     def axes(
-        self, x_words: str, y_words: str, x_figure: Callable[[float], str] = number, y_figure: Callable[[float], str] = number
+        self,
+        x_words: str,
+        y_words: str,
+        x_figure: Callable[[float], str] = number,
+        y_figure: Callable[[float], str] = number,
     ) -> list[Markup]:
         """Grid, figures and what the axes are."""
         left, right, bottom = self.x.start, self.x.end, self.y.start
@@ -148,7 +155,8 @@ def legend(scenarios: Iterable[str], *more: tuple[str, str]) -> Markup:
     items = [(stroke(each), each) for each in scenarios] + list(more)
     samples = [
         tag("span", join((
-            tag("svg", line(0, 5, 26, 5, class_), viewBox="0 0 26 10", width=26, height=10, aria_hidden="true"), escape(name),
+            tag("svg", line(0, 5, 26, 5, class_), viewBox="0 0 26 10", width=26, height=10, aria_hidden="true"),
+            escape(name),
         )))
         for class_, name in items
     ]  # fmt: skip
