@@ -50,8 +50,9 @@ class Cell(NamedTuple):
 
 
 def _per_client(count: float, block: Block, run: Run) -> float | None:
-    seconds = block.seconds * run.plan.time_scale
-    return count / block.clients * WINDOW_S / seconds if block.clients and seconds > 0 else None
+    if block.scenario == "idle" or not block.clients or block.seconds <= 0:
+        return None  # the control has nobody, whatever number of clients it is the control of
+    return count / block.clients * WINDOW_S / (block.seconds * run.plan.time_scale)
 
 
 def _wire(block: Block, run: Run) -> float | None:

@@ -63,9 +63,7 @@ def headline(run: Run) -> str:
         case "inconclusive" if not run.thresholds:
             return "No threshold was asked for, so nothing is shown."
         case "inconclusive":
-            return (
-                f"{len(open_)} of {len(run.thresholds)} thresholds cannot be told from noise: try more repeats."
-            )
+            return f"{len(open_)} of {len(run.thresholds)} thresholds cannot be told from noise: try more repeats."
         case "pass":
             return _saved(run)
 

@@ -239,8 +239,8 @@ def _missed(run: Run) -> list[Figure]:
     if svg is None:
         return []
     key = Markup(
-        '<p class="legend"><span><i class="seen"></i>seen</span><span><i class="superseded"></i>superseded unseen</span>'
-        '<span><i class="lost"></i>lost</span></p>'
+        '<p class="legend"><span><i class="seen"></i>seen</span>'
+        '<span><i class="superseded"></i>superseded unseen</span><span><i class="lost"></i>lost</span></p>'
     )
     note = (
         "Superseded: a later state of the same job came before anybody looked. Lost: never seen though there was time."
