@@ -1,0 +1,100 @@
+"""A whole run: every block in its order, the checks, and ``run.json``. What is there when Ctrl-C comes is kept."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from bench import block, machine, validity
+from bench.plan import Cell, cells, seconds_left
+from bench.result import SCHEMA, Plan, Run, encode
+from bench.validity import Evidence
+
+RUN_FILE: Final = "run.json"
+RAW: Final = "blocks"
+"""Below the output folder: what each block's processes wrote."""
+
+
+class Watcher(Protocol):
+    """Is told how a run goes."""
+
+    def begins(self, cell: Cell, done: int, total: int, left: float) -> None:
+        """A block begins; ``left``: seconds that the run still takes, about."""
+
+    def ended(self, found: Evidence, done: int, total: int) -> None:
+        """It is over."""
+
+
+def run(
+    plan: Plan, out: Path, watcher: Watcher, *, command: Sequence[str] = (), play: Callable[..., Evidence] = block.run
+) -> Run:
+    """Run a plan; ``run.json`` and the raw observations are in ``out``.
+
+    Interrupted (Ctrl-C, SIGTERM), it returns what has been measured, with ``complete`` False, and leaves no process.
+
+    Args:
+        plan: What to do.
+        out: A folder, made if it is not there.
+        watcher: Is told how it goes.
+        command: That repeats it.
+        play: Runs one block.
+
+    Raises:
+        processes.Failed: a block's process did not do its part.
+    """
+    started, began = datetime.now(UTC), time.monotonic()
+    planned = cells(plan)
+    server_cpus, load_cpus = machine.split_cores()
+    out.mkdir(parents=True, exist_ok=True)
+    found: list[Evidence] = []
+    complete = False
+    try:
+        with _terminated():
+            for cell in planned:
+                watcher.begins(cell, len(found), len(planned), seconds_left(
+                    plan, len(found), time.monotonic() - began, len(planned)))  # fmt: skip
+                keep = out / RAW / f"{cell.order:03d}-{cell.scenario.name}"
+                found.append(play(cell, keep, server_cpus, load_cpus))
+                watcher.ended(found[-1], len(found), len(planned))
+            complete = True
+    except KeyboardInterrupt:
+        pass
+    done = Run(
+        schema=SCHEMA,
+        started_at=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        seconds=time.monotonic() - began,
+        complete=complete,
+        command=tuple(command),
+        plan=plan,
+        environment=machine.environment(server_cpus, load_cpus),
+        blocks=tuple(each.block for each in found),
+        checks=validity.checks(found),
+    )
+    write(done, out)
+    return done
+
+
+def write(done: Run, out: Path) -> Path:
+    """Write ``run.json``; where it is."""
+    path = out / RUN_FILE
+    path.write_bytes(encode(done))
+    return path
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM and a closed terminal end a run as Ctrl-C does: no process must outlive it, and what was measured stays."""
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    before = [signal.signal(number, leave) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,100 @@
+"""A client's HTTP/1.1 connection: one request at a time, nothing sent twice, every byte counted."""
+
+import socket
+import time
+from typing import Final, NamedTuple
+
+import h11
+
+from bench.load.wire import wire_bytes
+
+TIMEOUT_S: Final = 60.0
+"""For an answer. Beyond it the block is lost anyway."""
+_CHUNK: Final = 256 * 1024
+
+
+class Answer(NamedTuple):
+    """A whole response; ``sent`` and ``arrived`` are CLOCK_MONOTONIC, ns: before the first byte, after the last."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+    sent: int
+    arrived: int
+    size: int
+    """Bytes, head and body."""
+
+    @property
+    def seq(self) -> int | None:
+        """The position that it tells."""
+        found = self.headers.get(b"x-jobctl-position")
+        return None if found is None else int(found.rpartition(b":")[2])
+
+    @property
+    def epoch(self) -> str:
+        """The log of that position."""
+        return self.headers.get(b"x-jobctl-position", b"").rpartition(b":")[0].decode("ascii")
+
+
+class HttpConnection:
+    """Open from its construction until ``close``."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = f"{host}:{port}".encode("ascii")
+        self.sock = socket.create_connection((host, port), TIMEOUT_S)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._parser = h11.Connection(h11.CLIENT)
+        self.sent = 0
+        self.received = 0
+
+    def get(self, target: str, token: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+        """One request.
+
+        Raises:
+            OSError: the connection broke.
+            h11.RemoteProtocolError: the server said something else than a response.
+        """
+        if self._parser.our_state is not h11.IDLE:
+            self._parser.start_next_cycle()
+        request = h11.Request(
+            method="GET",
+            target=target,
+            headers=[("Host", self._host), ("Authorization", f"Bearer {token}"), ("Accept", "application/json"), *headers],
+        )
+        raw = (self._parser.send(request) or b"") + (self._parser.send(h11.EndOfMessage()) or b"")
+        before, sent = self.received, time.monotonic_ns()
+        self.sock.sendall(raw)
+        self.sent += len(raw)
+        status, found, body = 0, {}, []
+        while True:
+            event = self._parser.next_event()
+            if event is h11.NEED_DATA:
+                data = self.sock.recv(_CHUNK)
+                self.received += len(data)
+                self._parser.receive_data(data)
+            elif isinstance(event, h11.Response):
+                status, found = event.status_code, dict(event.headers)
+            elif isinstance(event, h11.Data):
+                body.append(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                return Answer(
+                    status, found, b"".join(body), sent, time.monotonic_ns(), self.received - before
+                )
+            elif isinstance(event, h11.ConnectionClosed):
+                raise ConnectionError("the server closed the connection instead of answering")
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may follow: neither side has asked for the end."""
+        return self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE
+
+    def close(self, closing: "Closing") -> None:
+        """Say what it has carried, and close."""
+        closing(wire_bytes(self.sock), self.sent, self.received)
+        self.sock.close()
+
+
+class Closing:
+    """Called with ``(wire, sent, received)``; ``Recorder.closing``."""
+
+    def __call__(self, wire: object, sent: int, received: int, /) -> None: ...

@@ -1,0 +1,1 @@
+"""What Locust runs. Nothing else imports it: it brings gevent, which patches the interpreter."""
