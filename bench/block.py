@@ -83,14 +83,14 @@ def _play(
         if load is not None:
             load.await_file(processes.has_counted(folder), SPARE_S)
             answered = msgspec.json.decode((folder / CLIENTS).read_bytes(), type=Answered)
-            load.stop()
+            load.end()
         server.say(msgspec.json.encode(Told(end=True)))
         return msgspec.json.decode(server.hear(SPARE_S), type=Report), answered
 
 
 def _kept(stack: contextlib.ExitStack, process: processes.Process) -> processes.Process:
     """Whatever happens, it does not outlive the block."""
-    stack.callback(process.stop)
+    stack.callback(process.end)
     return process
 
 
@@ -148,7 +148,7 @@ def evidence(cell: Cell, report: Report | None, answered: Answered, keep: Path) 
         clients=cell.clients,
         updates_per_s=cell.updates,
         interval=cell.interval if cell.scenario.polls else 0.0,
-        seconds=report.seconds if report is not None else answered.seconds,
+        seconds=cell.seconds,
         client=answered.traffic,
         updates=seen.updates,
         empty=answered.empty,

@@ -6,16 +6,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from bench import block, machine, validity
 from bench.plan import Cell, cells, seconds_left
-from bench.result import SCHEMA, Plan, Run, encode
+from bench.processes import Failed
+from bench.result import SCHEMA, Check, Plan, Run, encode
 from bench.validity import Evidence
 
 RUN_FILE: Final = "run.json"
 RAW: Final = "blocks"
 """Below the output folder: what each block's processes wrote."""
+
+
+class Ended(NamedTuple):
+    """A run, and whether it was Ctrl-C that ended it."""
+
+    run: Run
+    interrupted: bool
 
 
 class Watcher(Protocol):
@@ -30,10 +38,11 @@ class Watcher(Protocol):
 
 def run(
     plan: Plan, out: Path, watcher: Watcher, *, command: Sequence[str] = (), play: Callable[..., Evidence] = block.run
-) -> Run:
+) -> Ended:
     """Run a plan; ``run.json`` and the raw observations are in ``out``.
 
-    Interrupted (Ctrl-C, SIGTERM), it returns what has been measured, with ``complete`` False, and leaves no process.
+    Interrupted (Ctrl-C, SIGTERM), or when a process of a block fails, it returns what has been measured, with
+    ``complete`` False, and leaves no process.
 
     Args:
         plan: What to do.
@@ -41,16 +50,14 @@ def run(
         watcher: Is told how it goes.
         command: That repeats it.
         play: Runs one block.
-
-    Raises:
-        processes.Failed: a block's process did not do its part.
     """
     started, began = datetime.now(UTC), time.monotonic()
     planned = cells(plan)
     server_cpus, load_cpus = machine.split_cores()
     out.mkdir(parents=True, exist_ok=True)
     found: list[Evidence] = []
-    complete = False
+    failure: Failed | None = None
+    interrupted = False
     try:
         with _terminated():
             for cell in planned:
@@ -59,22 +66,28 @@ def run(
                 keep = out / RAW / f"{cell.order:03d}-{cell.scenario.name}"
                 found.append(play(cell, keep, server_cpus, load_cpus))
                 watcher.ended(found[-1], len(found), len(planned))
-            complete = True
     except KeyboardInterrupt:
-        pass
+        interrupted = True
+    except Failed as error:
+        failure = error
     done = Run(
         schema=SCHEMA,
         started_at=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
         seconds=time.monotonic() - began,
-        complete=complete,
+        complete=len(found) == len(planned),
         command=tuple(command),
         plan=plan,
         environment=machine.environment(server_cpus, load_cpus),
         blocks=tuple(each.block for each in found),
-        checks=validity.checks(found),
+        checks=(*validity.checks(found), _processes(failure, len(found))),
     )
     write(done, out)
-    return done
+    return Ended(done, interrupted)
+
+
+def _processes(failure: Failed | None, blocks: int) -> Check:
+    told = f"the processes of {blocks} blocks did their part" if failure is None else str(failure)
+    return Check("processes", failure is None, told)
 
 
 def write(done: Run, out: Path) -> Path:
@@ -86,7 +99,7 @@ def write(done: Run, out: Path) -> Path:
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM and a closed terminal end a run as Ctrl-C does: no process must outlive it, and what was measured stays."""
+    """SIGTERM and a closed terminal end a run as Ctrl-C does: no process outlives it, and what was measured stays."""
 
     def leave(*_: object) -> None:
         raise KeyboardInterrupt

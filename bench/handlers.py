@@ -1,4 +1,4 @@
-"""What the bench's jobs do in the server: wait for their times, report once, and end. Loaded as ``--app bench.handlers``."""
+"""What the bench's jobs do in the server: wait for their times, report once, and end. ``--app bench.handlers``."""
 
 import time
 
@@ -10,7 +10,7 @@ from jobctl.engine.context import Context
 
 
 @job(JOB, timeout=3600, max_attempts=1)
-async def bench(ctx: Context, n: int, report_at: int, end_at: int, fails: bool, note: str) -> dict[str, int]:  # noqa: ARG001
+async def bench(ctx: Context, n: int, report_at: int, end_at: int, fails: bool, note: str) -> dict[str, int]:
     """One job of the workload. ``report_at`` and ``end_at`` are CLOCK_MONOTONIC, ns."""
     await sleep_until(report_at)
     ctx.progress(0.5, "half way")
@@ -21,7 +21,7 @@ async def bench(ctx: Context, n: int, report_at: int, end_at: int, fails: bool, 
 
 
 @job(SEED, max_attempts=1)
-async def seed(ctx: Context, n: int, note: str) -> dict[str, int]:  # noqa: ARG001
+async def seed(ctx: Context, n: int, note: str) -> dict[str, int]:
     """One of the jobs that are there before anybody looks."""
     return {"n": n}
 

@@ -1,5 +1,4 @@
-"""From what a block's processes wrote down to its figures: who came to know of which update, and when. Pure, but for
-reading the files.
+"""From what a block's processes wrote down to its figures: who came to know of which update, and when.
 
 An update counts as *seen* by a client with the first answer, after its commit, that tells its job in that version or a
 later one; its *staleness* is from the commit to that answer's arrival. Where a later version came first it is
@@ -9,6 +8,7 @@ one message at a time.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -76,7 +76,7 @@ def read_observations(path: Path) -> Observations:
             _, client, route, _, due, _, arrived, seq, _, _, jobs = row
             if route == JOBS and seq is not None:
                 positions[client].append(seq)
-            news += [News(client, arrived, due, each[0], each[1], 0, each[2] if len(each) > 2 else None) for each in jobs]
+            news += [News(client, arrived, due, job, version, 0, *rest) for job, version, *rest in jobs]
         elif row[0] == "update":
             _, client, stream, arrived, seq, job, version = row
             news.append(News(client, arrived, arrived, job, version, stream, seq))
@@ -129,7 +129,7 @@ def _faults(seen: Observations) -> tuple[int, int]:
 
 
 def _steps_back(numbers: Sequence[int]) -> int:
-    return sum(later < earlier for earlier, later in zip(numbers, numbers[1:], strict=False))
+    return sum(later < earlier for earlier, later in pairwise(numbers))
 
 
 def staleness(delays: Sequence[float]) -> Staleness | None:

@@ -6,7 +6,7 @@ neighbours, a disk that fills) falls on all scenarios alike. The order follows f
 
 import random
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -95,8 +95,8 @@ def _check(plan: Plan) -> None:
     scaled = plan.interval / plan.time_scale
     if scaled < 0.05:
         raise InvalidInput(
-            f"--time-scale {plan.time_scale:g} makes an interval of {plan.interval:g} s as short as {scaled * 1000:.0f} "
-            "ms; requests themselves take some milliseconds, so keep it at 50 ms or more",
+            f"--time-scale {plan.time_scale:g} makes an interval of {plan.interval:g} s as short as "
+            f"{scaled * 1000:.0f} ms; requests themselves take some milliseconds, so keep it at 50 ms or more",
             field="time-scale",
         )
 

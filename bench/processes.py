@@ -1,8 +1,8 @@
 """The two processes of a block, server and load generator: how they are started, spoken to, and ended for certain."""
 
+import contextlib
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -28,7 +28,7 @@ class Failed(StartupError):
 
 
 class Process:
-    """One of them. Its log is in ``folder``; it ends when ``stop`` is called, or stdin closes, or at the latest SIGKILL.
+    """One of them. Its log is in ``folder``; it ends with ``end``, or when its stdin closes: with its driver.
 
     A session of its own: Ctrl-C is for the driver, which then ends its processes in order.
     """
@@ -88,30 +88,15 @@ class Process:
         last = f"; it said: {lines[-1][:300]}" if lines else ""
         return Failed(f"the {self.name} {how}{last}")
 
-    def stop(self) -> None:
-        """End it: by closing its stdin, then SIGTERM, then SIGKILL. Harmless when it has ended."""
-        process = self._process
-        if process.stdin is not None and not process.stdin.closed:
-            try:
-                process.stdin.close()
-            except BrokenPipeError:
-                pass
-        for number in (None, signal.SIGTERM, signal.SIGKILL):
-            if number is not None and process.poll() is None:
-                process.send_signal(number)
-            try:
-                process.wait(STOP_S)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        if process.stdout is not None:
-            process.stdout.close()
-
-    def kill(self) -> None:
-        """End it now."""
+    def end(self) -> None:
+        """End it now, and wait for that. What it had to write is written, and its database is of no more use."""
         if self._process.poll() is None:
             self._process.kill()
-        self.stop()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def environment(folder: Path) -> Mapping[str, str]:
@@ -133,7 +118,10 @@ def start_server(order: Path, folder: Path, cpus: Sequence[int]) -> Process:
 
 
 def start_load(locustfile: Path, users: int, folder: Path, cpus: Sequence[int]) -> Process:
-    """The load generator of a block; it stands by until its order comes. Its exit code says nothing: one 429 flips it."""
+    """The load generator of a block; it stands by until its order comes.
+
+    Its exit code says nothing and is not looked at: one 429 flips it.
+    """
     argv = [
         sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--users", str(users),
         "--spawn-rate", str(users), "--loglevel", "WARNING", "--only-summary",

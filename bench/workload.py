@@ -14,7 +14,7 @@ LIFE_S: Final = (2.0, 20.0)
 """From a job's start to its end, before scaling."""
 FAILS: Final = 8
 """One in so many jobs fails."""
-MARGIN: Final = 0.25
+MARGIN: Final = 0.5
 """Of an interval: how long before the last one an update must be due, so that even a late one is seen in time."""
 
 
@@ -46,7 +46,8 @@ def workload(updates: float, seconds: float, scale: float, seed: int) -> list[Pl
     for place in range(n):
         start = (place + draw.random()) / n * (seconds - longest)
         life = draw.uniform(shortest, longest)
-        jobs.append(Planned(start, start + life * draw.uniform(0.3, 0.7), start + life, fails=place % FAILS == FAILS - 1))
+        report = start + life * draw.uniform(0.3, 0.7)
+        jobs.append(Planned(start, report, start + life, fails=place % FAILS == FAILS - 1))
     return jobs
 
 

@@ -6,7 +6,7 @@ delays no other, and how late each began is recorded (no coordinated omission).
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import h11
@@ -79,7 +79,7 @@ class Client:
 
     def run(self) -> None:
         """Do what the scenario is. Never raises for what a server may do: that is recorded."""
-        act: Mapping[str, Callable[[], None]] = {"poll": self._poll, "longpoll": self._long_poll, "stream": self._stream}
+        act = {"poll": self._poll, "longpoll": self._long_poll, "stream": self._stream}
         try:
             act[self.order.kind]()
         except FAILURES as error:

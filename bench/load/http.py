@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import h11
 
-from bench.load.wire import wire_bytes
+from bench.load.wire import Closing, wire_bytes
 
 TIMEOUT_S: Final = 60.0
 """For an answer. Beyond it the block is lost anyway."""
@@ -40,7 +40,7 @@ class HttpConnection:
     """Open from its construction until ``close``."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._host = f"{host}:{port}".encode("ascii")
+        self._host = f"{host}:{port}"
         self.sock = socket.create_connection((host, port), TIMEOUT_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._parser = h11.Connection(h11.CLIENT)
@@ -59,7 +59,9 @@ class HttpConnection:
         request = h11.Request(
             method="GET",
             target=target,
-            headers=[("Host", self._host), ("Authorization", f"Bearer {token}"), ("Accept", "application/json"), *headers],
+            headers=[
+                ("Host", self._host), ("Authorization", f"Bearer {token}"), ("Accept", "application/json"), *headers,
+            ],
         )
         raw = (self._parser.send(request) or b"") + (self._parser.send(h11.EndOfMessage()) or b"")
         before, sent = self.received, time.monotonic_ns()
@@ -88,13 +90,7 @@ class HttpConnection:
         """Whether another request may follow: neither side has asked for the end."""
         return self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE
 
-    def close(self, closing: "Closing") -> None:
+    def close(self, closing: Closing) -> None:
         """Say what it has carried, and close."""
         closing(wire_bytes(self.sock), self.sent, self.received)
         self.sock.close()
-
-
-class Closing:
-    """Called with ``(wire, sent, received)``; ``Recorder.closing``."""
-
-    def __call__(self, wire: object, sent: int, received: int, /) -> None: ...

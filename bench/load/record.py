@@ -2,8 +2,8 @@
 
 ``observations.jsonl`` has one JSON array a line, times in ns of CLOCK_MONOTONIC:
 
-* ``["answer", client, route, status, due, sent, arrived, seq, bytes, empty, jobs]``: an answer. ``due`` is when its poll
-  should have begun, ``seq`` the position that it told (null: none), ``jobs`` the ``[id, version]`` of jobs in it that
+* ``["answer", client, route, status, due, sent, arrived, seq, bytes, empty, jobs]``. ``due`` is when the poll should
+  have begun, ``seq`` the position that it told (null: none), ``jobs`` the ``[id, version]`` of jobs in it that
   the client had not seen so before (of a long poll also their ``seq``, third).
 * ``["update", client, stream, arrived, seq, id, version]``: a ``job_update``; ``stream`` counts the client's streams.
 * ``["open", client, kind, at]``: a connection; ``kind`` is ``http`` or ``stream``.

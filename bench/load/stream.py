@@ -9,7 +9,7 @@ import msgspec
 import wsproto
 from wsproto import events as ws
 
-from bench.load.wire import Wire, wire_bytes
+from bench.load.wire import Closing, wire_bytes
 
 PATH: Final = "/api/notifications/ws"
 TIMEOUT_S: Final = 60.0
@@ -85,12 +85,12 @@ class Stream:
             except TimeoutError:
                 return
 
-    def cut(self, closing: Any) -> None:
+    def cut(self, closing: Closing) -> None:
         """Drop the connection without a word, as a lost network does."""
         closing(wire_bytes(self.sock), self.sent, self.received)
         self.sock.close()
 
-    def close(self, closing: Any) -> None:
+    def close(self, closing: Closing) -> None:
         """Say goodbye, wait for the answer, and close; what still comes is not looked at."""
         try:
             self.sock.settimeout(GOODBYE_S)
@@ -102,10 +102,6 @@ class Stream:
         except (OSError, wsproto.utilities.ProtocolError):
             pass  # it has answered, or will not
         self.cut(closing)
-
-    def wire(self) -> Wire | None:
-        """What the connection has carried so far."""
-        return wire_bytes(self.sock)
 
     def _await(self, kind: str) -> Message:
         while True:

@@ -3,6 +3,7 @@
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 _SIZE: Final = 256
@@ -16,6 +17,10 @@ class Wire(NamedTuple):
 
     sent: int
     received: int
+
+
+Closing = Callable[[Wire | None, int, int], None]
+"""Told of a connection that is about to be closed: what it has carried, application bytes sent and received."""
 
 
 def wire_bytes(sock: socket.socket) -> Wire | None:

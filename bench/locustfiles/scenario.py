@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gevent
 import gevent.event
@@ -59,14 +59,14 @@ BLOCK = Block()
 class BenchUser(User):
     """One client. Subclasses say in ``behave`` what it does."""
 
-    abstract: ClassVar[bool] = True
+    abstract = True
     client: Client
 
     def on_start(self) -> None:
         """Stand by until everybody is told to go."""
         number = BLOCK.take_number()
         BLOCK.go.wait()
-        assert BLOCK.order is not None
+        assert BLOCK.order is not None  # noqa: S101 - it is what the going waits for
         self.client = Client(BLOCK.order, number, BLOCK.recorder)
         self.client.told = self._tell_locust
 
@@ -85,7 +85,7 @@ class BenchUser(User):
 
     def _tell_locust(self, route: str, answer: Answer) -> None:
         method, _, name = route.partition(" ")
-        events.request.fire(
+        events.request.fire(  # type: ignore[no-untyped-call]
             request_type=method, name=name, response_time=(answer.arrived - answer.sent) / 1e6,
             response_length=answer.size, exception=None, context={}, response=None,
         )  # fmt: skip
@@ -112,11 +112,14 @@ class Scenario(BenchUser):
     """A built-in one: what it does stands in the order."""
 
 
-@events.test_start.add_listener
 def _begin(environment: Environment, **_: Any) -> None:
-    if isinstance(environment.runner, LocalRunner):  # `--processes` forks a master that is told of the start as well
+    runner, options = environment.runner, environment.parsed_options
+    if isinstance(runner, LocalRunner) and options:  # `--processes` forks a master that is told of the start as well
         gevent.spawn(_end_with_parent)
-        gevent.spawn(_conduct, environment, environment.parsed_options.num_users)
+        gevent.spawn(_conduct, runner, options.num_users)
+
+
+events.test_start.add_listener(_begin)  # type: ignore[no-untyped-call]
 
 
 def _end_with_parent() -> None:
@@ -126,7 +129,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _conduct(environment: Environment, users: int) -> None:
+def _conduct(runner: LocalRunner, users: int) -> None:
     """Wait until all stand by, let them go together, and write down what they saw."""
     while BLOCK.waiting < users:
         gevent.sleep(LOOK_EVERY_S)
@@ -144,4 +147,4 @@ def _conduct(environment: Environment, users: int) -> None:
     BLOCK.recorder.write(FOLDER / OBSERVATIONS)
     answered = BLOCK.recorder.summary(cpu_s=cpu_s, seconds=seconds)
     write_whole(FOLDER / CLIENTS, msgspec.json.encode(answered))
-    environment.runner.quit()
+    runner.quit()

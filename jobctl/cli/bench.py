@@ -1,13 +1,138 @@
-"""``jobctl bench``: what push saves over polling, measured."""
+"""``jobctl bench``: measure what push saves over polling, on this machine."""
 
-from typing import Final
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from jobctl.cli import bench_read
-from jobctl.cli.quick import QuickGroup
+from jobctl.cli.connect import TokenFile
+from jobctl.cli.output import ExitCode, say
+from jobctl.cli.quick import QuickCommand, QuickGroup
+from jobctl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bench.result import Plan
+
+NEEDS: Final = ("locust", "psutil", "hdrh", "jinja2", "junitparser")
+"""What the extra installs."""
+
+
+class BenchGroup(QuickGroup):
+    """``jobctl bench`` and ``jobctl bench --profile ci`` are ``jobctl bench run ...``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``run`` where no sub-command is named."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
 
 app: Final = typer.Typer(
-    cls=QuickGroup, help="Measure what push saves over polling.", no_args_is_help=True, rich_markup_mode=None
+    cls=BenchGroup,
+    help="Measure what push saves over polling, on this machine. Without a command: run.",
+    rich_markup_mode=None,
 )
-bench_read.attach(app)
+
+
+@app.command("run", cls=QuickCommand)
+def run(
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="smoke|ci|full", help="At most 90 s, 5 min, 30 min.")
+    ] = "smoke",
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option("--scenario", metavar="NAME|FILE", help="Instead of the profile's; a locustfile.py too. Several."),
+    ] = None,
+    clients: Annotated[
+        list[int] | None, typer.Option("--clients", metavar="N", min=1, help="How many; several: slopes are fitted.")
+    ] = None,
+    interval: Annotated[
+        float | None, typer.Option("--interval", metavar="S", help="Between two polls, before scaling [30].")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option("--duration", metavar="S", help="Measured time of a block, before scaling [900].")
+    ] = None,
+    updates: Annotated[
+        list[float] | None, typer.Option("--updates", metavar="R", min=0, help="State changes a second; several.")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", metavar="N", min=1, help="Rounds of all blocks.")] = None,
+    time_scale: Annotated[
+        float | None, typer.Option("--time-scale", metavar="K", help="Divide every time by it; 1 is the real pace.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, help="Repeat a run's order and times.")
+    ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option("--thresholds", metavar="F", help="What must hold (TOML); else jobctl's own claims.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="For run.json, reports and raw observations.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="A server that is there already: clients' figures only.")
+    ] = None,
+    token_file: TokenFile = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 7 where a threshold cannot be decided.")] = False,
+) -> int:
+    """Run a profile: servers and load are started here, and gone at the end.
+
+    Exit codes: 0 passed, 1 a threshold failed, 6 the run cannot be believed, 7 undecided (--strict), 130 Ctrl-C.
+    """
+    require_extra()
+    import secrets
+
+    from bench import plan
+
+    given = {
+        "scenarios": scenario, "clients": clients, "interval": interval, "duration": duration, "updates": updates,
+        "repeats": repeats, "time_scale": time_scale,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value not in (None, [])}
+    chosen = plan.make(profile, seed=secrets.randbelow(2**31) if seed is None else seed, url=url, **given)
+    return _run(chosen, thresholds, _folder(out), _command(chosen, given, thresholds), strict=strict)
+
+
+def require_extra() -> None:
+    """Raise ``ConfigError`` where the extra is not installed."""
+    missing = [name for name in NEEDS if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"this needs {', '.join(missing)}, which come with: pip install 'jobctl[bench]'")
+
+
+def _run(chosen: "Plan", thresholds: Path | None, out: Path, command: tuple[str, ...], *, strict: bool) -> int:
+    from bench import conclusion, driver, verdict
+    from bench.progress import Shown
+
+    asked = conclusion.load(thresholds, chosen)
+    with Shown() as shown:
+        ended = driver.run(chosen, out, shown, command=command)
+    judged = conclusion.conclude(ended.run, asked, out)
+    say(f"{'stopped; what was measured' if ended.interrupted else 'all of it'} is in {out}")
+    return ExitCode.INTERRUPTED if ended.interrupted else verdict.exit_code(judged, strict=strict)
+
+
+def _folder(out: Path | None) -> Path:
+    if out is None:
+        from datetime import datetime
+
+        out = Path(f"jobctl-bench-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is there already; choose another folder with --out")
+    return out
+
+
+def _command(chosen: "Plan", given: dict[str, Any], thresholds: Path | None) -> tuple[str, ...]:
+    """What repeats this run."""
+    words = ["jobctl", "bench", "run", "--profile", chosen.profile]
+    options = {"scenarios": "--scenario"}
+    for name, value in given.items():
+        option = options.get(name, "--" + name.replace("_", "-"))
+        for each in value if isinstance(value, list) else [value]:
+            words += [option, f"{each:g}" if isinstance(each, float) else str(each)]
+    words += ["--seed", str(chosen.seed)]
+    if thresholds is not None:
+        words += ["--thresholds", str(thresholds)]
+    if chosen.url is not None:
+        words += ["--url", chosen.url]
+    return tuple(words)

@@ -59,6 +59,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bench report": ("jobctl bench report run.json", "jobctl bench report run.json --out report"),
     "bench compare": ("jobctl bench compare before/run.json after/run.json",),
     "bench check": ("jobctl bench check run.json --thresholds gates.toml --strict",),
+    "bench": ("jobctl bench", "jobctl bench --profile ci --out bench-run"),
+    "bench run": (
+        "jobctl bench run --scenario idle --scenario poll --scenario ws --clients 20 --updates 1",
+        "jobctl bench run --profile ci --thresholds configs/bench-thresholds.toml --strict",
+    ),
     "demo": ("jobctl demo", "jobctl demo --path ~/Documents --limit 100"),
 }
 

@@ -1,0 +1,37 @@
+"""From a measured run to its verdict and its reports."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import driver, thresholds, verdict
+from bench.report import junit, markdown, terminal
+from bench.result import Plan, Run
+from bench.scenarios import SCENARIOS, find
+from bench.thresholds import Threshold
+
+REPORTS: dict[str, Callable[[Run], str]] = {"report.md": markdown.render, "junit.xml": junit.render}
+"""Files that a run leaves, beside ``run.json`` and the observations."""
+
+
+def load(path: Path | None, plan: Plan) -> tuple[Threshold, ...]:
+    """What a run must hold to; before anything runs.
+
+    Raises:
+        ConfigError: the file is not right.
+    """
+    names = tuple(dict.fromkeys([*SCENARIOS, *(find(name).name for name in plan.scenarios)]))
+    if path is not None:
+        return thresholds.load(path, names)
+    return thresholds.defaults(plan.scenarios, server=plan.url is None)
+
+
+def conclude(run: Run, asked: tuple[Threshold, ...], out: Path) -> Run:
+    """Judge a run, write it and its reports to ``out``, and show it."""
+    judged = verdict.judge(run, asked)
+    driver.write(judged, out)
+    for name, render in REPORTS.items():
+        (out / name).write_text(render(judged), encoding="utf-8")
+    terminal.render(judged, Console(highlight=False))
+    return judged
