@@ -12,10 +12,10 @@ import msgspec
 
 from bench import measure, processes
 from bench.load.order import Answered, Order, write_whole
-from bench.names import CLIENTS, COMMITS, GO, OBSERVATIONS
+from bench.names import CLIENTS, COMMITS, GO, OBSERVATIONS, SAMPLES
 from bench.plan import Cell, phases
 from bench.processes import READY_S, SCENARIO_FILE
-from bench.result import Block, Generator, Traffic, Updates
+from bench.result import Block, Generator, Series, Traffic, Updates
 from bench.scenarios import TABS
 from bench.server import Ready, Report, ServerOrder, Told
 from bench.validity import Evidence
@@ -25,7 +25,7 @@ LEAD_S: Final = 0.15
 """From the word to the start: time for every client to hear it."""
 SPARE_S: Final = 30.0
 """Beyond the measured time, for clients that are behind and for what they write down."""
-_NOBODY: Final = Answered(Traffic({}, 0), 0, {"p50": 0.0, "p99": 0.0, "max": 0.0}, 0.0, 1.0, 0, (), {})
+_NOBODY: Final = Answered(Traffic({}, 0), 0, {"p50": 0.0, "p99": 0.0, "max": 0.0}, 0.0, 1.0, 0, ())
 _NOTHING: Final = Updates(0, 0, 0, 0, 0)
 
 
@@ -130,11 +130,23 @@ def order_of(cell: Cell, start: int, host: str, port: int, tokens: Sequence[str]
     )
 
 
+def _series(cell: Cell, report: Report | None, answered: Answered) -> Series:
+    planned = tuple(cell.seconds * step / SAMPLES for step in range(SAMPLES + 1))
+    nothing = (0,) * len(planned)
+    return Series(
+        at=report.at if report is not None else planned,  # both sides look at the same times, give or take a little
+        requests=answered.requests or nothing,
+        transferred=answered.transferred or nothing,
+        cpu_s=report.cpu_s if report is not None else (),
+        rss=report.rss if report is not None else (),
+    )
+
+
 def evidence(cell: Cell, report: Report | None, answered: Answered, keep: Path) -> Evidence:
     """The block's figures, from what its processes said and wrote."""
     jobs = workload(cell.updates, cell.seconds, cell.scale, cell.workload)
     followed = set(looked_at(jobs, cell.interval, cell.seconds))
-    seen = measure.Seen(_NOTHING, (), ())
+    seen = measure.Seen(_NOTHING, (), (), ())
     if report is not None:
         watching = cell.clients if cell.scenario.informs else 0
         observations = measure.Observations((), {})
@@ -156,6 +168,8 @@ def evidence(cell: Cell, report: Report | None, answered: Answered, keep: Path) 
         server=None if report is None else report.server,
         generator=Generator(answered.cpu_s / answered.seconds, answered.late["p99"]) if cell.clients else None,
         directory=f"{keep.parent.name}/{keep.name}",
+        series=_series(cell, report, answered),
+        per_client=seen.per_client,
     )
     return Evidence(
         cell=cell,

@@ -1,17 +1,22 @@
 """From a measured run to its verdict and its reports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
 from bench import driver, thresholds, verdict
-from bench.report import junit, markdown, terminal
+from bench.report import html, junit, markdown, terminal
 from bench.result import Plan, Run
 from bench.scenarios import SCENARIOS, find
 from bench.thresholds import Threshold
 
-REPORTS: dict[str, Callable[[Run], str]] = {"report.md": markdown.render, "junit.xml": junit.render}
+REPORTS: Final[Mapping[str, Callable[[Run], str]]] = {
+    "report.md": markdown.render,
+    "junit.xml": junit.render,
+    "report.html": html.render,
+}
 """Files that a run leaves, beside ``run.json`` and the observations."""
 
 

@@ -52,6 +52,8 @@ class Seen(NamedTuple):
     """Staleness of each update at each client, seconds."""
     from_due: tuple[float, ...]
     """The same, to when the poll should have begun that told: what the poll's own answer took is not in it."""
+    per_client: tuple[tuple[int, int, int], ...]
+    """Of each client: updates seen as they were, superseded unseen, lost."""
 
 
 class Observations(NamedTuple):
@@ -96,22 +98,26 @@ def follow(commits: Iterable[Committed], followed: Collection[int], seen: Observ
     by_job: defaultdict[tuple[int, str], list[News]] = defaultdict(list)
     for each in seen.news:
         by_job[each.client, each.job].append(each)
-    lost = superseded = 0
+    fates = [[0, 0, 0] for _ in range(clients)]
     delays: list[float] = []
     from_due: list[float] = []
     for update in updates:
         for client in range(clients):
             news = next((each for each in by_job[client, update.job] if each.version >= update.version), None)
             if news is None:
-                lost += 1
+                fates[client][2] += 1
                 continue
-            superseded += news.version > update.version
+            fates[client][news.version > update.version] += 1
             delays.append((news.arrived - update.at) / 1e9)
             from_due.append((news.due - update.at) / 1e9)
     due = len(updates) * clients
+    _, superseded, lost = (sum(each[fate] for each in fates) for fate in range(3))
     duplicated, disordered = _faults(seen)
     return Seen(
-        Updates(len(updates), due, due - lost, superseded, lost, duplicated, disordered), tuple(delays), tuple(from_due)
+        Updates(len(updates), due, due - lost, superseded, lost, duplicated, disordered),
+        tuple(delays),
+        tuple(from_due),
+        tuple((shown, superseded, lost) for shown, superseded, lost in fates),
     )
 
 

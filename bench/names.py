@@ -8,6 +8,8 @@ NOTE: Final = "one of the jobs of jobctl bench; its data is about as long as tha
 SEEDED: Final = 150
 """Jobs that have ended before anybody looks: three pages of the list."""
 
+SAMPLES: Final = 25
+"""Times in the measured time at which what has been spent so far is noted, its end among them."""
 GO: Final = "go.json"
 """What the clients are told to do and when; made when everybody is ready."""
 READY: Final = "ready"

@@ -25,7 +25,7 @@ import trio
 from bench.counting import Counters, Reads
 from bench.handlers import sleep_until
 from bench.load.order import write_whole
-from bench.names import COMMITS, JOB, NOTE, SEED, SEEDED
+from bench.names import COMMITS, JOB, NOTE, SAMPLES, SEED, SEEDED
 from bench.result import Server
 from bench.scenarios import LIMIT, LIMIT_PERIOD_S
 from bench.workload import Planned, workload
@@ -77,13 +77,18 @@ class Report(msgspec.Struct, frozen=True):
     server: Server
     late_p99: float
     """Seconds from when an update was due to its commit; or the clocks were read later than that."""
+    at: tuple[float, ...] = ()
+    """Seconds from the start; what was spent by then is in the next two."""
+    cpu_s: tuple[float, ...] = ()
+    rss: tuple[int, ...] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Of a moment."""
+    """Of a moment: CLOCK_MONOTONIC and the process's CPU time (ns), resident bytes, and counts so far."""
 
     at: int
     cpu: int
+    rss: int
     reads: int
     commits: int
 
@@ -130,7 +135,6 @@ async def _obey(
 ) -> None:
     """Do as the driver says; when it says nothing more, end."""
     marks: list[Snapshot] = []
-    rss: list[int] = []
     measured = trio.Event()
     jobs = workload(order.updates, order.seconds, order.scale, order.seed)
     start = 0
@@ -138,7 +142,7 @@ async def _obey(
         told = msgspec.json.decode(line, type=Told)
         if told.start is not None:
             start = told.start
-            nursery.start_soon(_measure, counters, start, order.seconds, marks, rss, measured)
+            nursery.start_soon(_measure, counters, start, order.seconds, marks, measured)
             nursery.start_soon(_work, service, jobs, start)
         if told.end:
             await measured.wait()
@@ -146,20 +150,20 @@ async def _obey(
             encode = msgspec.json.encode
             write_whole(Path(order.folder) / COMMITS, b"".join(encode(row) + b"\n" for row in rows))
             late = _lateness(rows, jobs, start)
-            _say(_report(counters, marks, rss[-1], late, order.seconds))
+            _say(_report(counters, marks, late, order.seconds))
     service.stop()
 
 
 async def _measure(
-    counters: Counters, start: int, seconds: float, marks: list[Snapshot], rss: list[int], measured: trio.Event
+    counters: Counters, start: int, seconds: float, marks: list[Snapshot], measured: trio.Event
 ) -> None:
-    """Look at the clocks when the measured time begins and when it ends."""
+    """Look at the clocks when the measured time begins, now and then, and when it ends."""
     process = psutil.Process()
-    for at in (start, start + round(seconds * 1e9)):
-        await sleep_until(at)
+    for step in range(SAMPLES + 1):
+        await sleep_until(start + round(seconds * step / SAMPLES * 1e9))
         now, cpu = time.monotonic_ns(), time.process_time_ns()
-        marks.append(Snapshot(now, cpu, counters.reads.total, counters.commits.total))
-        rss.append(process.memory_info().rss)
+        rss = process.memory_info().rss
+        marks.append(Snapshot(now, cpu, rss, counters.reads.total, counters.commits.total))
     measured.set()
 
 
@@ -212,20 +216,26 @@ def _lateness(rows: list[tuple[int, int, str, int, int]], jobs: list[Planned], s
     return sorted((at - start) / 1e9 - times[n][version] for _, n, _, version, at in rows if version in times[n])
 
 
-def _report(counters: Counters, marks: list[Snapshot], rss: int, late: list[float], seconds: float) -> Report:
-    first, last = marks
+def _report(counters: Counters, marks: list[Snapshot], late: list[float], seconds: float) -> Report:
+    first, *_, last = marks
     passed = (last.at - first.at) / 1e9
     server = Server(
         # A busy event loop reads the clocks a little late: brought to the time that was asked for.
         cpu_s=(last.cpu - first.cpu) / 1e9 * seconds / passed,
-        rss=rss,
+        rss=last.rss,
         # Until all clients were done: an answer that was on its way when the time was over belongs to it.
         db_queries=counters.reads.total - first.reads,
         db_writes=last.commits - first.commits,
         traffic=counters.traffic(),
     )
     late_p99 = late[int(0.99 * (len(late) - 1))] if late else 0.0
-    return Report(server, max(late_p99, abs(passed - seconds)))
+    return Report(
+        server,
+        max(late_p99, abs(passed - seconds)),
+        at=tuple((each.at - first.at) / 1e9 for each in marks),
+        cpu_s=tuple((each.cpu - first.cpu) / 1e9 for each in marks),
+        rss=tuple(each.rss for each in marks),
+    )
 
 
 async def _lines(stream: trio.abc.ReceiveStream) -> Any:

@@ -3,7 +3,6 @@
 A run that fails one of these is invalid, whatever its figures say, and never passes.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 from bench.plan import Cell
 from bench.result import Block, Check, Traffic
 from bench.scenarios import expected
+from bench.statistics import uniform_check
 from bench.workload import MARGIN
 
 MAX_SHARE: Final = 0.7
@@ -19,10 +19,6 @@ MAX_LATE: Final = 0.2
 """Of an interval, that the 99th percentile of polls and arrivals may begin after their time."""
 LATE_FLOOR_S: Final = 0.025
 """Below it lateness is the operating system's, and of no account."""
-UNIFORM_EFFECT: Final = 0.05
-"""Distance from the uniform distribution that is of no account: what a poll's own time makes of a short interval."""
-UNIFORM_CHANCE: Final = 1.95
-"""Times 1/sqrt(n): beyond it one in a thousand is, by chance alone (Kolmogorov)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +173,6 @@ def _on_schedule(each: Evidence) -> Finding:
             told = f"{seconds * 1000:.1f} ms late; {allowed * 1000:.1f} ms are allowed"
             return f"the 99th percentile of {what} came {told}"
     return None
-
-
-def uniform_check(values: Sequence[float], interval: float, independent: int) -> tuple[bool, str]:
-    """Whether values, of which so many are independent, are spread evenly from 0 to ``interval`` (Kolmogorov)."""
-    ordered = sorted(min(1.0, max(0.0, each / interval)) for each in values)
-    n = len(ordered)
-    distance = max(max((place + 1) / n - each, each - place / n) for place, each in enumerate(ordered))
-    allowed = UNIFORM_EFFECT + UNIFORM_CHANCE / math.sqrt(independent)
-    verdict = "within" if distance <= allowed else "outside"
-    return distance <= allowed, (
-        f"{n} stalenesses are {distance:.3f} from uniform on 0 to {interval:g} s, {verdict} {allowed:.3f}"
-    )
 
 
 def failing(found: Iterable[Check]) -> list[str]:

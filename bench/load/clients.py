@@ -100,7 +100,7 @@ class Client:
         if self._http is None or not self._http.reusable:
             self.hang_up()
             self._http = HttpConnection(self.order.host, self.order.port)
-            self.recorder.opened(self.number, "http")
+            self.recorder.opened(self.number, "http", self._http)
         tag = self._etags.get(route) if self.order.etag else None
         headers = () if tag is None else (("If-None-Match", tag),)
         answer = self._http.get(_PATHS.get(route, route.removeprefix("GET ")) + query, self.token, headers)
@@ -201,7 +201,7 @@ class Client:
     def _connect(self) -> Stream:
         stream = Stream(self.order.host, self.order.port)
         self._streams += 1
-        self.recorder.opened(self.number, "stream")
+        self.recorder.opened(self.number, "stream", stream)
         stream.sign_in(self.token)
         return stream
 

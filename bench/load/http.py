@@ -2,11 +2,12 @@
 
 import socket
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import h11
 
-from bench.load.wire import Closing, wire_bytes
+from bench.load.wire import Carrier
 
 TIMEOUT_S: Final = 60.0
 """For an answer. Beyond it the block is lost anyway."""
@@ -90,7 +91,7 @@ class HttpConnection:
         """Whether another request may follow: neither side has asked for the end."""
         return self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE
 
-    def close(self, closing: Closing) -> None:
-        """Say what it has carried, and close."""
-        closing(wire_bytes(self.sock), self.sent, self.received)
+    def close(self, closing: Callable[[Carrier], None]) -> None:
+        """Close, once ``closing`` has seen what it carried."""
+        closing(self)
         self.sock.close()

@@ -53,7 +53,11 @@ class Answered(msgspec.Struct, frozen=True):
     finished: int
     """Clients that did all they were to do."""
     errors: tuple[str, ...]
-    latency: dict[str, str]
+    requests: tuple[int, ...] = ()
+    """So far, at each of ``SAMPLES`` + 1 times from the start to the end."""
+    transferred: tuple[int, ...] = ()
+    """Application bytes of both directions, likewise."""
+    latency: dict[str, str] = {}
     """By route: HdrHistogram of microseconds from the first byte sent to the last received, base64."""
 
 

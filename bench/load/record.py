@@ -19,7 +19,7 @@ import msgspec
 from hdrh.histogram import HdrHistogram
 
 from bench.load.order import Answered
-from bench.load.wire import Wire
+from bench.load.wire import Carrier, Wire, wire_bytes
 from bench.result import Traffic
 
 HIGHEST_US: Final = 3_600_000_000
@@ -44,6 +44,8 @@ class Recorder:
         self._latency: dict[str, HdrHistogram] = {}
         self._wire: Wire | None = Wire(0, 0)
         self._latencies: list[tuple[str, int]] = []
+        self._open: set[Carrier] = set()
+        self._series: list[tuple[int, int]] = []
 
     def answer(
         self, client: int, route: str, status: int, *, due: int, sent: int, arrived: int, seq: int | None, size: int,
@@ -59,20 +61,28 @@ class Recorder:
         """A stream brought an update."""
         self.rows.append(("update", client, stream, arrived, seq, job_id, version))
 
-    def opened(self, client: int, kind: str) -> None:
+    def opened(self, client: int, kind: str, carrier: Carrier) -> None:
         """A connection was made."""
+        self._open.add(carrier)
         self.connections += 1
         self.streams += kind == "stream"
         self.rows.append(("open", client, kind, time.monotonic_ns()))
 
-    def closing(self, wire: Wire | None, sent: int, received: int) -> None:
-        """A connection is about to be closed; what it has carried."""
-        self.sent += sent
-        self.received += received
+    def closing(self, carrier: Carrier) -> None:
+        """A connection is about to be closed; what it has carried is counted."""
+        self._open.discard(carrier)
+        wire = wire_bytes(carrier.sock)
+        self.sent += carrier.sent
+        self.received += carrier.received
         if wire is None or self._wire is None:
             self._wire = None
         else:
             self._wire = Wire(self._wire.sent + wire.sent, self._wire.received + wire.received)
+
+    def sample(self) -> None:
+        """Note how many requests there were so far, and how many bytes."""
+        flowing = sum(each.sent + each.received for each in self._open)
+        self._series.append((len(self._latencies), self.sent + self.received + flowing))
 
     def failed(self, client: int, what: str) -> None:
         """Something went wrong; the block will not be believed."""
@@ -107,6 +117,8 @@ class Recorder:
             seconds=seconds,
             finished=self.finished,
             errors=tuple(self.errors),
+            requests=tuple(requests for requests, _ in self._series),
+            transferred=tuple(size for _, size in self._series),
             latency={route: encoded(each) for route, each in self._latency.items()},
         )  # fmt: skip
 

@@ -2,14 +2,14 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import wsproto
 from wsproto import events as ws
 
-from bench.load.wire import Closing, wire_bytes
+from bench.load.wire import Carrier
 
 PATH: Final = "/api/notifications/ws"
 TIMEOUT_S: Final = 60.0
@@ -85,12 +85,12 @@ class Stream:
             except TimeoutError:
                 return
 
-    def cut(self, closing: Closing) -> None:
+    def cut(self, closing: Callable[[Carrier], None]) -> None:
         """Drop the connection without a word, as a lost network does."""
-        closing(wire_bytes(self.sock), self.sent, self.received)
+        closing(self)
         self.sock.close()
 
-    def close(self, closing: Closing) -> None:
+    def close(self, closing: Callable[[Carrier], None]) -> None:
         """Say goodbye, wait for the answer, and close; what still comes is not looked at."""
         try:
             self.sock.settimeout(GOODBYE_S)

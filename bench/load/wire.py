@@ -3,8 +3,7 @@
 import socket
 import struct
 import sys
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 _SIZE: Final = 256
 _RECEIVED: Final = 128
@@ -19,8 +18,12 @@ class Wire(NamedTuple):
     received: int
 
 
-Closing = Callable[[Wire | None, int, int], None]
-"""Told of a connection that is about to be closed: what it has carried, application bytes sent and received."""
+class Carrier(Protocol):
+    """A connection of a client, and the application bytes that it has carried so far."""
+
+    sock: socket.socket
+    sent: int
+    received: int
 
 
 def wire_bytes(sock: socket.socket) -> Wire | None:

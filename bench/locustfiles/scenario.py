@@ -30,7 +30,7 @@ from bench.load.clients import FAILURES, Client, sleep_until
 from bench.load.http import Answer
 from bench.load.order import Order, read_order, write_whole
 from bench.load.record import Recorder
-from bench.names import CLIENTS, ENVIRONMENT, OBSERVATIONS, READY
+from bench.names import CLIENTS, ENVIRONMENT, OBSERVATIONS, READY, SAMPLES
 
 LOOK_EVERY_S = 0.005
 FOLDER = Path(os.environ[ENVIRONMENT])
@@ -140,7 +140,9 @@ def _conduct(runner: LocalRunner, users: int) -> None:
     BLOCK.go.set()
     sleep_until(order.start)
     began, cpu = time.monotonic(), time.process_time()
-    sleep_until(order.end)
+    for step in range(SAMPLES + 1):
+        sleep_until(order.start + round(order.seconds * step / SAMPLES * 1e9))
+        BLOCK.recorder.sample()
     seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu
     while BLOCK.left:
         gevent.sleep(LOOK_EVERY_S)
