@@ -26,10 +26,11 @@ def load(path: Path | None, plan: Plan) -> tuple[Threshold, ...]:
     Raises:
         ConfigError: the file is not right.
     """
-    names = tuple(dict.fromkeys([*SCENARIOS, *(find(name).name for name in plan.scenarios)]))
+    planned = [find(name).name for name in plan.scenarios]
+    names = tuple(dict.fromkeys([*SCENARIOS, *planned]))
     if path is not None:
         return thresholds.load(path, names)
-    return thresholds.defaults(plan.scenarios, server=plan.url is None)
+    return thresholds.defaults(planned, server=plan.url is None)
 
 
 def conclude(run: Run, asked: tuple[Threshold, ...], out: Path) -> Run:

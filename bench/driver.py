@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from bench import block, machine, validity
 from bench.plan import Cell, cells, seconds_left
 from bench.processes import Failed
 from bench.result import SCHEMA, Check, Plan, Run, encode
+from bench.scenarios import find
 from bench.validity import Evidence
 
 RUN_FILE: Final = "run.json"
@@ -76,7 +79,7 @@ def run(
         seconds=time.monotonic() - began,
         complete=len(found) == len(planned),
         command=tuple(command),
-        plan=plan,
+        plan=msgspec.structs.replace(plan, scenarios=tuple(find(name).name for name in plan.scenarios)),
         environment=machine.environment(server_cpus, load_cpus),
         blocks=tuple(each.block for each in found),
         checks=(*validity.checks(found), _processes(failure, len(found))),
