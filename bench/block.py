@@ -4,14 +4,14 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from bench import measure, processes
-from bench.load.order import Answered, Order, write_whole
+from bench.load.order import Answered, Order, Place, write_whole
 from bench.names import CLIENTS, COMMITS, GO, OBSERVATIONS, SAMPLES
 from bench.plan import Cell, phases
 from bench.processes import READY_S, SCENARIO_FILE
@@ -25,6 +25,7 @@ LEAD_S: Final = 0.15
 """From the word to the start: time for every client to hear it."""
 SPARE_S: Final = 30.0
 """Beyond the measured time, for clients that are behind and for what they write down."""
+LOOPBACK: Final = "127.0.0.1"
 _NOBODY: Final = Answered(Traffic({}, 0), 0, {"p50": 0.0, "p99": 0.0, "max": 0.0}, 0.0, 1.0, 0, ())
 _NOTHING: Final = Updates(0, 0, 0, 0, 0)
 
@@ -34,7 +35,16 @@ def users_of(cell: Cell) -> int:
     return -(-cell.clients // TABS) if cell.scenario.limited else cell.clients
 
 
-def run(cell: Cell, keep: Path, server_cpus: Sequence[int], load_cpus: Sequence[int]) -> Evidence:
+class Target(NamedTuple):
+    """A server that is there already. ``tokens`` gives one for each of so many users."""
+
+    place: Place
+    tokens: Callable[[int], Sequence[str]]
+
+
+def run(
+    cell: Cell, keep: Path, server_cpus: Sequence[int], load_cpus: Sequence[int], *, target: Target | None = None
+) -> Evidence:
     """Run a block.
 
     Args:
@@ -42,6 +52,7 @@ def run(cell: Cell, keep: Path, server_cpus: Sequence[int], load_cpus: Sequence[
         keep: The folder that its observations stay in.
         server_cpus: Cores of the server; empty: any.
         load_cpus: Cores of the load generator.
+        target: Whom to ask, instead of a server of our own.
 
     Raises:
         processes.Failed: one of the two did not do its part.
@@ -49,7 +60,10 @@ def run(cell: Cell, keep: Path, server_cpus: Sequence[int], load_cpus: Sequence[
     folder = Path(tempfile.mkdtemp(prefix="jobctl-bench-"))  # mode 0700: tokens are in it
     try:
         (folder / "empty").mkdir()
-        report, answered = _play(cell, folder, server_cpus, load_cpus)
+        if target is None:
+            report, answered = _play(cell, folder, server_cpus, load_cpus)
+        else:
+            report, answered = None, _play_away(cell, folder, load_cpus, target)
         for name in (COMMITS, OBSERVATIONS, CLIENTS):
             if (folder / name).exists():
                 keep.mkdir(parents=True, exist_ok=True)
@@ -76,7 +90,8 @@ def _play(
         start = time.monotonic_ns() + round(LEAD_S * 1e9)
         server.say(msgspec.json.encode(Told(start=start)))
         if load is not None:
-            write_whole(folder / GO, msgspec.json.encode(order_of(cell, start, "127.0.0.1", ready.port, ready.tokens)))
+            word = order_of(cell, start, Place(LOOPBACK, ready.port), ready.tokens)
+            write_whole(folder / GO, msgspec.json.encode(word))
         left = (start - time.monotonic_ns()) / 1e9 + cell.seconds
         time.sleep(max(0.0, left))
         answered = _NOBODY
@@ -86,6 +101,20 @@ def _play(
             load.end()
         server.say(msgspec.json.encode(Told(end=True)))
         return msgspec.json.decode(server.hear(SPARE_S), type=Report), answered
+
+
+def _play_away(cell: Cell, folder: Path, load_cpus: Sequence[int], target: Target) -> Answered:
+    """The clients' half alone."""
+    with contextlib.ExitStack() as stack:
+        load = _start_load(stack, cell, folder, load_cpus)
+        if load is None:
+            return _NOBODY
+        load.await_file(processes.stands_by(folder), READY_S)
+        start = time.monotonic_ns() + round(LEAD_S * 1e9)
+        tokens = target.tokens(users_of(cell))
+        write_whole(folder / GO, msgspec.json.encode(order_of(cell, start, target.place, tokens)))
+        load.await_file(processes.has_counted(folder), cell.seconds + SPARE_S)
+        return msgspec.json.decode((folder / CLIENTS).read_bytes(), type=Answered)
 
 
 def _kept(stack: contextlib.ExitStack, process: processes.Process) -> processes.Process:
@@ -103,7 +132,7 @@ def _start_load(
     return _kept(stack, processes.start_load(file, cell.clients, folder, cpus))
 
 
-def order_of(cell: Cell, start: int, host: str, port: int, tokens: Sequence[str]) -> Order:
+def order_of(cell: Cell, start: int, place: Place, tokens: Sequence[str]) -> Order:
     """What the clients are to do; ``tokens`` are shared out evenly, one after the other."""
     share = TABS if cell.scenario.limited else 1
     cuts = cell.scenario.cuts
@@ -118,8 +147,7 @@ def order_of(cell: Cell, start: int, host: str, port: int, tokens: Sequence[str]
             start + round((cell.interval + (cell.seconds - cell.interval) * n / (cuts + 1)) * 1e9)
             for n in range(1, cuts + 1)
         ),
-        host=host,
-        port=port,
+        place=place,
         tokens=tuple(tokens[n // share % len(tokens)] for n in range(cell.clients)),
         phases=tuple(round(each * 1e9) for each in phases(cell.clients, cell.interval, cell.phases)),
         start=start,

@@ -30,7 +30,10 @@ def load(path: Path | None, plan: Plan) -> tuple[Threshold, ...]:
     names = tuple(dict.fromkeys([*SCENARIOS, *planned]))
     if path is not None:
         return thresholds.load(path, names)
-    return thresholds.defaults(planned, server=plan.url is None)
+    claims = thresholds.defaults(planned, server=plan.url is None)
+    if plan.url is not None:  # when its updates were committed is not known
+        claims = tuple(each for each in claims if not each.metric.startswith(("staleness_s", "updates_")))
+    return claims
 
 
 def conclude(run: Run, asked: tuple[Threshold, ...], out: Path) -> Run:

@@ -6,7 +6,7 @@ neighbours, a disk that fills) falls on all scenarios alike. The order follows f
 
 import random
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -58,6 +58,10 @@ def make(profile: str, *, seed: int, url: str | None = None, **given: Any) -> Pl
     known = profiles()
     if profile not in known:
         raise InvalidInput(f"there is no profile {profile!r}; there are {', '.join(known)}", field="profile")
+    if url is not None:
+        _suits_a_foreign_server(given.get("scenarios") or ())
+        usual = [name for name in known[profile]["scenarios"] if not _needs_our_server(find(name))]
+        known = {profile: {**known[profile], "scenarios": usual}}
     values = {**known[profile], **{name: value for name, value in given.items() if value is not None}}
     plan = Plan(
         profile=profile,
@@ -73,6 +77,16 @@ def make(profile: str, *, seed: int, url: str | None = None, **given: Any) -> Pl
     )
     _check(plan)
     return plan
+
+
+def _needs_our_server(scenario: Scenario) -> bool:
+    return scenario.kind == "none" or scenario.limited
+
+
+def _suits_a_foreign_server(names: Iterable[str]) -> None:
+    for name in names:
+        if _needs_our_server(find(name)):
+            raise InvalidInput(f"{name} needs a server that the bench starts itself, so leave out --url", field="url")
 
 
 def _check(plan: Plan) -> None:

@@ -99,7 +99,7 @@ class Client:
         """One request; its answer, recorded."""
         if self._http is None or not self._http.reusable:
             self.hang_up()
-            self._http = HttpConnection(self.order.host, self.order.port)
+            self._http = HttpConnection(self.order.place)
             self.recorder.opened(self.number, "http", self._http)
         tag = self._etags.get(route) if self.order.etag else None
         headers = () if tag is None else (("If-None-Match", tag),)
@@ -199,7 +199,7 @@ class Client:
                 sleep_until(cut + round(self._draw.random() * BACKOFF_S / self.order.scale * 1e9))
 
     def _connect(self) -> Stream:
-        stream = Stream(self.order.host, self.order.port)
+        stream = Stream(self.order.place)
         self._streams += 1
         self.recorder.opened(self.number, "stream", stream)
         stream.sign_in(self.token)

@@ -1,12 +1,12 @@
 """A client's HTTP/1.1 connection: one request at a time, nothing sent twice, every byte counted."""
 
-import socket
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import h11
 
+from bench.load.order import Place
 from bench.load.wire import Carrier
 
 TIMEOUT_S: Final = 60.0
@@ -40,10 +40,9 @@ class Answer(NamedTuple):
 class HttpConnection:
     """Open from its construction until ``close``."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = f"{host}:{port}"
-        self.sock = socket.create_connection((host, port), TIMEOUT_S)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.sock = place.connect(TIMEOUT_S)
         self._parser = h11.Connection(h11.CLIENT)
         self.sent = 0
         self.received = 0
@@ -59,9 +58,12 @@ class HttpConnection:
             self._parser.start_next_cycle()
         request = h11.Request(
             method="GET",
-            target=target,
+            target=self._place.prefix + target,
             headers=[
-                ("Host", self._host), ("Authorization", f"Bearer {token}"), ("Accept", "application/json"), *headers,
+                ("Host", self._place.authority),
+                ("Authorization", f"Bearer {token}"),
+                ("Accept", "application/json"),
+                *headers,
             ],
         )
         raw = (self._parser.send(request) or b"") + (self._parser.send(h11.EndOfMessage()) or b"")

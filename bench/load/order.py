@@ -1,10 +1,34 @@
 """What the load generator is told (``go.json``) and what it answers (``clients.json``). Values."""
 
+import socket
+import ssl
 from pathlib import Path
 
 import msgspec
 
 from bench.result import Traffic
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the server is. ``secure``: over TLS; ``prefix``: of its paths, behind a proxy."""
+
+    host: str
+    port: int
+    secure: bool = False
+    prefix: str = ""
+
+    @property
+    def authority(self) -> str:
+        """``HOST:PORT``, for the ``Host`` header."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def connect(self, seconds: float) -> socket.socket:
+        """A connection; reads and writes time out after so long. Raises OSError."""
+        sock = socket.create_connection((self.host, self.port), seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not self.secure:
+            return sock
+        return ssl.create_default_context().wrap_socket(sock, server_hostname=self.host)
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -17,8 +41,7 @@ class Order(msgspec.Struct, frozen=True):
     subscribe: bool
     cuts: tuple[int, ...]
     """When every stream is cut."""
-    host: str
-    port: int
+    place: Place
     tokens: tuple[str, ...]
     """One a client; the clients of one user have the same."""
     phases: tuple[int, ...]

@@ -1,6 +1,5 @@
 """A client's stream: the WebSocket by wsproto, signed in and subscribed as a real client does."""
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -9,6 +8,7 @@ import msgspec
 import wsproto
 from wsproto import events as ws
 
+from bench.load.order import Place
 from bench.load.wire import Carrier
 
 PATH: Final = "/api/notifications/ws"
@@ -50,16 +50,15 @@ class StreamClosed(ConnectionError):
 class Stream:
     """One connection, from the handshake to its end."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.sock = socket.create_connection((host, port), TIMEOUT_S)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, place: Place) -> None:
+        self.sock = place.connect(TIMEOUT_S)
         self._parser = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         self._text: list[str] = []
         self.sent = 0
         self.received = 0
         self.heard: dict[str, int] = {}
         """Messages by type."""
-        self._send(ws.Request(host=f"{host}:{port}", target=PATH))
+        self._send(ws.Request(host=place.authority, target=place.prefix + PATH))
 
     def sign_in(self, token: str) -> None:
         """Authenticate. Raises OSError, ``StreamClosed``."""

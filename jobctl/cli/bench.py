@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from jobctl.cli.connect import TokenFile
+from jobctl.cli.connect import Target, TokenFile
 from jobctl.cli.output import ExitCode, say
 from jobctl.cli.quick import QuickCommand, QuickGroup
 from jobctl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bench import block
     from bench.result import Plan
 
 NEEDS: Final = ("locust", "psutil", "hdrh", "jinja2", "junitparser")
@@ -89,8 +90,12 @@ def run(
         "repeats": repeats, "time_scale": time_scale,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value not in (None, [])}
+    if token_file is not None and url is None:
+        raise typer.BadParameter("is for a server that is there already: give --url", param_hint="--token-file")
     chosen = plan.make(profile, seed=secrets.randbelow(2**31) if seed is None else seed, url=url, **given)
-    return _run(chosen, thresholds, _folder(out), _command(chosen, given, thresholds), strict=strict)
+    target = None if url is None else Target(url, token_file)
+    command = _command(chosen, given, thresholds)
+    return _run(chosen, thresholds, _folder(out), command, target, strict=strict)
 
 
 def require_extra() -> None:
@@ -100,16 +105,49 @@ def require_extra() -> None:
         raise ConfigError(f"this needs {', '.join(missing)}, which come with: pip install 'jobctl[bench]'")
 
 
-def _run(chosen: "Plan", thresholds: Path | None, out: Path, command: tuple[str, ...], *, strict: bool) -> int:
-    from bench import conclusion, driver, verdict
+def _run(
+    chosen: "Plan",
+    thresholds: Path | None,
+    out: Path,
+    command: tuple[str, ...],
+    target: Target | None,
+    *,
+    strict: bool,
+) -> int:
+    from functools import partial
+
+    from bench import block, conclusion, driver, verdict
     from bench.progress import Shown
 
     asked = conclusion.load(thresholds, chosen)
+    play = block.run if target is None else partial(block.run, target=_there(target))
     with Shown() as shown:
-        ended = driver.run(chosen, out, shown, command=command)
+        ended = driver.run(chosen, out, shown, command=command, play=play)
     judged = conclusion.conclude(ended.run, asked, out)
     say(f"{'stopped; what was measured' if ended.interrupted else 'all of it'} is in {out}")
     return ExitCode.INTERRUPTED if ended.interrupted else verdict.exit_code(judged, strict=strict)
+
+
+def _there(target: Target) -> "block.Target":
+    """The server that is there already, once it has answered; and a token for each simulated user.
+
+    Where the local secret is the server's they are different people; else all have the one token that was given.
+    """
+    from bench import block
+    from bench.load.order import Place
+    from jobctl.cli import credentials
+
+    target.reach()
+    address = target.address()
+    token = target.token()
+
+    def tokens(users: int) -> list[str]:
+        if token is credentials.sign_local:
+            return [credentials.sign_local(subject=f"bench-{n:05d}") for n in range(users)]
+        return [token if isinstance(token, str) else token()] * users
+
+    say("a server that was there already: the figures are the clients' alone, without its CPU, memory and database")
+    return block.Target(Place(address.host, address.port, address.secure, address.prefix), tokens)
 
 
 def _folder(out: Path | None) -> Path:

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections import Counter
+from typing import Self
 
 REQUEST = re.compile(rb"(GET|POST) (/[^ ?]*)[^ ]* HTTP/1\.1\r\n")
 STREAM = "GET /api/notifications/ws"
@@ -25,7 +26,7 @@ class CountingProxy:
         self._accepting = threading.Thread(target=self._accept)
         self._pumps: list[threading.Thread] = []
 
-    def __enter__(self) -> CountingProxy:
+    def __enter__(self) -> Self:
         self._accepting.start()
         return self
 

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 
 from bench import block, driver, plan, result, validity
+from bench.load.order import Place
 from bench.validity import Evidence
 from jobctl.cli import bench as command
 from jobctl.cli import main
@@ -75,9 +75,9 @@ def test_a_proxy_that_knows_neither_counts_what_both_count(scenario, tmp_path, m
     usual = block.order_of
     with CountingProxy() as proxy:
 
-        def through(cell, start, host, port, tokens):
-            proxy.target = (host, port)
-            return usual(cell, start, *proxy.address, tokens)
+        def through(cell, start, place, tokens):
+            proxy.target = (place.host, place.port)
+            return usual(cell, start, Place(*proxy.address), tokens)
 
         monkeypatch.setattr(block, "order_of", through)
         found = block.run(plan.cells(tiny(scenario))[0], tmp_path / "kept", (), ())
@@ -97,7 +97,7 @@ def test_polls_are_refused_by_a_limit_that_the_stream_never_meets(tmp_path):
     assert "counts-agree" not in validity.failing(validity.checks([found]))
 
 
-BUSY = '''
+BUSY = """
 import time
 import gevent
 from bench.locustfiles.scenario import BenchUser, ask_each_interval
@@ -114,7 +114,7 @@ class Busy(BenchUser):
         if self.client.number == 0:
             gevent.spawn(burn, self.client.order.end)
         ask_each_interval(self.client, ["GET /api/queues"])
-'''
+"""
 
 
 def test_a_starved_load_generator_makes_the_run_invalid(tmp_path, capsys):
@@ -182,7 +182,8 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
 
 def test_a_wrong_threshold_stops_it_before_anything_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(driver, "run", lambda *_, **__: pytest.fail("it ran"))
-    (tmp_path / "t.toml").write_text('schema = 1\n[[threshold]]\nid = "x"\nmetric = "speed"\nscenario = "ws"\nmax = 1\n')
+    wrong = 'id = "x"\nmetric = "speed"\nscenario = "ws"\nmax = 1'
+    (tmp_path / "t.toml").write_text(f"schema = 1\n[[threshold]]\n{wrong}\n")
     code = main._guarded(["bench", "--thresholds", str(tmp_path / "t.toml"), "--out", str(tmp_path / "out")])
     assert code == ExitCode.USAGE
     assert "unknown metric 'speed'" in capsys.readouterr().err
