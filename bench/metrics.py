@@ -139,8 +139,11 @@ _ALL: Final = (
            lambda block, _: float(_limited(block)), summed=True),
 )  # fmt: skip
 METRICS: Final = {metric.name: metric for metric in _ALL}
-SERVER_SIDE: Final = ("cpu_s_attributable", "rss_per_client", "db_queries")
-"""Unknown where the server is not ours (``--url``)."""
+SERVER_SIDE: Final = (
+    "cpu_s_attributable", "rss_per_client", "db_queries", "staleness_s.p50", "staleness_s.p95", "staleness_s.p99",
+    "updates_superseded", "updates_lost", "updates_duplicated", "updates_out_of_order",
+)  # fmt: skip
+"""Unknown where the server is not ours (``--url``): neither what it spends, nor what it commits and when."""
 
 
 def cells(run: Run, scenario: str) -> list[Cell]:

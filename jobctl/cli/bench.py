@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from jobctl.cli import bench_read
 from jobctl.cli.connect import Target, TokenFile
 from jobctl.cli.output import ExitCode, say
 from jobctl.cli.quick import QuickCommand, QuickGroup
@@ -96,6 +97,9 @@ def run(
     target = None if url is None else Target(url, token_file)
     command = _command(chosen, given, thresholds)
     return _run(chosen, thresholds, _folder(out), command, target, strict=strict)
+
+
+bench_read.attach(app)
 
 
 def require_extra() -> None:
