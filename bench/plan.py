@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from bench.result import Plan
-from bench.scenarios import SWEPT, Scenario, find
+from bench.scenarios import AT_EVERY_RATE, AT_EVERY_SIZE, Scenario, find
 from jobctl.errors import InvalidInput
 
 OVERHEAD_S: Final = 3.5
@@ -143,12 +143,11 @@ def cells(plan: Plan) -> tuple[Cell, ...]:
 
 def _sizes(plan: Plan, scenario: Scenario) -> Iterator[tuple[Scenario, int, float]]:
     """For each number of clients and rate of updates that the scenario is measured at."""
-    swept = scenario.name in SWEPT
-    for updates in plan.updates if swept else plan.updates[:1]:
+    for updates in plan.updates if scenario.name in AT_EVERY_RATE else plan.updates[:1]:
         if scenario.kind == "none":
             yield scenario, 0, updates
             continue
-        for clients in plan.clients if swept else plan.clients[:1]:
+        for clients in plan.clients if scenario.name in AT_EVERY_SIZE else plan.clients[:1]:
             yield scenario, clients, updates
 
 

@@ -75,8 +75,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario("poll-limited", "poll", keep=True, limited=True),
     )
 }
-SWEPT: Final = frozenset({"idle", "ws-idle", "poll", "ws"})
-"""Those that are measured for every number of clients and rate of updates; the others at the first of each."""
+AT_EVERY_SIZE: Final = frozenset({"ws-idle", "poll", "ws"})
+"""Those that are measured for every number of clients; the others at the first."""
+AT_EVERY_RATE: Final = frozenset({"idle", "poll", "ws"})
+"""Those that are measured for every rate of updates; the others at the first."""
 
 
 def find(name: str) -> Scenario:

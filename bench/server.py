@@ -116,6 +116,7 @@ def settings_of(order: ServerOrder) -> Settings:
 
 async def main(order: ServerOrder) -> None:
     """Serve one block."""
+    # The server's own pauses are scaled as all else is, or a scaled stream would get fewer snapshots than a real one.
     hub.STATS_EVERY_S = schedules.EVERY_S = 0.25 / order.scale  # type: ignore[misc]
     reads = Reads()
     reads.start()

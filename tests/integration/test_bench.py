@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 
+import jwt
 import msgspec
 import psutil
 import pytest
 
-from bench import block, driver, plan, result, validity
+from bench import block, driver, plan, processes, result, validity
+from bench.load.http import HttpConnection
 from bench.load.order import Place
+from bench.server import Ready, ServerOrder
 from bench.validity import Evidence
 from jobctl.cli import bench as command
 from jobctl.cli import main
@@ -95,6 +98,24 @@ def test_polls_are_refused_by_a_limit_that_the_stream_never_meets(tmp_path):
     refused = sum(by.get("429", 0) for by in found.block.client.requests.values())
     assert 0 < refused < found.block.client.total == 3 * 30 * CLIENTS
     assert "counts-agree" not in validity.failing(validity.checks([found]))
+
+
+def test_tokens_of_a_long_block_outlive_a_quarter_of_an_hour(tmp_path):
+    order = ServerOrder(str(tmp_path), seconds=1000.0, updates=1.0, scale=1.0, seed=1, limited=False, users=2)
+    (tmp_path / "order.json").write_bytes(msgspec.json.encode(order))
+    (tmp_path / "empty").mkdir()
+    server = processes.start_server(tmp_path / "order.json", tmp_path, ())
+    try:
+        ready = msgspec.json.decode(server.hear(processes.READY_S), type=Ready)
+        connection = HttpConnection(Place("127.0.0.1", ready.port))
+        assert len({*ready.tokens}) == 2
+        for token in ready.tokens:
+            claims = jwt.decode(token, options={"verify_signature": False})
+            assert claims["exp"] - claims["iat"] > 1000
+            assert connection.get("/api/jobs/schedules", token).status == 200
+        connection.close(lambda _: None)
+    finally:
+        server.end()
 
 
 BUSY = """
