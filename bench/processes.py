@@ -57,7 +57,7 @@ class Process:
             self._process.stdin.write(line + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise self.failed("ended early") from None
+            raise self.ended_early() from None
 
     def hear(self, seconds: float) -> bytes:
         """A line of its stdout. Raises ``Failed``: there is none in time."""
@@ -66,8 +66,10 @@ class Process:
         while b"\n" not in self._rest:
             readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self._process.stdout.fileno(), 65536) if readable else b""
+            if not readable:
+                raise Failed(f"the {self.name} did not answer within {seconds:.0f} s")
             if not data:
-                raise self.failed("ended early" if readable else f"did not answer within {seconds:.0f} s")
+                raise self.ended_early()
             self._rest += data
         line, self._rest = self._rest.split(b"\n", 1)
         return line
@@ -77,16 +79,16 @@ class Process:
         deadline = time.monotonic() + seconds
         while not path.exists():
             if self._process.poll() is not None and not path.exists():
-                raise self.failed("ended early")
+                raise self.ended_early()
             if time.monotonic() > deadline:
-                raise self.failed(f"did not come to its end within {seconds:.0f} s")
+                raise Failed(f"the {self.name} did not come to its end within {seconds:.0f} s")
             time.sleep(LOOK_EVERY_S)
 
-    def failed(self, how: str) -> Failed:
-        """An error that says how, and the last that it said."""
+    def ended_early(self) -> Failed:
+        """An error that says so, with the last that it said."""
         lines = self._log.read_text("utf-8", "replace").strip().splitlines()
         last = f"; it said: {lines[-1][:300]}" if lines else ""
-        return Failed(f"the {self.name} {how}{last}")
+        return Failed(f"the {self.name} ended early{last}")
 
     def end(self) -> None:
         """End it now, and wait for that. What it had to write is written, and its database is of no more use."""

@@ -10,7 +10,7 @@ from typing import Final
 from bench.plan import Cell
 from bench.result import Block, Check, Traffic
 from bench.scenarios import expected
-from bench.statistics import uniform_check
+from bench.statistics import UNIFORM_LEAST, uniform_check
 from bench.workload import MARGIN
 
 MAX_SHARE: Final = 0.7
@@ -159,6 +159,8 @@ def _uniform(each: Evidence) -> Finding:
         return None
     # Clients see the same updates: only as many values are independent as there are clients, or updates if fewer.
     independent = min(each.block.updates.committed, len(each.from_due))
+    if independent < UNIFORM_LEAST:
+        return None  # too few to tell, and no sign of anything wrong
     passed, detail = uniform_check(each.from_due, each.block.interval, independent)
     return None if passed else detail
 

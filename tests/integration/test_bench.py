@@ -223,3 +223,22 @@ def test_a_process_that_fails_makes_a_run_invalid_and_says_why(tmp_path):
     ended = driver.run(tiny("poll"), tmp_path, Silent(), play=play)
     assert "processes: the server ended early; it said: no space" in failed_counts(ended.run)
     assert msgspec.json.decode((tmp_path / "run.json").read_bytes())["complete"] is False
+
+
+def test_a_server_that_does_not_start_is_told_with_its_last_words(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "order.json").write_text("{}")
+    server = processes.start_server(tmp_path / "order.json", tmp_path, ())
+    try:
+        with pytest.raises(processes.Failed, match=r"the server ended early; it said: .*ValidationError"):
+            server.hear(processes.READY_S)
+    finally:
+        server.end()
+
+
+def test_a_process_of_a_block_finds_nothing_that_could_set_it_up_otherwise(tmp_path, monkeypatch):
+    for name in ("LOCUST_USERS", "JOBCTL_PORT", "PYTHONSTARTUP", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "1")
+    found = processes.environment(tmp_path)
+    assert not [name for name in found if name.startswith(("LOCUST", "HTTP", "PYTHONSTARTUP")) or name == "JOBCTL_PORT"]
+    assert found["HOME"] == str(tmp_path / "empty")
