@@ -96,7 +96,7 @@ def run(
     chosen = plan.make(profile, seed=secrets.randbelow(2**31) if seed is None else seed, url=url, **given)
     target = None if url is None else Target(url, token_file)
     command = _command(chosen, given, thresholds)
-    return _run(chosen, thresholds, _folder(out), command, target, strict=strict)
+    return _run(chosen, thresholds, out, command, target, strict=strict)
 
 
 bench_read.attach(app)
@@ -112,7 +112,7 @@ def require_extra() -> None:
 def _run(
     chosen: "Plan",
     thresholds: Path | None,
-    out: Path,
+    given: Path | None,
     command: tuple[str, ...],
     target: Target | None,
     *,
@@ -125,6 +125,7 @@ def _run(
 
     asked = conclusion.load(thresholds, chosen)
     play = block.run if target is None else partial(block.run, target=_there(target))
+    out = _folder(given)
     with Shown() as shown:
         ended = driver.run(chosen, out, shown, command=command, play=play)
     judged = conclusion.conclude(ended.run, asked, out)
@@ -161,6 +162,10 @@ def _folder(out: Path | None) -> Path:
         out = Path(f"jobctl-bench-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is there already; choose another folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {out}: {error.strerror}; choose another folder with --out") from None
     return out
 
 

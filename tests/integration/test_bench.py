@@ -208,12 +208,14 @@ def test_a_wrong_threshold_stops_it_before_anything_runs(tmp_path, capsys, monke
     code = main._guarded(["bench", "--thresholds", str(tmp_path / "t.toml"), "--out", str(tmp_path / "out")])
     assert code == ExitCode.USAGE
     assert "unknown metric 'speed'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_results_are_not_written_over_others(tmp_path, capsys):
     (tmp_path / "run.json").write_text("{}")
-    assert main._guarded(["bench", "--out", str(tmp_path)]) == ExitCode.USAGE
-    assert "choose another folder with --out" in capsys.readouterr().err
+    for place in (tmp_path, tmp_path / "run.json", tmp_path / "run.json" / "below"):
+        assert main._guarded(["bench", "--out", str(place)]) == ExitCode.USAGE
+        assert "choose another folder with --out" in capsys.readouterr().err
 
 
 def test_a_process_that_fails_makes_a_run_invalid_and_says_why(tmp_path):
