@@ -84,6 +84,17 @@ def claims(run: Run) -> list[Claim]:
     return [*found, *_break_even(run), *_at_scale(run)]
 
 
+def believed(run: Run) -> bool:
+    """Whether figures may be shown as findings."""
+    return run.conclusion != "invalid"
+
+
+NOT_BELIEVED: Final = "what was measured, and is not to be believed"
+"""Over the findings of an invalid run."""
+NOT_JUDGED: Final = "of no account: the run is invalid"
+"""Beside its thresholds."""
+
+
 def beside_polling(run: Run) -> list[Claim]:
     """The sentences that do not speak for polling."""
     return [each for each in claims(run) if each.tone != "poll"]
@@ -166,17 +177,17 @@ def _requests(run: Run, poll: str) -> Iterator[Claim]:
 
 
 def _staleness(run: Run, poll: str) -> Iterator[Claim]:
-    both = compared(run, "staleness_s.p99", poll)
-    if both is None:
+    both, found = compared(run, "staleness_s.p99", poll), comparison(run, "staleness_s.p99", PUSH, poll)
+    if both is None or found is None:
         return
     ours, theirs = both
     real = scaled_back(theirs.value, poll, run)
     life = f" ({duration(real)} unscaled)" if run.plan.time_scale != 1 else ""
-    tone: Tone = "push" if ours.value < theirs.value else "poll"
-    yield Claim(
-        f"99 of 100 updates were seen within {duration(ours.value)} by {PUSH}, within {duration(theirs.value)}{life} "
-        f"by {poll}.", tone,
-    )  # fmt: skip
+    told = f"{duration(ours.value)} by {PUSH}, within {duration(theirs.value)}{life} by {poll}"
+    if not found.resolvable:
+        yield Claim(f"99 of 100 updates were seen within {told}; this run resolves no difference.", "even")
+    else:
+        yield Claim(f"99 of 100 updates were seen within {told}.", "push" if (found.ratio or 0) < 1 else "poll")
 
 
 def _versus(run: Run, metric: str, thing: str, poll: str) -> Iterator[Claim]:

@@ -75,6 +75,8 @@ def _context(run: Run) -> dict[str, Any]:
         "glyphs": GLYPHS,
         "command": shlex.join(run.command), "window": duration(WINDOW_S), "scaled": scaled_note(run.plan.time_scale),
         "environment": _surroundings(run), "shown_at": claims.shown_at(run),
+        "found_words": "What was found" if claims.believed(run) else claims.NOT_BELIEVED.capitalize(),
+        "limits_words": "Thresholds" if claims.believed(run) else f"Thresholds, {claims.NOT_JUDGED}",
     }  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def _about(run: Run) -> list[str]:
 
 def _headlines(run: Run) -> list[Headline]:
     poll = baseline(run)
-    if poll is None or PUSH not in run.plan.scenarios:
+    if poll is None or PUSH not in run.plan.scenarios or not claims.believed(run):
         return []
     return [
         found for found in (
@@ -118,12 +120,12 @@ def _ratio(run: Run, words: str, metric: str, poll: str, *, many: bool) -> Headl
 
 
 def _delay(run: Run, poll: str) -> Headline | None:
-    both = claims.compared(run, "staleness_s.p99", poll)
-    if both is None:
+    both, found = claims.compared(run, "staleness_s.p99", poll), claims.comparison(run, "staleness_s.p99", PUSH, poll)
+    if both is None or found is None:
         return None
     ours, theirs = both
     life = f", {duration(scaled_back(theirs.value, poll, run))} unscaled" if run.plan.time_scale != 1 else ""
-    tone = "push" if ours.value < theirs.value else "poll"
+    tone = "even" if not found.resolvable else "push" if ours.value < theirs.value else "poll"
     return Headline("Seen within (p99)", duration(ours.value), f"{poll}: {duration(theirs.value)}{life}", tone)
 
 

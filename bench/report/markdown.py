@@ -28,7 +28,10 @@ def render(run: Run) -> str:
     about = f"Profile {run.plan.profile}, {run.plan.repeats} repeats, seed {run.plan.seed}" + (
         f", {note}." if note else "."
     )
-    parts += [escaped(about), _list(each.text for each in claims.beside_polling(run))]
+    parts.append(escaped(about))
+    if not claims.believed(run):
+        parts.append(f"**{claims.NOT_BELIEVED.capitalize()}**:")
+    parts.append(_list(each.text for each in claims.beside_polling(run)))
     parts += ["### Where polling is cheaper", _list(each.text for each in claims.where_polling_wins(run))]
     if run.thresholds:
         rows = [
@@ -39,7 +42,10 @@ def render(run: Run) -> str:
             )
             for each in run.thresholds
         ]  # fmt: skip
-        parts += ["### Thresholds", _table(("", "threshold", "what", "bound", "measured", "95% interval"), rows)]
+        parts += [
+            "### Thresholds" if claims.believed(run) else f"### Thresholds, {claims.NOT_JUDGED}",
+            _table(("", "threshold", "what", "bound", "measured", "95% interval"), rows),
+        ]
     checks = [("✔" if each.passed else "✘", each.id, each.detail) for each in run.checks]
     parts += ["### Validity", _table(("", "check", "detail"), checks), _folded("All figures", _figures(run))]
     return "\n\n".join(parts) + "\n"

@@ -20,13 +20,20 @@ _TONES = {"push": ("›", "cyan"), "poll": ("‹", "yellow"), "even": ("=", "def
 def page(run: Run) -> RenderableType:
     """The whole report."""
     parts: list[RenderableType] = [_verdict(run), _about(run), Text()]
+    if not claims.believed(run):  # what is wrong stands before what was measured
+        parts += [_heading("Validity"), _validity(run), Text(), _heading(claims.NOT_BELIEVED.capitalize())]
     parts += [_claim(each) for each in claims.beside_polling(run)]
     parts += [Text(), _heading("Where polling is cheaper")]
     parts += [_claim(each) for each in claims.where_polling_wins(run)]
     if run.thresholds:
-        parts += [Text(), _heading("Thresholds"), _thresholds(run)]
-    parts += [Text(), _heading("Validity"), _validity(run)]
+        parts += [Text(), _heading(_limits(run)), _thresholds(run)]
+    if claims.believed(run):
+        parts += [Text(), _heading("Validity"), _validity(run)]
     return Group(*parts)
+
+
+def _limits(run: Run) -> str:
+    return "Thresholds" if claims.believed(run) else f"Thresholds, {claims.NOT_JUDGED}"
 
 
 def render(run: Run, to: Console) -> None:
@@ -38,8 +45,8 @@ def short(run: Run) -> RenderableType:
     """The verdict with what it rests on, without the claims."""
     parts: list[RenderableType] = [_verdict(run)]
     if run.thresholds:
-        parts.append(_thresholds(run))
-    return Group(*parts, _validity(run))
+        parts += [_heading(_limits(run)), _thresholds(run)]
+    return Group(*parts, _heading("Validity"), _validity(run))
 
 
 def console(*, interactive: bool) -> Console:

@@ -124,6 +124,19 @@ def test_if_polling_costs_less_cpu_that_is_said():
     assert told.text.startswith("Polling is cheaper in server CPU: push took")
 
 
+def test_a_delay_lost_in_noise_is_no_finding():
+    def seen(each):
+        if each.scenario == "idle":
+            return each
+        slow = 1.0 if each.scenario == "poll" else (0.001, 1.0, 3.0)[each.repeat]
+        return msgspec.structs.replace(each, staleness=kit.staleness([slow] * 100))
+
+    run = smoke(blocks=tuple(seen(each) for each in kit.run(repeats=3).blocks))
+    (told,) = [each for each in claims.claims(run) if "99 of 100" in each.text]
+    assert told.tone == "even"
+    assert told.text.endswith("this run resolves no difference.")
+
+
 def test_no_difference_is_called_none():
     blocks = []
     for each in kit.noisy(kit.run(repeats=3).blocks, spread=0.4):
@@ -179,6 +192,22 @@ def test_times_have_their_unit(seconds, text):
 )
 def test_nothing_is_rounded_up_to_all(ratio, text):
     assert figures.saving(ratio, counted=True) == text
+
+
+def test_of_an_invalid_run_nothing_is_shown_as_found():
+    run = smoke([Threshold("few", "requests_per_client", "ws", "poll", max_ratio=0.1)], complete=False)
+    for form in (shown(run), markdown.render(run), html.render(run)):
+        assert claims.NOT_BELIEVED.capitalize() in form
+        assert f"Thresholds, {claims.NOT_JUDGED}" in form
+    lines = shown(run)
+    assert lines.index("Validity") < lines.index("97% fewer")
+    assert 'class="headline push"' not in html.render(run)
+    assert 'class="headline push"' in page()
+
+
+def test_an_interval_says_its_unit_once():
+    assert figures.between(0.219, 0.269, "cpu_s_attributable") == "21.9% to 26.9% of a core"
+    assert figures.between(None, 0.2) == ""
 
 
 # --- terminal
