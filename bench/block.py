@@ -73,9 +73,7 @@ def run(
     return evidence(cell, report, answered, keep)
 
 
-def _play(
-    cell: Cell, folder: Path, server_cpus: Sequence[int], load_cpus: Sequence[int]
-) -> tuple[Report, Answered]:
+def _play(cell: Cell, folder: Path, server_cpus: Sequence[int], load_cpus: Sequence[int]) -> tuple[Report, Answered]:
     order = ServerOrder(
         folder=str(folder), seconds=cell.seconds, updates=cell.updates, scale=cell.scale, seed=cell.workload,
         limited=cell.scenario.limited, users=users_of(cell),
@@ -123,9 +121,7 @@ def _kept(stack: contextlib.ExitStack, process: processes.Process) -> processes.
     return process
 
 
-def _start_load(
-    stack: contextlib.ExitStack, cell: Cell, folder: Path, cpus: Sequence[int]
-) -> processes.Process | None:
+def _start_load(stack: contextlib.ExitStack, cell: Cell, folder: Path, cpus: Sequence[int]) -> processes.Process | None:
     if not cell.clients:
         return None
     file = Path(cell.scenario.locustfile) if cell.scenario.locustfile else SCENARIO_FILE

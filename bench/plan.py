@@ -182,5 +182,3 @@ def describe(cell: Cell) -> str:
     rate = cell.updates / cell.scale
     who = f"{cell.clients} clients" if cell.clients else "nobody"
     return f"{cell.scenario.name}, {who}, {rate:g} updates/s"
-
-

@@ -155,9 +155,7 @@ async def _obey(
     service.stop()
 
 
-async def _measure(
-    counters: Counters, start: int, seconds: float, marks: list[Snapshot], measured: trio.Event
-) -> None:
+async def _measure(counters: Counters, start: int, seconds: float, marks: list[Snapshot], measured: trio.Event) -> None:
     """Look at the clocks when the measured time begins, now and then, and when it ends."""
     process = psutil.Process()
     for step in range(SAMPLES + 1):
@@ -183,9 +181,7 @@ async def _work(service: Service, jobs: list[Planned], start: int) -> None:
 
 async def _seed(service: Service) -> None:
     """Jobs that have ended before anybody looks."""
-    jobs = [
-        NewJob(name=SEED, data=msgspec.json.encode({"n": n, "note": NOTE}), max_attempts=1) for n in range(SEEDED)
-    ]
+    jobs = [NewJob(name=SEED, data=msgspec.json.encode({"n": n, "note": NOTE}), max_attempts=1) for n in range(SEEDED)]
     await service.store.enqueue(jobs, owner="bench")
     with trio.fail_after(SEED_TIMEOUT_S):
         while (await service.store.stats(owner=None)).value.completed < SEEDED:  # noqa: ASYNC110 - no event says so

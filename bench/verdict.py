@@ -49,7 +49,7 @@ def _own_checks(run: Run) -> Iterable[Check]:
                 "the run was interrupted: what is here was measured, and is less than was asked for")  # fmt: skip
     missing = _missing(run)
     lacks = ", ".join(f"{name} has {n} of {run.plan.repeats} repeats" for name, n in missing)
-    yield Check("blocks", not missing, lacks or f"every scenario has its {run.plan.repeats} repeats")
+    yield Check("blocks", not missing, lacks or f"no scenario has fewer repeats than the {run.plan.repeats} asked for")
 
 
 def _missing(run: Run) -> list[tuple[str, int]]:

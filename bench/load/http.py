@@ -82,9 +82,7 @@ class HttpConnection:
             elif isinstance(event, h11.Data):
                 body.append(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                return Answer(
-                    status, found, b"".join(body), sent, time.monotonic_ns(), self.received - before
-                )
+                return Answer(status, found, b"".join(body), sent, time.monotonic_ns(), self.received - before)
             elif isinstance(event, h11.ConnectionClosed):
                 raise ConnectionError("the server closed the connection instead of answering")
 

@@ -233,7 +233,7 @@ def _missed(run: Run, poll: str) -> Iterator[Claim]:
         if total > 0:
             yield Claim(
                 f"{scenario} never showed {number(total)} of {number(due)} updates: a later one came first.",
-                "push" if scenario == poll else "poll",
+                "push" if scenario == poll else "note",
             )
 
 

@@ -76,6 +76,11 @@ def saving(ratio: float, *, counted: bool) -> str:
     return f"{number(ratio)} times as {'many' if counted else 'much'}"
 
 
+def repeats(count: int) -> str:
+    """``5 repeats``."""
+    return f"{count} repeat{'' if count == 1 else 's'}"
+
+
 def scaled_note(time_scale: float) -> str:
     """That times are not those of the clock on the wall; empty where they are."""
     return "" if time_scale == 1 else f"scaled: {number(time_scale)} times as fast as life"

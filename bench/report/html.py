@@ -12,7 +12,7 @@ from bench.metrics import METRICS, POLLING, WINDOW_S, scaled_back
 from bench.report import claims
 from bench.report.charts import bars, forest, growth, missed, staleness, surface, traffic
 from bench.report.charts.svg import legend
-from bench.report.figures import amount, between, duration, number, saving, scaled_note, size
+from bench.report.figures import amount, between, duration, number, repeats, saving, scaled_note, size
 from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, measured, spread
 from bench.result import Fit, Run
 from bench.verdict import baseline
@@ -85,7 +85,7 @@ def _about(run: Run) -> list[str]:
     found = [
         f"profile {plan.profile}", f"{' / '.join(str(each) for each in plan.clients)} clients",
         f"a poll each {duration(plan.interval)}", f"{' / '.join(number(each) for each in plan.updates)} updates/s",
-        f"{plan.repeats} repeats", scaled_note(plan.time_scale), claims.compared_at(run),
+        repeats(plan.repeats), scaled_note(plan.time_scale), claims.compared_at(run),
         f"against {plan.url}, clients' figures only" if plan.url else "",
     ]  # fmt: skip
     return [each for each in found if each]

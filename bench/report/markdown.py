@@ -6,7 +6,7 @@ from typing import Final
 
 from bench.metrics import METRICS
 from bench.report import claims
-from bench.report.figures import amount, between, number, scaled_note
+from bench.report.figures import amount, between, number, repeats, scaled_note
 from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, measured, spread
 from bench.result import Run
 
@@ -25,7 +25,7 @@ def render(run: Run) -> str:
     word, mood = VERDICTS[run.conclusion]
     parts = [f"## {GLYPHS[mood]} jobctl bench: {word}", f"**{escaped(claims.headline(run))}**"]
     note = scaled_note(run.plan.time_scale)
-    about = f"Profile {run.plan.profile}, {run.plan.repeats} repeats, seed {run.plan.seed}" + (
+    about = f"Profile {run.plan.profile}, {repeats(run.plan.repeats)}, seed {run.plan.seed}" + (
         f", {note}." if note else "."
     )
     parts.append(escaped(about))

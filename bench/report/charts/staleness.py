@@ -38,7 +38,7 @@ def draw(shown: list[Curve], *, log: bool) -> Markup | None:
     if not shown:
         return None
     high = max([each for curve in shown for each in (curve.interval * 1.1, _most(curve))])
-    low = min(curve.steps[0].seconds for curve in shown) / 1.5 if log else 0.0
+    low = min(_least(curve) for curve in shown) / 2 if log else 0.0
     frame = Frame.of((low, high), (0.0, 1.0), _HEIGHT, log_x=log)
     parts = frame.axes("from commit to first seen", "share of updates", duration, lambda share: f"{share:.0%}")
     for interval in sorted({curve.interval for curve in shown if curve.interval}):
@@ -56,6 +56,11 @@ def legend_of(shown: list[Curve]) -> Markup:
     """What the lines are."""
     theory = [("theory", "U(0, T), what a poll must do")] if any(each.interval for each in shown) else []
     return join([legend((each.scenario for each in shown), *theory)])
+
+
+def _least(curve: Curve) -> float:
+    """Where the axis may begin: one update that was seen at once must not squeeze all the others."""
+    return histograms.quantile(curve.steps, 0.005) or curve.steps[0].seconds
 
 
 def _most(curve: Curve) -> float:
