@@ -17,7 +17,7 @@ from jobctl.errors import InvalidInput
 
 OVERHEAD_S: Final = 3.5
 """What a block takes beside its measured time, before one has been seen: two processes come and go."""
-MIN_POLLS: Final = 4
+MIN_POLLS: Final = 5
 """In a block: updates of the first interval and of the last are not looked at, and something must be left."""
 
 

@@ -15,7 +15,8 @@ LIFE_S: Final = (2.0, 20.0)
 FAILS: Final = 8
 """One in so many jobs fails."""
 MARGIN: Final = 0.5
-"""Of an interval: how long before the last one an update must be due, so that even a late one is seen in time."""
+"""Of an interval: how long after the first one and before the last an update must be due. Then a client whose arrival
+takes a while has arrived, and an update that comes late is seen in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +58,5 @@ def looked_at(jobs: list[Planned], interval: float, seconds: float) -> list[int]
     Those for which every client has arrived and still looks at least once after the last of them: neither in the first
     interval nor in the last.
     """
-    last = seconds - interval * (1 + MARGIN)
-    return [place for place, job in enumerate(jobs) if job.start >= interval and job.end <= last]
+    edge = interval * (1 + MARGIN)
+    return [place for place, job in enumerate(jobs) if job.start >= edge and job.end <= seconds - edge]
