@@ -116,6 +116,10 @@ def test_the_band_of_the_line_grows_with_what_is_not_known():
     assert vague.low < exact.low < vague.high
     assert vague.low < vague.updates_per_s < vague.high
     assert unknown.low is unknown.high is None
+    # What a client costs may be known well; if what an update costs is not, the line may be anywhere.
+    slope = fitted("ws", b=1e-6, c=1e-5, covariance=((0.0,) * 3, (0.0,) * 3, (0.0, 0.0, 1e-8)))
+    unknown = cost.break_even(slope, fitted("poll", b=1e-4, c=1e-6), 30.0, 30.0)
+    assert unknown.low is unknown.high is None
 
 
 def test_a_line_beyond_the_rates_measured_says_so():
