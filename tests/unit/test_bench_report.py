@@ -39,7 +39,9 @@ def smoke(asked=(), **changed) -> Run:
 
 
 def hostile() -> Run:
-    blocks = [kit.block(name, repeat) for repeat in range(2) for name in ("idle", "poll", "ws", HOSTILE)]
+    blocks = [kit.block(name, repeat) for repeat in range(2) for name in ("idle", "poll", "ws")]
+    limited = [kit.block("poll-limited", repeat) for repeat in range(2)]
+    blocks += [msgspec.structs.replace(each, scenario=HOSTILE) for each in limited]
     checks = [Check(HOSTILE, False, HOSTILE)]
     run = kit.run(blocks, checks, repeats=2, scenarios=("idle", "poll", "ws", HOSTILE), url=HOSTILE, profile=HOSTILE)
     where = msgspec.structs.replace(kit.ENVIRONMENT, processor=HOSTILE, versions={HOSTILE: HOSTILE})
@@ -224,6 +226,7 @@ def test_the_terminal_leads_with_the_verdict_and_fits():
 
 
 def test_nothing_from_outside_reaches_a_terminal_raw():
+    assert any(each.text.startswith(HOSTILE) for each in claims.claims(hostile()))
     text = shown(hostile(), width=200, force_terminal=False)
     assert "\x1b" not in text
     assert "\u202e" not in text

@@ -157,6 +157,7 @@ def test_two_runs_are_compared_by_figure_and_their_differences_told():
         (b"{}", "is no run.json"),
         (b"\xff\xfe", "is no run.json"),
         (b"[" * 100_000, "is no run.json"),
+        (b'{"schema": 1, "x": ' + b"[" * 100_000, "is no run.json"),
         (b'{"schema": 1}', "is no run.json.*started_?[aA]t"),
         (b'{"schema": 2}', "a newer jobctl wrote it"),
         (b'{"schema": 0}', "of an older jobctl"),
