@@ -272,6 +272,7 @@ def test_junit_tells_what_failed_what_is_open_and_what_only_warns():
         Threshold("low", "requests_per_client", "ws", max=1),
         Threshold("warned", "requests_per_client", "ws", max=1, severity="warn"),
         Threshold("none", "staleness_s.p50", "ws", max=1),
+        Threshold("none-warned", "staleness_s.p50", "ws", max=1, severity="warn"),
         Threshold("open", "requests_per_client", "ws", max=1, decide="ci"),
         Threshold("good", "requests_per_client", "ws", max=3),
     ]
@@ -284,7 +285,14 @@ def test_junit_tells_what_failed_what_is_open_and_what_only_warns():
     )
     document = JUnitXml.fromstring(junit.render(run).encode())
     kinds = {each.name: [type(result) for result in each.result] for each in list(document)[1]}
-    assert kinds == {"low": [Failure], "warned": [], "none": [Failure], "open": [Skipped], "good": []}
+    assert kinds == {
+        "low": [Failure],
+        "warned": [],
+        "none": [Failure],
+        "none-warned": [],
+        "open": [Skipped],
+        "good": [],
+    }
     broken = JUnitXml.fromstring(junit.render(smoke(asked, complete=False)).encode())
     validity, limits = list(broken)
     assert {each.name: [type(e) for e in each.result] for each in validity}["complete"] == [Error]
@@ -378,7 +386,8 @@ def test_lost_updates_are_seen_however_few():
             )
         blocks.append(each)
     text = html.render(smoke(blocks=tuple(blocks)))
-    assert 'class="part lost"' in text
+    (wide,) = re.findall(r'<rect[^>]* width="([\d.]+)"[^>]* class="part lost"', text)
+    assert float(wide) >= 1.5  # one of 9,000 would be a 40th of that
     assert "What each client of ws missed" in text
     assert "ws lost 3 of 27,000 updates." in text
 
