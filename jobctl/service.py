@@ -32,6 +32,7 @@ from jobctl.engine.maintenance import Maintenance
 from jobctl.engine.processes import end_orphans
 from jobctl.engine.runner import Runner
 from jobctl.engine.scheduler import Scheduler
+from jobctl.engine.wall_clock import WallClock
 from jobctl.engine.watchdog import Watchdog
 from jobctl.errors import ConfigError, JobctlError, StartupError, TooLarge
 from jobctl.exporter import Exporter
@@ -165,6 +166,7 @@ class Service:
         self.scheduled: list[ScheduleSpec] = []
         self.resync = schedules.Resync(store, registry, clock=now_ms)
         self.scheduler = Scheduler(store, registry, clock=now_ms)
+        self.wall_clock = WallClock(self._look_again)
         self.maintenance = Maintenance(store, settings.retention)
         self.notifier = Notifier()
         self.exporter = Exporter(self.metrics, self.hub, self.endpoint, self.runner, self.not_ready)
@@ -278,6 +280,7 @@ class Service:
             await nursery.start(self.runner.run)
             await nursery.start(self.scheduler.run)
             await nursery.start(self.maintenance.run)
+            await nursery.start(self.wall_clock.run)
             nursery.start_soon(self.resync.run)
             await nursery.start(self._run_door)
             names = ", ".join(self.registry.names()) or "none"
@@ -297,6 +300,10 @@ class Service:
                 await self._leave_behind()
             nursery.cancel_scope.cancel()
         log.info("stopped")
+
+    def _look_again(self) -> None:
+        self.runner.look_again()
+        self.scheduler.look_again()
 
     async def _say_alive(self, every: float) -> None:
         """As long as this task gets its turn, the event loop turns; systemd restarts a server where it does not."""

@@ -25,7 +25,8 @@ from jobctl.metrics import Metrics
 from jobctl.store.base import Claim, Claims, Failed, Outcome, Released, Store
 
 MAX_SLEEP_S: Final = 60.0
-"""The claimer looks again after this time though nothing called it: the wall clock may have been set."""
+"""The claimer looks again after this time though nothing called it: the wall clock may have moved by less than is
+noticed."""
 LOOK_AGAIN_S: Final = 0.1
 """Pause after a claim that got nothing though there is something: a queue at its limit, or jobs still being staged."""
 UNWIND_S: Final = 2.0
@@ -113,6 +114,11 @@ class Runner:
                 run.ask("cancel", self._cancel_grace)
             elif self._claiming:  # committed after the claim, heard before its answer
                 self._early_cancels.add(job_id)
+
+    def look_again(self) -> None:
+        """Look for work at once: the clock was set, and other jobs are due."""
+        self._work = True
+        self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Claim and run until ``drain`` is called.

@@ -20,7 +20,7 @@ from jobctl.store.base import Store
 from jobctl.store.schedules import Firing
 
 LOOK_EVERY_S: Final = 60.0
-"""It looks again after this time though nothing is due: the wall clock may have been set."""
+"""It looks again after this time though nothing is due: the wall clock may have moved by less than is noticed."""
 ON_TIME_MS: Final = 60_000
 """A tick that is found no later than this was not missed: a restart or a busy machine takes seconds, ticks come minutes
 apart."""
@@ -71,6 +71,10 @@ class Scheduler:
         """Hear that schedules have changed; a listener of the store."""
         if commit.schedules:
             self._changed.set()
+
+    def look_again(self) -> None:
+        """Look at once: the clock was set."""
+        self._changed.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Enqueue what is due, until it is cancelled."""

@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobctl import auth, service
 from jobctl.engine.registry import Registry
 from jobctl.errors import ConfigError
+from jobctl.schedule import ScheduleSpec
 from jobctl.settings import Settings, load
 from jobctl.store.check import check
 from tests.kit import LOOPBACK, RawPeer, Running, StartServer, until
@@ -282,6 +283,41 @@ async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
     value = await scrape(server.port)
     assert value("jobctl_loop_stalls_total") == 1
     assert value("jobctl_loop_stalled_seconds_total") >= 0.1
+
+
+# --- the clock ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("waits", ["a delayed job", "a schedule"])
+async def test_a_clock_that_is_set_ahead_is_noticed_while_the_server_runs(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    """Neither waits for the minute in which it is looked for anyway."""
+    monkeypatch.setattr("jobctl.engine.wall_clock.LOOK_EVERY_S", 0.01)
+    registry = Registry()
+
+    @registry.job("ok")
+    def ok(ctx: object) -> None: ...
+
+    server = await start_server(registry)
+    hour = 3_600_000
+    soon = time.time_ns() // 1_000_000 + hour // 2
+    if waits == "a schedule":
+        daily = ScheduleSpec(name="s", cron="@daily", timezone="UTC", job_name="ok")
+        await server.store.schedules.add(daily, created_by="root", next_run=soon)
+    else:
+        await server.enqueue(name="ok", scheduled_for=soon)
+    runner, scheduler = server.service.runner, server.service.scheduler
+    await until(lambda: not runner._work and runner._wake.statistics().tasks_waiting == 1)  # they sleep
+    await until(lambda: scheduler._seen is not None and scheduler._changed.statistics().tasks_waiting == 1)
+    ahead = lambda: time.time_ns() // 1_000_000 + hour
+    server.store.clock = scheduler._clock = ahead  # type: ignore[misc, attr-defined]
+    server.service.wall_clock._wall = lambda: ahead() / 1000
+    with trio.fail_after(10):
+        while waits == "a delayed job" and not (await server.store.stats(owner=None)).value.completed:
+            await trio.sleep(0.01)
+        while waits == "a schedule" and (await server.store.schedules.one("s")).value.next_run == soon:
+            await trio.sleep(0.01)
 
 
 # --- backups -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """The scheduler over a real store: one job a tick, whatever the clock and the process do. The clock is moved."""
 
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -245,6 +248,52 @@ async def test_a_restart_in_the_middle_of_a_tick_neither_loses_nor_doubles_it(wo
         assert await world.runs() == 1
 
 
+KILLED = """
+import os, signal, sys, trio
+from pathlib import Path
+from jobctl.engine.registry import Registry
+from jobctl.engine.scheduler import Scheduler
+from jobctl.store import schedule_writes
+from jobctl.store.sqlite import open_store
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    folder, now, when = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    registry = Registry()
+    registry.job("backup")(lambda ctx: None)
+    async with open_store(folder / "jobs.db", state_dir=folder / "state") as store:
+        store.clock = lambda: now
+        if when == "before the commit":
+            schedule_writes._forget_ticks = die
+        else:
+            store.listen(die)
+        await Scheduler(store, registry, clock=store.clock).look()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("when", ["before the commit", "after the commit"])
+async def test_a_server_that_is_killed_in_mid_tick_neither_loses_nor_doubles_it(world: World, when: str) -> None:
+    async with world.server():
+        await world.add("0 * * * *")
+    world.clock.ms += HOUR + 1000
+    killed = await trio.run_process(
+        [sys.executable, "-c", KILLED, str(world.path), str(world.clock.ms), when],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+        capture_stderr=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    async with world.server():
+        assert await world.runs() == (0 if when == "before the commit" else 1)
+        for _ in range(3):
+            await world.scheduler.look()
+            assert await world.runs() == 1
+
+
 async def test_ten_servers_in_a_row_make_one_job_a_tick(world: World) -> None:
     async with world.server():
         await world.add()
@@ -267,6 +316,22 @@ async def test_a_clock_that_is_set_back_runs_no_tick_twice(world: World) -> None
         await world.scheduler.look()
         await world.look_through(NOON + 40 * MINUTE, 20_000)
         assert await world.runs() == 40
+
+
+async def test_a_clock_that_is_set_is_noticed_without_waiting_for_the_next_look(world: World) -> None:
+    """What was planned by the old time is planned anew, in both directions, and no tick runs twice."""
+    async with world.server(), trio.open_nursery() as nursery:
+        await world.add("0 * * * *", missed="once")
+        await nursery.start(world.scheduler.run)
+        for hours, runs in ((1, 1), (-5, 1), (5, 1), (1, 2)):
+            world.clock.ms += hours * HOUR
+            world.scheduler.look_again()
+            planned = world.clock.ms + HOUR
+            with trio.fail_after(5):
+                while (await world.state()).next_run != planned:
+                    await trio.sleep(0.005)
+            assert await world.runs() == runs
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_clock_that_is_set_back_across_a_restart_runs_no_tick_twice(world: World) -> None:
