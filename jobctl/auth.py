@@ -7,6 +7,7 @@ Here is what a token says about itself. Whether it still stands (is registered, 
 of ``jobctl.access``.
 """
 
+import hmac
 import os
 import secrets
 import time
@@ -62,6 +63,11 @@ def mint(
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
+def key_id(secret: bytes) -> str:
+    """What tells one secret from another where it must not stand itself; from 32 random bytes nobody can guess back."""
+    return hmac.digest(secret, b"jobctl key id", "sha256")[:8].hex()
+
+
 class Verifier:
     """Checks tokens against the secret, and against those that signed before it (rotation)."""
 
@@ -72,6 +78,11 @@ class Verifier:
     def secrets(self) -> tuple[bytes, ...]:
         """The one that signs, and those before it."""
         return self._secrets
+
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """``key_id`` of each."""
+        return frozenset(map(key_id, self._secrets))
 
     def replace_previous(self, previous: Sequence[bytes]) -> None:
         """Take other former secrets from now on; the one that signs stays."""

@@ -220,7 +220,11 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class ApiToken(Wire, frozen=True, kw_only=True):
-    """A registered token, as lists show it: never the token itself. ``last_used_at`` is exact to the hour."""
+    """A registered token, as lists show it: never the token itself. ``last_used_at`` is exact to the hour.
+
+    ``secret_changed``: what signed it is accepted no more, and so is the token. False of one that was issued before
+    this was noted.
+    """
 
     jti: str
     name: str
@@ -231,6 +235,7 @@ class ApiToken(Wire, frozen=True, kw_only=True):
     expires_at: str
     last_used_at: str | None = None
     revoked_at: str | None = None
+    secret_changed: bool = False
 
 
 class IssuedToken(ApiToken, frozen=True, kw_only=True):

@@ -55,6 +55,8 @@ class Access:
     ) -> None:
         self.store = store.access
         self._secret = secret
+        self.key_id = auth.key_id(secret)
+        """Of what signs."""
         self.verifier = verifier or auth.Verifier(secret)
         self._issuer = issuer
         self._clock = clock

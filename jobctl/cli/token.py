@@ -1,13 +1,16 @@
 """``jobctl token``: a short-lived token from the local secret; and API tokens, which the server registers."""
 
 import sys
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
 from jobctl.cli.output import print_json, safe, say
 from jobctl.cli.quick import QuickCommand, QuickGroup
+
+if TYPE_CHECKING:
+    from jobctl.model import ApiToken
 
 app: Final = typer.Typer(
     cls=QuickGroup, help="Print a short-lived token, or issue, list and revoke API tokens.", rich_markup_mode=None
@@ -80,7 +83,7 @@ def list_tokens(
     rows = [("NAME", "ROLE", "SUBJECT", "CREATED", "EXPIRES", "LAST USED", "STATE", "ID")]
     for each in api.decode(call, answer).tokens:
         dates = (each.created_at[:10], each.expires_at[:10], f"{each.last_used_at[:13]}h" if each.last_used_at else "-")
-        state = _state(each.expires_at, each.revoked_at)
+        state = _state(each)
         rows.append((each.name, each.role, safe(each.subject), *dates, state, each.jti))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
@@ -117,9 +120,11 @@ def _check(role: str, sub: str | None) -> None:
         raise typer.BadParameter("is 1 to 200 printable characters", param_hint="--sub")
 
 
-def _state(expires_at: str, revoked_at: str | None) -> str:
+def _state(token: "ApiToken") -> str:
     from datetime import UTC, datetime
 
-    if revoked_at is not None:
+    if token.revoked_at is not None:
         return "revoked"
-    return "live" if datetime.fromisoformat(expires_at) > datetime.now(UTC) else "expired"
+    if datetime.fromisoformat(token.expires_at) <= datetime.now(UTC):
+        return "expired"
+    return "secret changed" if token.secret_changed else "live"

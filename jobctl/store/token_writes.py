@@ -23,12 +23,18 @@ kept as long as they are: it leads from them to who let it in."""
 def issue(tx: Tx, new: NewToken) -> TokenRow:
     """Register a token."""
     tx.execute(SQL["forget_tokens"], (tx.now - _KEPT_MS,))
-    if tx.one("live_token_by_name", new.name, tx.now) is not None:
-        raise Conflict(f"a token named {new.name!r} is live; revoke it first, or choose another name")
+    found = tx.one("live_token_by_name", new.name, tx.now)
+    if found is not None:
+        held = TokenRow(*found)
+        if held.key is None or held.key in new.accepted:
+            raise Conflict(f"a token named {new.name!r} is live; revoke it first, or choose another name")
+        revoke(tx, held.jti)
     if tx.one("count_live_tokens", tx.now)[0] >= MAX_TOKENS:
         raise TooLarge(f"there are {MAX_TOKENS} live tokens; revoke some")
-    row = TokenRow(new.jti, new.name, new.subject, new.role, new.created_by, tx.now, tx.now + new.life_ms)
-    tx.execute(SQL["insert_token"], row[:7])
+    row = TokenRow(
+        new.jti, new.name, new.subject, new.role, new.created_by, tx.now, tx.now + new.life_ms, key=new.key
+    )
+    tx.execute(SQL["insert_token"], (*row[:7], row.key))
     tx.access_changed(TokenIssued(row.jti, row.subject, row.role, row.expires_at))
     return row
 

@@ -11,7 +11,7 @@ import msgspec
 
 
 class TokenRow(NamedTuple):
-    """A row of ``token``; times are ms since the epoch."""
+    """A row of ``token``; times are ms since the epoch. ``key`` says what signed it, where that is known."""
 
     jti: str
     name: str
@@ -22,10 +22,14 @@ class TokenRow(NamedTuple):
     expires_at: int
     last_used: int | None = None
     revoked_at: int | None = None
+    key: str | None = None
 
 
 class NewToken(msgspec.Struct, frozen=True):
-    """A token that is about to be issued; ``life_ms`` from now."""
+    """A token that is about to be issued; ``life_ms`` from now.
+
+    ``key`` is the ``key_id`` of what signs it, ``accepted`` those of all that tokens may be signed with.
+    """
 
     jti: str
     name: str
@@ -33,6 +37,8 @@ class NewToken(msgspec.Struct, frozen=True):
     role: str
     created_by: str
     life_ms: int
+    key: str | None = None
+    accepted: frozenset[str] = frozenset()
 
 
 class NewSession(msgspec.Struct, frozen=True):
@@ -78,7 +84,7 @@ class TokenStore(Protocol):
     """Part of a ``Store``."""
 
     async def issue(self, token: NewToken) -> TokenRow:
-        """Register a token.
+        """Register a token. One of the name whose key is accepted no more is revoked.
 
         Raises:
             Conflict: a live token has the name.

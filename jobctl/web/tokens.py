@@ -81,12 +81,13 @@ class TokenRoutes:
     async def tokens(self) -> Response:
         """List the API tokens; never the tokens themselves.
 
-        `lastUsedAt` is exact to the hour. One that has expired is listed for another 30 days.
+        `lastUsedAt` is exact to the hour. One that has expired is listed for another 30 days. `secretChanged`: it was
+        signed with a secret that is accepted no more.
         """
         request = _admin()
         query(request, NoParameters)
         found = await self._access.store.tokens()
-        return tagged(request, {"tokens": [_shown(row) for row in found]}, None)
+        return tagged(request, {"tokens": [self._shown(row) for row in found]}, None)
 
     @fails(400, 409, 413, 415, 422, 503)
     @document_response(IssuedAnswer, 201)
@@ -94,7 +95,10 @@ class TokenRoutes:
     @operation_id("issueToken")
     @tag(["auth"])
     async def issue(self) -> Response:
-        """Issue an API token. It is shown this once and kept nowhere; 409 where a live one has the name."""
+        """Issue an API token. It is shown this once and kept nowhere; 409 where a live one has the name.
+
+        One of the name that a former secret signed, which is accepted no more, is revoked.
+        """
         request = _admin()
         media_type(request)
         asked = decode(_decoder, await request.body.read())
@@ -105,10 +109,12 @@ class TokenRoutes:
             role=asked.role,
             created_by=request.who.subject,
             life_ms=asked.days * _DAY_MS,
+            key=self._access.key_id,
+            accepted=self._access.verifier.key_ids,
         )
         row = await self._access.store.issue(new)
         token = self._access.mint(TokenIssued(row.jti, row.subject, row.role, row.expires_at), row.created_at)
-        told = IssuedToken(token=token, **msgspec.structs.asdict(_shown(row)))
+        told = IssuedToken(token=token, **msgspec.structs.asdict(self._shown(row)))
         response = data(told, 201)
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -123,21 +129,21 @@ class TokenRoutes:
         It is refused from now on, its streams are cut off, and what was signed in with codes that it made ends too.
         """
         _admin()
-        return data(_shown(await self._access.store.revoke(jti)))
+        return data(self._shown(await self._access.store.revoke(jti)))
 
-
-def _shown(row: TokenRow) -> ApiToken:
-    return ApiToken(
-        jti=row.jti,
-        name=row.name,
-        subject=row.subject,
-        role=row.role,
-        created_by=row.created_by,
-        created_at=wire_time(row.created_at),
-        expires_at=wire_time(row.expires_at),
-        last_used_at=None if row.last_used is None else wire_time(row.last_used),
-        revoked_at=None if row.revoked_at is None else wire_time(row.revoked_at),
-    )
+    def _shown(self, row: TokenRow) -> ApiToken:
+        return ApiToken(
+            jti=row.jti,
+            name=row.name,
+            subject=row.subject,
+            role=row.role,
+            created_by=row.created_by,
+            created_at=wire_time(row.created_at),
+            expires_at=wire_time(row.expires_at),
+            last_used_at=None if row.last_used is None else wire_time(row.last_used),
+            revoked_at=None if row.revoked_at is None else wire_time(row.revoked_at),
+            secret_changed=row.key is not None and row.key not in self._access.verifier.key_ids,
+        )
 
 
 def _admin() -> ApiRequest:

@@ -68,6 +68,16 @@ async def test_a_token_is_created_listed_used_and_revoked(server: Running, cli: 
     assert (await cli("token", "list")).lines[1].split()[-2] == "revoked"
 
 
+async def test_a_token_whose_secret_is_gone_does_not_look_live(server: Running, cli: Cli) -> None:
+    await cli("token", "create", "--name", "ci")
+    change = lambda tx: tx.execute("UPDATE token SET key = 'another'")
+    await server.store.committer.submit(change)  # type: ignore[attr-defined]
+    assert re.fullmatch(r"ci .* secret changed +[0-9a-f]{32}", (await cli("token", "list")).lines[1])
+    assert (await cli("token", "create", "--name", "ci")).code == 0
+    states = [line.split()[-2] for line in (await cli("token", "list")).lines[1:]]
+    assert states == ["live", "revoked"]
+
+
 async def test_tokens_are_printed_as_the_api_tells_them(server: Running, cli: Cli) -> None:
     [made] = (await cli("token", "create", "--name", "a", "--sub", "Ann", "--role", "admin", "--json")).json
     assert (made["subject"], made["role"]) == ("Ann", "admin")

@@ -61,7 +61,7 @@ async def test_a_list_never_shows_a_token(api: SignInApi) -> None:
     assert made["token"].encode() not in answer.body
     assert made["token"].split(".")[2].encode() not in answer.body
     (shown,) = answer.data["tokens"]
-    names = "jti name subject role createdBy createdAt expiresAt lastUsedAt revokedAt"
+    names = "jti name subject role createdBy createdAt expiresAt lastUsedAt revokedAt secretChanged"
     assert set(shown) == set(names.split())
     assert (shown["lastUsedAt"], shown["revokedAt"]) == (None, None)
     again = await api.get("/api/tokens", headers=[("If-None-Match", answer.headers["etag"])])
@@ -389,6 +389,25 @@ async def test_tokens_are_good_again_after_the_server_has_restarted(start_server
         await peer.hear()
         await peer.say(type="auth", token=revoked)
         assert (await peer.hear())["type"] == "auth_failed"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_token_shows_whether_the_secret_that_signed_it_is_still_accepted(
+    api: SignInApi, store: SqliteStore, kept: bool
+) -> None:
+    made = await issue(api)
+    assert [each["secretChanged"] for each in await listed(api)] == [False]
+    other = b"another secret of more than 32 bytes"
+    again = build(store, secret=other, previous=[SECRET] if kept else [])
+    await again.access.start()
+    shown = (await again.get("/api/tokens", bearer=auth.mint(other, subject=ADMIN, role="admin"))).data["tokens"]
+    assert [each["secretChanged"] for each in shown] == [not kept]
+    refused = await again.get("/api/jobs", bearer=made["token"])
+    assert refused.status == (200 if kept else 401)
+    anew = await again.post("/api/tokens", {"name": "ci"}, bearer=auth.mint(other, subject=ADMIN, role="admin"))
+    assert anew.status == (409 if kept else 201)
+    if not kept:
+        assert (await again.get("/api/jobs", bearer=anew.data["token"])).status == 200
 
 
 async def test_when_a_former_secret_is_withdrawn_its_streams_have_to_sign_in_again(start_server: StartServer) -> None:

@@ -49,6 +49,24 @@ async def test_a_token_is_told_of_when_it_is_issued_and_when_it_ends(store: Stor
     assert heard.events == []
 
 
+async def test_the_name_of_a_token_whose_secret_is_no_longer_accepted_is_free(store: Store, heard: Heard) -> None:
+    await store.access.issue(a_token(jti="old", key="k1"))
+    with pytest.raises(Conflict, match="'ci' is live"):
+        await store.access.issue(a_token(jti="no", key="k2", accepted=frozenset({"k2", "k1"})))
+    heard.clear()
+    await store.access.issue(a_token(jti="new", key="k2", accepted=frozenset({"k2"})))
+    found = {row.jti: row for row in await store.access.tokens()}
+    assert {jti: row.key for jti, row in found.items()} == {"old": "k1", "new": "k2"}
+    assert found["old"].revoked_at is not None, "should its secret come back, there are not two of the name"
+    assert [type(change) for change in told(heard)] == [AccessEnded, TokenIssued]
+
+
+async def test_a_token_of_which_it_is_not_known_what_signed_it_keeps_its_name(store: Store) -> None:
+    await store.access.issue(a_token(jti="old"))
+    with pytest.raises(Conflict, match="'ci' is live"):
+        await store.access.issue(a_token(jti="new", key="k2", accepted=frozenset({"k2"})))
+
+
 async def test_a_live_name_is_taken_and_a_refusal_leaves_nothing_behind(
     store: Store, heard: Heard, clock: Clock
 ) -> None:

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from jobctl import auth
-from jobctl.auth import Verifier, ensure_secret, mint, read_secret, secret_path
+from jobctl.auth import Verifier, ensure_secret, key_id, mint, read_secret, secret_path
 from jobctl.errors import ConfigError, Unauthorized
 
 SECRET = b"a secret of more than 32 bytes, for tests"
@@ -252,6 +252,15 @@ def test_servers_that_start_together_agree_on_one_secret(tmp_path: Path) -> None
     assert len(found) == 8
     assert len(set(found)) == 1
     assert [each.name for each in tmp_path.iterdir()] == ["secret"]
+
+
+def test_secrets_are_told_apart_without_showing_them() -> None:
+    other = b"another secret of more than 32 bytes"
+    assert key_id(SECRET) == key_id(SECRET) != key_id(other)
+    verifier = Verifier(SECRET)
+    assert verifier.key_ids == {key_id(SECRET)}
+    verifier.replace_previous([other])
+    assert verifier.key_ids == {key_id(SECRET), key_id(other)}
 
 
 def test_a_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 -- name: insert_token
-INSERT INTO token (jti, name, subject, role, created_by, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO token (jti, name, subject, role, created_by, created_at, expires_at, key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: all_tokens
-SELECT jti, name, subject, role, created_by, created_at, expires_at, last_used, revoked_at
+SELECT jti, name, subject, role, created_by, created_at, expires_at, last_used, revoked_at, key
 FROM token ORDER BY created_at DESC, jti
 
 -- name: token_by_jti
-SELECT jti, name, subject, role, created_by, created_at, expires_at, last_used, revoked_at FROM token WHERE jti = ?
+SELECT jti, name, subject, role, created_by, created_at, expires_at, last_used, revoked_at, key
+FROM token WHERE jti = ?
 
 -- name: live_token_by_name
-SELECT jti, name, subject, role, created_by, created_at, expires_at, last_used, revoked_at
+SELECT jti, name, subject, role, created_by, created_at, expires_at, last_used, revoked_at, key
 FROM token WHERE name = ? AND revoked_at IS NULL AND expires_at > ?
 
 -- name: count_live_tokens
