@@ -77,6 +77,8 @@ class Watchdog:
         self.beat(0.0)
         thread = threading.Thread(target=self._look_on, name="jobctl-watchdog", daemon=True)
         thread.start()
+        with self._lock:
+            self._beat = self._clock()  # on a busy machine the thread's start takes a while, and is no lag
         try:
             task_status.started()
             while True:
