@@ -6,20 +6,21 @@
 """
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from jobctl import origins
+from jobctl.auth_settings import Auth
 from jobctl.errors import ConfigError
+from jobctl.scalars import Number, Switch, Whole, from_environment
 from jobctl.upkeep_settings import Retention, ScheduleSettings
 from jobctl.upkeep_settings import Section as _Section
 
@@ -28,106 +29,20 @@ _CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
 """Variables of the command-line client, not settings of the server."""
 _OWN_ENV: Final = frozenset({"JOBCTL_JOB_ID", "JOBCTL_RUN", "JOBCTL_ATTEMPT"})
 """What commands find in their environment; one may well start a server."""
-
-_SECRETS_ENV: Final = frozenset({"JOBCTL_SECRET", "JOBCTL_PREVIOUS_SECRET"})
-"""``auth.secret``, and one of ``auth.previous_secrets``."""
 _TABLES: Final = frozenset(
     {"auth", "stream", "log", "health", "retention", "queues", "commands", "webhooks", "schedules"}
 )
 """Settings with a dot in their name, ``__`` in the environment."""
 
-Seconds = Annotated[float, Field(gt=0, le=31 * 86400)]
-
-
-Asymmetric = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]  # fmt: skip
-"""What an external issuer may sign with. Never HS*: a public key would then be the secret."""
-
-
-def check_key_url(url: str) -> None:
-    """Where keys may be fetched from: https, or this machine.
-
-    Raises:
-        ValueError: anything else.
-    """
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise ValueError("this is not a URL") from None
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host or parts.username is not None or not url.isprintable():
-        raise ValueError("keys are fetched from a URL like https://login.example/keys")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ValueError("keys are fetched over https: whoever changes them on their way can sign in as anybody")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class Auth(_Section):
-    """Who may sign in."""
-
-    secret: SecretStr | None = None
-    """HS256 secret, at least 32 bytes; else the file ``secret`` in the state folder, made by the first start."""
-    previous_secrets: tuple[SecretStr, ...] = Field((), max_length=5)
-    """Secrets that signed before this one: their tokens are still taken, nothing more is signed with them."""
-    jwks_url: str | None = None
-    """Public keys of an external issuer (RFC 7517). With it ``issuer``, ``audience`` and ``roles`` must be set."""
-    issuer: str | None = Field(None, min_length=1)
-    audience: str | None = Field(None, min_length=1)
-    algorithms: tuple[Asymmetric, ...] = Field(("RS256", "ES256", "EdDSA"), min_length=1)
-    subject_claim: str = Field("sub", min_length=1)
-    role_claim: str = Field("role", min_length=1)
-    """Its values (one, or a list) are looked up in ``roles``; ``a.b`` is ``b`` in ``a``."""
-    roles: dict[str, Literal["admin", "user"]] = {}
-    """What a claim's value may do here. Who has none that is named here is refused."""
-    max_lifetime: float = Field(3600.0, ge=60, le=7 * 86400)
-    """Seconds after its ``iat`` at which an external token ends here, whatever its ``exp`` says."""
-
-    @field_validator("secret")
-    @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value().encode()) < 32:
-            raise ValueError("a secret has at least 32 bytes (RFC 7518 section 3.2)")
-        return value
-
-    @field_validator("previous_secrets")
-    @classmethod
-    def _each_long_enough(cls, values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(value.get_secret_value().encode()) < 32 for value in values):
-            raise ValueError("a secret has at least 32 bytes (RFC 7518 section 3.2)")
-        return values
-
-    @field_validator("jwks_url")
-    @classmethod
-    def _safe_url(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_key_url(value)
-        return value
-
-    @model_validator(mode="after")
-    def _whole_issuer(self) -> "Auth":
-        if self.jwks_url is not None:
-            missing = [name for name in ("issuer", "audience", "roles") if not getattr(self, name)]
-            if missing:
-                raise ValueError(f"jwks_url needs {' and '.join(missing)} as well")
-        return self
+Seconds = Annotated[Number, Field(gt=0, le=31 * 86400)]
 
 
 class Stream(_Section):
     """Limits of the WebSocket stream."""
 
-    max_connections: int = Field(10_000, ge=1)
-    max_per_subject: int = Field(2_000, ge=1)
-    outbox_bytes: int = Field(256 * 1024, ge=4096)
+    max_connections: Whole = Field(10_000, ge=1)
+    max_per_subject: Whole = Field(2_000, ge=1)
+    outbox_bytes: Whole = Field(256 * 1024, ge=4096)
     auth_timeout: Seconds = 10.0
     ping_interval: Seconds = 30.0
     dead_after: Seconds = 75.0
@@ -136,7 +51,7 @@ class Stream(_Section):
 class QueueSettings(_Section):
     """One queue."""
 
-    concurrency: int | None = Field(None, ge=1)
+    concurrency: Whole | None = Field(None, ge=1)
 
 
 class CommandSettings(_Section):
@@ -146,7 +61,7 @@ class CommandSettings(_Section):
     cwd: Path | None = None
     env: dict[str, str] = {}
     timeout: Seconds | None = None
-    allow_dash: bool = False
+    allow_dash: Switch = False
 
 
 class WebhookSettings(_Section):
@@ -156,7 +71,7 @@ class WebhookSettings(_Section):
     secret: SecretStr
     """At least 16 bytes; the receiver knows it too."""
     timeout: Seconds = 30.0
-    allow_private: bool = False
+    allow_private: Switch = False
     """Let it go to addresses that are not of the public Internet: this machine, the local network."""
     headers: dict[str, SecretStr] = {}
     """More request headers; what proves who we are goes here."""
@@ -184,7 +99,7 @@ class Health(_Section):
 
     max_lag: Seconds = 1.0
     """Without a turn of the event loop for so long, the log names the job that blocks it."""
-    min_free_bytes: int = Field(64 * 1024 * 1024, ge=0)
+    min_free_bytes: Whole = Field(64 * 1024 * 1024, ge=0)
     """With less free space where the database is, ``/readyz`` says so."""
 
 
@@ -196,17 +111,17 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
+    port: Whole = Field(8000, ge=0, le=65535)
     db: Path = Path("jobctl.db")
     app: str | None = None
     """Module with ``@job`` handlers; several separated by commas. The current folder is importable."""
-    concurrency: int = Field(10, ge=1, le=10_000)
-    accept_unknown: bool = False
+    concurrency: Whole = Field(10, ge=1, le=10_000)
+    accept_unknown: Switch = False
     durability: Literal["full", "normal"] = "full"
     state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir("jobctl")))
-    grace: float = Field(25.0, ge=0)
+    grace: Number = Field(25.0, ge=0)
     """Seconds that running jobs get to finish when the server stops."""
-    cancel_grace: float = Field(10.0, ge=0)
+    cancel_grace: Number = Field(10.0, ge=0)
     """Seconds that a running job gets to stop by itself when it is cancelled."""
     rate_limit: str = "6000/1m"
     allowed_origins: tuple[str, ...] = ()
@@ -255,7 +170,22 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line first, then the environment; the TOML comes in by ``load`` below both."""
-        return (init_settings, env_settings, _Toml(settings_cls, _toml_values))
+        return (init_settings, _Environment(settings_cls, env_settings), _Toml(settings_cls, _toml_values))
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """What pydantic-settings found in the environment, marked as text of it."""
+
+    def __init__(self, settings_cls: type[BaseSettings], found: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._found = found
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self._found.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        marked: dict[str, Any] = from_environment(self._found())
+        return marked
 
 
 class _Toml(PydanticBaseSettingsSource):
@@ -294,7 +224,6 @@ def load(path: Path | None, **overrides: Any) -> Settings:
     Raises:
         ConfigError: the file cannot be read, a key does not exist, or a value is wrong; the message names it.
     """
-    where = str(path) if path else "the environment"
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -307,19 +236,17 @@ def load(path: Path | None, **overrides: Any) -> Settings:
         except RecursionError:
             raise ConfigError(f"{path} nests too deep") from None
     _refuse_unknown_environment()
-    typed = {name for name, value in overrides.items() if value is not None}
-    if secrets := _secrets_of_environment():
-        section = values.pop("auth", {})
-        overrides["auth"] = {**section, **secrets} if isinstance(section, dict) else section
-    given = {name: value for name, value in overrides.items() if value is not None}
+    flags = {name: value for name, value in overrides.items() if value is not None}
+    given = flags
+    if isinstance(values.get("auth", {}), dict) and (secrets := _secrets_of_environment()):
+        given = {**flags, "auth": secrets}
     _toml_values.clear()
     _toml_values.update(values)
     try:
         return Settings(**given)
     except ValidationError as error:
-        named = error.errors()[0]["loc"][:1]
-        source = "the command line" if named and named[0] in typed else where
-        raise ConfigError(f"{source}: {_explain(error)}") from None
+        said = origins.everything_given(path, values, flags, Settings.model_fields)
+        raise ConfigError(f"{_culprit(error, said)}: {_explain(error)}") from None
     except SettingsError as error:  # pydantic-settings reads lists and tables from the environment as JSON
         name = re.search(r'field "(\w+)"', str(error))
         which = f"JOBCTL_{name[1].upper()}" if name else "a variable"
@@ -337,13 +264,24 @@ def _secrets_of_environment() -> dict[str, Any]:
     return found
 
 
+def _culprit(error: ValidationError, said: Sequence[origins.Given]) -> str:
+    """Who has said what is wrong."""
+    if loc := error.errors()[0]["loc"]:
+        found = origins.who_says(said, loc)
+    else:  # certfile and keyfile, the only ones that are checked together
+        found = [each for each in said if each.says(["certfile"]) or each.says(["keyfile"])]
+    names = ["the command line" if each.kind == "flag" else each.name for each in found]
+    return " and ".join(dict.fromkeys(names)) or "the settings"
+
+
 def _refuse_unknown_environment() -> None:
-    known = {f"JOBCTL_{name.upper()}" for name in Settings.model_fields} | _CLIENT_ENV | _OWN_ENV | _SECRETS_ENV
+    known = {f"JOBCTL_{name.upper()}" for name in Settings.model_fields} | _CLIENT_ENV | _OWN_ENV | {*origins.OWN}
     for name in os.environ:
         head, *rest = name.split("__")
         flat = bool(rest) and head.removeprefix("JOBCTL_").lower() not in _TABLES
         if name.startswith("JOBCTL_") and (head not in known or flat):
-            raise ConfigError(f"the environment variable {name} is no setting{_guess(name, sorted(known))}")
+            near = _guess(name, sorted(known), origins.PREFIX)
+            raise ConfigError(f"the environment variable {name} is no setting{near}")
 
 
 def _explain(error: ValidationError) -> str:
@@ -355,9 +293,11 @@ def _explain(error: ValidationError) -> str:
     return f"{place}: {message}" if place else message
 
 
-def _guess(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _guess(name: str, known: list[str], prefix: str = "") -> str:
+    """The nearest of ``known``, if one is near. What all have in common makes none of them nearer."""
+    rest = {each.removeprefix(prefix): each for each in known}
+    close = difflib.get_close_matches(name.removeprefix(prefix), rest, n=1)
+    return f"; did you mean {rest[close[0]]}?" if close else ""
 
 
 def _all_names() -> list[str]:

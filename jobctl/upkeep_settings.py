@@ -8,6 +8,7 @@ from jobctl.cron import Cron
 from jobctl.durations import MAX_SPAN_S, parse_span, span_as_written
 from jobctl.errors import InvalidInput
 from jobctl.model import DEFAULT_QUEUE
+from jobctl.scalars import Number, Switch, Whole, as_written, number
 
 
 class Section(BaseModel):
@@ -18,7 +19,7 @@ class Section(BaseModel):
 
 def _span(value: object) -> object:
     if not isinstance(value, str):
-        return value
+        return number(value)
     if value.strip() == "forever":
         return None
     try:
@@ -47,11 +48,11 @@ class Retention(Section):
     completed: Span = 7 * _DAY
     failed: Span = 7 * _DAY
     cancelled: Span = 7 * _DAY
-    max_finished: int = Field(1_000_000, ge=1)
+    max_finished: Whole = Field(1_000_000, ge=1)
     """Of each of these statuses."""
     events: Span = 7 * _DAY
     """Whoever comes back to the stream later than this fetches lists anew."""
-    max_events: int = Field(2_000_000, ge=1)
+    max_events: Whole = Field(2_000_000, ge=1)
     logs: Span = 3 * _DAY
     """Log lines; the last of a log stays as long as its job."""
 
@@ -62,14 +63,14 @@ class ScheduleSettings(Section):
     cron: str = Field(min_length=1, max_length=200)
     timezone: str = Field("UTC", min_length=1, max_length=100)
     job: str = Field(pattern=_NAME)
-    data: dict[str, Any] = {}
+    data: Annotated[dict[str, Any], BeforeValidator(as_written)] = {}
     queue: str = Field(DEFAULT_QUEUE, pattern=_NAME)
-    priority: int = Field(0, ge=-1_000_000, le=1_000_000)
-    max_attempts: int | None = Field(None, ge=1, le=1000)
-    timeout: float | None = Field(None, gt=0, le=31 * 86400)
+    priority: Whole = Field(0, ge=-1_000_000, le=1_000_000)
+    max_attempts: Whole | None = Field(None, ge=1, le=1000)
+    timeout: Number | None = Field(None, gt=0, le=31 * 86400)
     tags: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,64}$")], ...] = Field((), max_length=20)
     missed: Literal["skip", "once"] = "skip"
-    enabled: bool = True
+    enabled: Switch = True
 
     @model_validator(mode="after")
     def _can_run(self) -> "ScheduleSettings":

@@ -18,10 +18,10 @@ from jobctl.access.codes import Codes
 from jobctl.access.issuer import ExternalIssuer
 from jobctl.access.keys import KeySet
 from jobctl.access.sessions import Sessions
+from jobctl.auth_settings import Auth
 from jobctl.errors import StoreUnavailable, Unauthorized
 from jobctl.events import AccessEnded, Commit, TokenIssued
 from jobctl.model import Identity
-from jobctl.settings import Auth
 from jobctl.store.base import Store
 
 log = logging.getLogger("jobctl.access")

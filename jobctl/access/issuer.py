@@ -9,9 +9,9 @@ import jwt
 
 from jobctl import auth
 from jobctl.access.keys import KeySet
+from jobctl.auth_settings import Auth
 from jobctl.errors import Unauthorized
 from jobctl.model import Identity
-from jobctl.settings import Auth
 
 _REQUIRED: Final = ("iss", "aud", "iat", "exp")
 _SPACED: Final = frozenset({"scope", "scp"})

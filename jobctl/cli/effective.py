@@ -1,21 +1,18 @@
 """The settings as they are in force, each with where it comes from. Pure but for the file and the environment."""
 
-import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, SecretStr
 
+from jobctl.origins import Given, everything_given
 from jobctl.settings import Settings
 
 MASK: Final = "********"
 _FREE_TABLES: Final = frozenset({"env", "headers"})
 """Tables whose keys the operator chose; what stands in them may well be a password."""
-
-
-_OWN_VARIABLE: Final = {"auth.secret": "JOBCTL_SECRET", "auth.previous_secrets": "JOBCTL_PREVIOUS_SECRET"}
 
 
 class Effective(NamedTuple):
@@ -35,9 +32,13 @@ def effective(settings: Settings, config: Path | None, flags: Mapping[str, Any])
         flags: Options of the command line by their setting's name; None: not given.
     """
     values = tomllib.loads(config.read_text("utf-8")) if config is not None else {}
-    return [
-        Effective(name, value, _origin(name, config, values, flags)) for name, value in _leaves(settings)
-    ]
+    given = everything_given(config, values, flags, type(settings).model_fields)
+    return [Effective(name, value, _origin(given, name)) for name, value in _leaves(settings)]
+
+
+def _origin(given: Sequence[Given], name: str) -> str:
+    found = next((each for each in given if each.says(name.split("."))), None)
+    return "default" if found is None else f"{found.kind} {found.name}"
 
 
 def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -60,21 +61,3 @@ def _shown(value: Any, *, hide: bool = False) -> Any:
     if isinstance(value, list | tuple):
         return [_shown(each) for each in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _origin(name: str, config: Path | None, values: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
-    if flags.get(name) is not None:
-        return f"flag --{name.replace('_', '-')}"
-    if (own := _OWN_VARIABLE.get(name)) and os.environ.get(own):
-        return f"env {own}"
-    parts = name.split(".")
-    for length in range(len(parts), 0, -1):  # a table may be given as a whole, as JSON
-        variable = "JOBCTL_" + "__".join(parts[:length]).upper()
-        if os.environ.get(variable):
-            return f"env {variable}"
-    found: Any = values
-    for part in parts:
-        if not isinstance(found, Mapping) or part not in found:
-            return "default"
-        found = found[part]
-    return f"file {config}"

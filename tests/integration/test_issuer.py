@@ -24,8 +24,9 @@ from sign_in_kit import store
 from jobctl.access import keys
 from jobctl.access.access import open_access
 from jobctl.access.keys import parse_keys
+from jobctl.auth_settings import Auth
 from jobctl.errors import ConfigError
-from jobctl.settings import Auth, Settings
+from jobctl.settings import Settings
 from jobctl.store.sqlite import SqliteStore
 from jobctl.web.app import App, Web, create_app
 from tests.kit import LOOPBACK, StartServer

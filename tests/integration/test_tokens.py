@@ -15,11 +15,11 @@ from sign_in_kit import DAY, Browser, SignInApi, api, build, store
 from jobctl import auth
 from jobctl.access import access
 from jobctl.access.access import HOUR_MS, Access
+from jobctl.auth_settings import Auth
 from jobctl.errors import Unauthorized
 from jobctl.events import AccessEnded, Commit
 from jobctl.model import NewJob
 from jobctl.protocol.messages import SubscribeJobs
-from jobctl.settings import Auth
 from jobctl.store import enqueue, token_writes
 from jobctl.store.sqlite import SqliteStore
 from jobctl.store.token_writes import MAX_TOKENS

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from jobctl import settings
 from jobctl.errors import ConfigError
@@ -123,6 +123,62 @@ def test_the_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SECRET not in repr(load(None))
 
 
+# --- types: the file has them, the environment has text --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("port = true", "port: a whole number belongs here, not true"),
+        ('port = "20102"', "port: a whole number stands here without quotes"),
+        ("port = 8000.0", "port: a whole number belongs here"),
+        ("concurrency = true", "concurrency: a whole number belongs here, not true"),
+        ("grace = false", "grace: a number belongs here, not false"),
+        ('grace = "2.5"', "grace: a number stands here without quotes"),
+        ("accept_unknown = 1", "accept_unknown: true or false belongs here"),
+        ('accept_unknown = "yes"', "accept_unknown: true or false stands here without quotes"),
+        ("[retention]\nlogs = true", "retention.logs: a number belongs here, not true"),
+        ("[stream]\nping_interval = true", "stream.ping_interval: a number belongs here"),
+        ("[queues.a]\nconcurrency = true", "queues.a.concurrency: a whole number belongs here"),
+        ("[auth]\nmax_lifetime = true", "auth.max_lifetime: a number belongs here"),
+        ('[schedules.a]\ncron = "@daily"\njob = "x"\nenabled = 0', "schedules.a.enabled: true or false belongs here"),
+    ],
+)
+def test_the_types_of_the_file_are_not_guessed_at(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(tmp_path, text)
+
+
+def test_every_number_and_switch_is_held_to_its_type() -> None:
+    def loose(model: type[BaseModel]) -> set[str]:
+        found = set()
+        for name, field in model.model_fields.items():
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    found |= loose(kind)
+            inner = [each for each in (field.annotation, *get_args(field.annotation)) if each in (int, float, bool)]
+            if inner and not any(isinstance(each, BeforeValidator) for each in field.metadata):
+                found.add(f"{model.__name__}.{name}")
+        return found
+
+    assert loose(Settings) == set()
+
+
+def test_text_of_the_environment_becomes_what_the_setting_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {
+        "PORT": "2", "GRACE": "2.5", "ACCEPT_UNKNOWN": "true", "RETENTION__LOGS": "90s",
+        "QUEUES": '{"a":{"concurrency":"2"}}',
+        "LOG__LEVEL": "debug", "DB": "/x.db",
+        "SCHEDULES": '{"s":{"cron":"@daily","job":"x","data":{"a":["b"]}}}',
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"JOBCTL_{name}", text)
+    found = load(None)
+    assert (found.port, found.grace, found.accept_unknown, found.retention.logs) == (2, 2.5, True, 90)
+    assert (found.queues["a"].concurrency, found.log.level, found.db) == (2, "debug", Path("/x.db"))
+    data = found.schedules["s"].data
+    assert data == {"a": ["b"]}
+    assert type(data["a"][0]) is str  # not one of ours: it goes into the database
+
+
 # --- mistakes ------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +247,61 @@ def test_a_mistake_in_the_environment_is_named(
         load(None)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("JOBCTL_SECRET", "short", "JOBCTL_SECRET: auth.secret: a secret has"),
+        ("JOBCTL_PREVIOUS_SECRET", "short", "JOBCTL_PREVIOUS_SECRET: auth.previous_secrets: a secret has"),
+        ("JOBCTL_PORT", "abc", "JOBCTL_PORT: port: "),
+        ("JOBCTL_STREAM__DEAD_AFTER", "x", "JOBCTL_STREAM__DEAD_AFTER: stream.dead_after: "),
+        ("JOBCTL_STREAM", '{"dead_after": "x"}', "JOBCTL_STREAM: stream.dead_after: "),
+        ("JOBCTL_STREAM__BOGUS", "1", "JOBCTL_STREAM__BOGUS: there is no setting 'stream.bogus'"),
+        ("JOBCTL_CERTFILE", "c.pem", "JOBCTL_CERTFILE: certfile and keyfile go together"),
+        ("JOBCTL_AUTH__JWKS_URL", "https://x.example/k", "JOBCTL_AUTH__JWKS_URL and THE FILE: auth: jwks_url needs"),
+    ],
+)
+def test_a_mistake_of_the_environment_is_not_blamed_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    text = f'port = 8001\n[stream]\ndead_after = 60\n[auth]\nsecret = "{SECRET}"\nprevious_secrets = ["{SECRET}"]'
+    monkeypatch.setenv(name, value)
+    assert refused(tmp_path, text).startswith(said.replace("THE FILE", str(tmp_path / "jobctl.toml")))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("port = -1", "THE FILE: port: "),
+        ("[stream]\nping_interval = 0", "THE FILE: stream.ping_interval: "),
+        ("[commands.x]", "THE FILE: commands.x.argv: "),
+    ],
+)
+def test_a_mistake_of_the_file_is_not_blamed_on_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    monkeypatch.setenv("JOBCTL_SECRET", SECRET)
+    monkeypatch.setenv("JOBCTL_STREAM__DEAD_AFTER", "1")
+    monkeypatch.setenv("JOBCTL_CONCURRENCY", "1")
+    assert refused(tmp_path, text).startswith(said.replace("THE FILE", str(tmp_path / "jobctl.toml")))
+
+
+def test_the_environment_wins_over_the_file_in_a_table_that_the_secret_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = toml(tmp_path, '[auth]\nsubject_claim = "sub"\nrole_claim = "file"')
+    monkeypatch.setenv("JOBCTL_SECRET", SECRET)
+    monkeypatch.setenv("JOBCTL_AUTH__SUBJECT_CLAIM", "email")
+    found = load(path).auth
+    assert (found.subject_claim, found.role_claim) == ("email", "file")
+    assert found.secret is not None
+
+
+def test_only_a_name_that_is_near_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBCTL_BOGUS", "1")
+    with pytest.raises(ConfigError, match=r"^the environment variable JOBCTL_BOGUS is no setting$"):
+        load(None)
 
 
 @pytest.mark.parametrize("name", ["JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"])
