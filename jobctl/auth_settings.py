@@ -1,7 +1,7 @@
 """The settings of who may sign in: ``[auth]``."""
 
 import ipaddress
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -40,6 +40,10 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+ISSUER: Final = "jobctl"
+"""What ``iss`` of this server's own tokens is (``auth.ISSUER``)."""
 
 
 class Auth(Section):
@@ -83,8 +87,19 @@ class Auth(Section):
             check_key_url(value)
         return value
 
+    @field_validator("issuer")
+    @classmethod
+    def _somebody_else(cls, value: str | None) -> str | None:
+        if value == ISSUER:
+            raise ValueError(f"{ISSUER!r} is what this server's own tokens say; an issuer elsewhere has another name")
+        return value
+
     @model_validator(mode="after")
     def _whole_issuer(self) -> "Auth":
+        if self.jwks_url is None:
+            alone = [name for name in ("issuer", "audience", "roles") if getattr(self, name)]
+            if alone:
+                raise ValueError(f"{alone[0]} does nothing without jwks_url, where the issuer's keys are")
         if self.jwks_url is not None:
             missing = [name for name in ("issuer", "audience", "roles") if not getattr(self, name)]
             if missing:

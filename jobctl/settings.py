@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -148,6 +149,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r}: a name is 1 to 100 of A-Z a-z 0-9 . _ : -")
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            check_origin(value)
+        return values
+
     @field_validator("rate_limit")
     @classmethod
     def _rate(cls, value: str) -> str:
@@ -216,6 +224,26 @@ def parse_rate(text: str) -> tuple[int, float]:
         raise ValueError("a rate is written like 100/15m (100 requests, refilled over 15 minutes; units s m h d)")
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[3]]
     return int(found[1]), float(int(found[2] or 1) * unit)
+
+
+def check_origin(text: str) -> None:
+    """Whether a browser may ever send ``text`` as its ``Origin`` (a slash at the end is forgiven).
+
+    Raises:
+        ValueError: it never does: RFC 6454 section 6.2.
+    """
+    try:
+        parts = urlsplit(text.removesuffix("/"))
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    host = parts.hostname or ""
+    bare = f"{parts.scheme}://[{host}]" if ":" in host else f"{parts.scheme}://{host}"
+    if port is not None and port == {"http": 80, "https": 443}.get(parts.scheme):
+        raise ValueError(f"browsers leave the usual port out: {bare}")
+    expected = bare if port is None else f"{bare}:{port}"
+    if not host or "*" in host or not text.isascii() or not text.isprintable() or text.removesuffix("/").lower() != expected:
+        raise ValueError(f"{text!r} can never match: an origin is like https://board.example, with no path")
 
 
 def load(path: Path | None, **overrides: Any) -> Settings:

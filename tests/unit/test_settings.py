@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from jobctl import settings
 from jobctl.errors import ConfigError
-from jobctl.settings import Settings, load, parse_rate
+from jobctl.settings import Settings, check_origin, load, parse_rate
 
 SECRET = "s" * 32
 SHOWN = Path(__file__).parents[2] / "configs" / "jobctl.toml"
@@ -208,6 +208,10 @@ def test_text_of_the_environment_becomes_what_the_setting_is(monkeypatch: pytest
         ('certfile = "c.pem"', "certfile and keyfile go together"),
         ("[stream]\noutbox_bytes = 1", "stream.outbox_bytes: "),
         ('[log]\nlevel = "loud"', "log.level: "),
+        ('allowed_origins = ["https://x.example/y"]', "allowed_origins: 'https://x.example/y' can never match"),
+        ('[auth]\nissuer = "https://login.example/"', "auth: issuer does nothing without jwks_url"),
+        ('[auth]\naudience = "x"', "auth: audience does nothing without jwks_url"),
+        ('[auth]\nissuer = "jobctl"', "auth.issuer: 'jobctl' is what this server's own tokens say"),
         ("port = ", "is not TOML"),
         ("port = " + "9" * 5000, "is not TOML"),
         ("port = " + "[" * 100_000, "nests too deep"),
@@ -322,6 +326,38 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_nobody_changes_a_setting_after_the_start() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(None).port = 1  # type: ignore[misc]
+
+
+# --- origins -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://board.example", "https://Board.example/", "http://localhost:5173", "http://[::1]:8080", "tauri://localhost"],
+)
+def test_what_a_browser_sends_as_its_origin_is_taken(text: str) -> None:
+    check_origin(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "*", "null", "board.example", "//board.example", "https://", "https://x.example/y", "https://x.example//",
+        "https://x.example?q", "https://x.example#f", "https://a@x.example", "https://x.example:https", "https://b\xfccher.example",
+        "https://*.example/", " https://x.example", "https://x.example:08443", "http://[::1", "https://x.example:",
+    ],
+)  # fmt: skip
+def test_what_no_browser_ever_sends_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="can never match"):
+        check_origin(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"), [("https://x.example:443", "https://x.example"), ("http://[::1]:80/", "http://[::1]")]
+)
+def test_the_usual_port_is_told_to_be_left_out(text: str, bare: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"browsers leave the usual port out: {bare}") + "$"):
+        check_origin(text)
 
 
 # --- rates ---------------------------------------------------------------------------------------------------------
