@@ -196,8 +196,20 @@ def ensure_secret(state_dir: Path, given: str | None = None) -> bytes:
     if found is None:
         found = _create_secret(state_dir)
     if len(found) < MIN_SECRET:
-        raise ConfigError(f"the secret has {len(found)} bytes; HS256 needs at least {MIN_SECRET}")
+        variable = os.environ.get("JOBCTL_SECRET")
+        where = f"in {secret_path(state_dir)}"
+        if given or variable:
+            where = "of auth.secret" if given not in (None, variable) else "of JOBCTL_SECRET"
+        raise ConfigError(f"the secret {where} has {len(found)} bytes; HS256 needs at least {MIN_SECRET}")
     return found
+
+
+def is_exposed(path: Path) -> bool:
+    """Whether others than its owner may read or write ``path``, going by its mode."""
+    try:
+        return bool(path.stat().st_mode & 0o066)
+    except OSError:
+        return False
 
 
 def _create_secret(state_dir: Path) -> bytes:

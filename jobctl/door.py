@@ -86,8 +86,28 @@ def bind(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise OSError(error.errno, f"cannot listen on {host or '*'}:{port}: {error.strerror or error}") from error
+        where = f"{host or '*'}:{port}" if port else host or "*"
+        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}") from error
     return sockets
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """``bind`` for the server's start.
+
+    Raises:
+        StartupError: it cannot; with what to choose instead.
+    """
+    try:
+        return bind(host, port)
+    except OSError as error:
+        hint = ""
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            hint = "; choose another with --port"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            hint = "; it is no address of this machine, choose another with --host"
+        elif isinstance(error.__cause__, socket.gaierror):
+            hint = "; choose another with --host"
+        raise StartupError(f"{error.strerror or error}{hint}") from None
 
 
 def _listen(family: int, kind: int, proto: int, place: tuple[str | int, ...]) -> socket.socket:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ import trio
 
 from jobctl import auth, logs, reload, tls
 from jobctl.access.access import Access, open_access
-from jobctl.door import Door, bind, check_hypercorn
+from jobctl.door import Door, check_hypercorn, listen
 from jobctl.engine import registry as handlers
 from jobctl.engine import schedules
 from jobctl.engine.maintenance import Maintenance
@@ -100,8 +101,9 @@ async def serve(
     given = settings.auth.secret
     secret = auth.ensure_secret(settings.state_dir, given.get_secret_value() if given else None)
     logs.hide(*reload.secrets_of(settings), secret.decode("utf-8", "replace"))
+    _warn(settings)
     tls_context = tls.context(settings)
-    sockets = _bind(settings)
+    sockets = listen(settings.host, settings.port)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         for each in sockets:
@@ -356,15 +358,13 @@ class Service:
                 self.stop()
 
 
-def rehearse(settings: Settings) -> None:
-    """See whether a start would take ``settings``: handlers, schedules, proxies and certificate, beyond the values.
-
-    Raises:
-        StartupError: it would not.
-    """
-    parse_proxies(settings.trusted_proxies)
-    tls.context(settings)
-    schedules.configured(settings.schedules, handlers.load(settings))
+def _warn(settings: Settings) -> None:
+    """Say what is no reason not to start, but should not stay so."""
+    path = auth.secret_path(settings.state_dir)
+    if settings.auth.secret is None and auth.is_exposed(path):
+        log.warning("others can read the secret, and sign tokens with it; run: chmod 600 %s", shlex.quote(str(path)))
+    if settings.backup_dir is not None and not settings.backup_dir.is_dir():
+        log.warning("backup_dir: there is no folder %s; backups are refused until there is", settings.backup_dir)
 
 
 def _free_bytes(database: Path) -> int:
@@ -384,11 +384,3 @@ def _raise_descriptor_limit() -> None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (tried, hard))
             return
-
-
-def _bind(settings: Settings) -> list[socket.socket]:
-    try:
-        return bind(settings.host, settings.port)
-    except OSError as error:
-        hint = "; choose another with --port" if isinstance(error, OSError) and settings.port else ""
-        raise StartupError(f"{error.strerror or error}{hint}") from None

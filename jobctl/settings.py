@@ -242,7 +242,8 @@ def check_origin(text: str) -> None:
     if port is not None and port == {"http": 80, "https": 443}.get(parts.scheme):
         raise ValueError(f"browsers leave the usual port out: {bare}")
     expected = bare if port is None else f"{bare}:{port}"
-    if not host or "*" in host or not text.isascii() or not text.isprintable() or text.removesuffix("/").lower() != expected:
+    sendable = text.isascii() and text.isprintable() and text.removesuffix("/").lower() == expected
+    if not host or "*" in host or not sendable:
         raise ValueError(f"{text!r} can never match: an origin is like https://board.example, with no path")
 
 

@@ -60,12 +60,28 @@ def show(
 
 
 @app.command(cls=QuickCommand)
-def check(config: Config = None) -> int:
-    """See whether `serve` would take the settings: values, handlers, commands, certificate. Exit code 0 or 2."""
-    from jobctl import service
+def check(
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+    db: Db = None,
+    handlers: App = None,
+    concurrency: Concurrency = None,
+    certfile: Certfile = None,
+    keyfile: Keyfile = None,
+) -> int:
+    """See whether `serve` would start: values, handlers, files, folders, address, certificate. Exit code 0 or 2.
 
-    settings, path = _load(config, {})
-    service.rehearse(settings)
+    Who owns the database now, and who has the port, is not looked at.
+    """
+    from jobctl.rehearsal import rehearse
+
+    flags = {
+        "host": host, "port": port, "db": db, "app": handlers, "concurrency": concurrency, "certfile": certfile,
+        "keyfile": keyfile,
+    }  # fmt: skip
+    settings, path = _load(config, flags)
+    rehearse(settings)
     where = str(path) if path else "no file: defaults and the environment"
     sys.stdout.write(f"ok ({safe(where)})\n")
     return 0

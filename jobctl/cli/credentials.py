@@ -65,7 +65,8 @@ def local_secret() -> bytes:
     except OSError as error:
         raise ConfigError(f"cannot read the secret {path}: {error.strerror}") from None
     if len(secret) < 32:
-        raise ConfigError(f"the secret has {len(secret)} bytes; HS256 needs at least 32")
+        where = "of JOBCTL_SECRET" if text else f"in {path}"
+        raise ConfigError(f"the secret {where} has {len(secret)} bytes; HS256 needs at least 32")
     return secret
 
 

@@ -59,8 +59,10 @@ def target(text: str, folder: Path | None) -> Path:
     Raises:
         InvalidInput: it may not, or cannot; the field is ``path``.
     """
+    if "\0" in text:
+        raise InvalidInput("the path has a NUL character in it, which no file's name has", field="path")
     path = Path(text)
-    if not path.is_absolute() or "\0" in text:
+    if not path.is_absolute():
         raise InvalidInput("the path must be absolute: it is one on the server's machine", field="path")
     if path.suffix != SUFFIX:
         raise InvalidInput(f"the name of a backup ends in {SUFFIX}", field="path")

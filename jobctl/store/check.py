@@ -72,7 +72,8 @@ def opened(path: Path) -> Iterator[apsw.Connection]:
         StartupError: it cannot be opened.
     """
     if not path.is_file():
-        raise StartupError(f"cannot read {path}: no such file")
+        why = "it is a folder" if path.is_dir() else "it is no file" if path.exists() else "no such file"
+        raise StartupError(f"cannot read {path}: {why}")
     try:
         connection = _connect(path)
     except apsw.NotADBError:

@@ -284,6 +284,8 @@ async def open_store(
 
 
 def _open(path: Path, state_dir: Path, durability: str) -> SqliteStore:
+    with contextlib.suppress(OSError):  # of our own making, it is for its owner alone; -wal and -shm get the same mode
+        path.touch(mode=0o600, exist_ok=False)
     try:
         if has_foreign_log(path):
             away = move_away(path, WAL, SHARED_MEMORY)

@@ -69,6 +69,8 @@ async def test_a_damaged_file_is_exit_code_1_and_something_else_is_2(cli: Cli) -
     assert (other.code, other.err) == (2, "jobctl: text.db is not a database\n")
     missing = await cli("db", "check", "nope.db")
     assert (missing.code, missing.err) == (2, "jobctl: cannot read nope.db: no such file\n")
+    folder = await cli("db", "check", ".")
+    assert (folder.code, folder.err) == (2, "jobctl: cannot read .: it is a folder\n")
 
     from jobctl.store.sqlite import open_store
 
@@ -129,6 +131,9 @@ async def test_a_right_configuration_is_ok(cli: Cli) -> None:
     (cli.folder / "jobctl.toml").write_text('app = "tasks"\n')
     assert await cli("config", "check") == (0, "ok (jobctl.toml)\n", "")
     assert not list(cli.folder.glob("*.db"))
+    flags = await cli("config", "check", "--host", "192.0.2.1", "--app", "tasks")
+    assert (flags.code, flags.out) == (2, "")
+    assert "cannot listen on 192.0.2.1" in flags.err
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from door_kit import (
 )
 
 from jobctl import door
-from jobctl.door import Door, bind, check_hypercorn
+from jobctl.door import Door, bind, check_hypercorn, listen
 from jobctl.errors import StartupError
 
 # --- the end --------------------------------------------------------------------------------------------------------
@@ -165,6 +165,22 @@ def test_an_unknown_host_is_a_clear_error() -> None:
 def test_an_address_of_another_machine_is_a_clear_error() -> None:
     with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:80: Cannot assign requested address"):
         bind("192.0.2.1", 80)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "advice"),
+    [
+        ("192.0.2.1", 80, "it is no address of this machine, choose another with --host"),
+        ("192.0.2.1", 0, "it is no address of this machine, choose another with --host"),
+        ("no.such.host.invalid", 80, "choose another with --host"),
+        ("127.0.0.1", None, "choose another with --port"),
+    ],
+)
+def test_what_cannot_be_listened_on_comes_with_what_to_change(host: str, port: int | None, advice: str) -> None:
+    with contextlib.closing(bind("127.0.0.1", 0)[0]) as taken, pytest.raises(StartupError) as error:
+        listen(host, taken.getsockname()[1] if port is None else port)
+    assert str(error.value).endswith(f"; {advice}")
+    assert ":0:" not in str(error.value)
 
 
 def test_an_address_that_this_machine_lacks_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobctl import auth, service
 from jobctl.engine.registry import Registry
 from jobctl.errors import ConfigError
+from jobctl.rehearsal import rehearse
 from jobctl.schedule import ScheduleSpec
 from jobctl.settings import Settings, load
 from jobctl.store.check import check
@@ -525,9 +526,20 @@ async def test_a_withdrawn_secret_is_refused_from_then_on(reloading: Reloading, 
 
 
 def test_a_rehearsal_refuses_what_a_start_would(tmp_path: Path) -> None:
-    service.rehearse(load(None))
+    rehearse(load(None))
     with pytest.raises(ConfigError, match="trusted_proxies"):
-        service.rehearse(load(None, trusted_proxies=("nowhere",)))
+        rehearse(load(None, trusted_proxies=("nowhere",)))
+
+
+async def test_a_start_warns_of_a_secret_that_others_can_read_and_of_a_missing_backup_folder(
+    start_server: StartServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth.ensure_secret(tmp_path / "state")
+    auth.secret_path(tmp_path / "state").chmod(0o644)
+    await start_server(backup_dir=tmp_path / "nosuch")
+    told = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert f"run: chmod 600 {tmp_path}/state/secret" in told[0]
+    assert told[1] == f"backup_dir: there is no folder {tmp_path}/nosuch; backups are refused until there is"
 
 
 # --- as a process --------------------------------------------------------------------------------------------------

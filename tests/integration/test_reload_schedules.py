@@ -10,8 +10,8 @@ import trio
 
 from jobctl.engine.registry import Registry
 from jobctl.errors import ConfigError, StoreUnavailable
+from jobctl.rehearsal import rehearse
 from jobctl.schedule import ScheduleSpec, ScheduleState
-from jobctl.service import rehearse
 from jobctl.settings import Settings, load
 from tests.kit import Running, StartServer, until
 

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -111,6 +112,18 @@ async def test_a_damaged_file_is_reported_in_one_line(path: Path, page: int) -> 
     raw[start : page * 4096] = b"\xa5" * (page * 4096 - start)
     path.write_bytes(raw)
     assert str(path) in await open_fails(path, StartupError)
+
+
+async def test_a_new_database_is_its_owners_alone_and_one_that_is_there_keeps_its_mode(path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for mode in (0o600, 0o640):
+            async with open_store(path, state_dir=path.parent / "state"):
+                found = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob("jobs.db*")}
+            assert found == {"jobs.db": mode, "jobs.db-wal": mode, "jobs.db-shm": mode, "jobs.db.lock": 0o600}
+            path.chmod(0o640)
+    finally:
+        os.umask(before)
 
 
 async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ def test_a_backup_needs_an_absolute_path(text: str) -> None:
     assert caught.value.field == "path"
 
 
+@pytest.mark.parametrize("text", ["/x\0.db", "\0.db"])
+def test_a_nul_in_the_path_is_told_as_one(text: str) -> None:
+    with pytest.raises(InvalidInput, match="NUL character"):
+        target(text, None)
+
+
 @pytest.mark.parametrize("name", ["jobs", "authorized_keys", "jobctl.service", "x.db.conf", "x.DB", ".db", "x.db\0"])
 def test_a_backup_cannot_take_a_name_that_another_program_would_read(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput):

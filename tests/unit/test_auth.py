@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from jobctl import auth
-from jobctl.auth import Verifier, ensure_secret, key_id, mint, read_secret, secret_path
+from jobctl.auth import Verifier, ensure_secret, is_exposed, key_id, mint, read_secret, secret_path
 from jobctl.errors import ConfigError, Unauthorized
 
 SECRET = b"a secret of more than 32 bytes, for tests"
@@ -232,8 +232,20 @@ def test_a_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         secret_path(tmp_path).write_bytes(b"x" * 31)
     else:
         monkeypatch.setenv("JOBCTL_SECRET", "x" * 31)
-    with pytest.raises(ConfigError, match="31 bytes; HS256 needs at least 32"):
+    place = f"in {secret_path(tmp_path)}" if where == "file" else "of JOBCTL_SECRET"
+    with pytest.raises(ConfigError) as caught:
         ensure_secret(tmp_path)
+    assert str(caught.value) == f"the secret {place} has 31 bytes; HS256 needs at least 32"
+    with pytest.raises(ConfigError, match=r"the secret of auth\.secret has 5 bytes"):
+        ensure_secret(tmp_path, "short")
+
+
+@pytest.mark.parametrize(("mode", "exposed"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+def test_a_secret_that_others_can_read_is_exposed(tmp_path: Path, mode: int, exposed: bool) -> None:
+    assert not is_exposed(secret_path(tmp_path))
+    ensure_secret(tmp_path)
+    secret_path(tmp_path).chmod(mode)
+    assert is_exposed(secret_path(tmp_path)) is exposed
 
 
 def test_servers_that_start_together_agree_on_one_secret(tmp_path: Path) -> None:
