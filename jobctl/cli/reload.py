@@ -1,14 +1,18 @@
 """``jobctl serve --reload``: start the server again whenever its code changes. For development.
 
-The server is a process of its own, so that nothing of the old code lives on. What is watched are the modification times
-of every ``.py`` below the current folder and of the configuration: half a second between two looks costs next to
-nothing, and works on every file system, also where no notification comes (containers, network folders).
+The server is a process of its own, so that nothing of the old code lives on. Before it is stopped, another process sees
+whether the next one would start (``jobctl config check``): a mistake is shown, and the server that runs goes on.
+
+What is watched are the modification times of every ``.py`` below the current folder and of the configuration: half a
+second between two looks costs next to nothing, and works on every file system, also where no notification comes
+(containers, network folders).
 """
 
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +25,8 @@ GRACE_S: Final = 2.0
 """That running jobs get at a restart, unless JOBCTL_GRACE says otherwise: nobody waits 25 s for a change to work."""
 STOP_S: Final = 10.0
 """Beyond the grace time; then the server is killed, and loses nothing but what ran."""
+REHEARSAL_S: Final = 60.0
+"""For all imports and a look at everything else; it takes about a second."""
 MAX_FILES: Final = 20_000
 SHOWN: Final = 3
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages"})
@@ -38,7 +44,10 @@ def supervise(arguments: Sequence[str], config: Path | None, default_config: Pat
         default_config: The one that is taken where it exists.
     """
     watched = Files(Path.cwd(), (config or default_config,))
-    with Server([sys.executable, "-P", "-m", "jobctl", *arguments], _environment()) as server:
+    program = [sys.executable, "-P", "-m", "jobctl"]
+    # Both take the same options; a value of one may be "serve" too, but the command comes first.
+    rehearsal = [*program, "config", "check", *arguments[1:]]
+    with Server([*program, *arguments], _environment(), rehearsal) as server:
         server.start()
         seen = watched.look()
         while not server.stopping:
@@ -53,10 +62,13 @@ def supervise(arguments: Sequence[str], config: Path | None, default_config: Pat
 
 
 def restart(changed: Sequence[str], folder: Path, server: "Server") -> None:
-    """Start again with the new code, unless it cannot even be compiled."""
+    """Start again with the new code and settings, unless a server could not start with them.
+
+    Where none runs, the start itself will tell.
+    """
     shown = ", ".join(_relative(path, folder) for path in changed[:SHOWN])
     more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-    if problem := syntax_error(changed, folder):
+    if problem := syntax_error(changed, folder) or (server.rehearse() if server.running else None):
         running = "the server goes on as it is" if server.running else "waiting for the next change"
         say(f"{shown}{more} changed, but {problem}; {running}")
         return
@@ -122,8 +134,9 @@ class Server:
     stop.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], rehearsal: Sequence[str] = ()) -> None:
         self._command = list(command)
+        self._rehearsal = list(rehearsal)
         self._environment = dict(environment)
         self._grace = _seconds(environment.get("JOBCTL_GRACE", ""))
         self._process: subprocess.Popen[bytes] | None = None
@@ -161,6 +174,30 @@ class Server:
             self._command, stdin=subprocess.DEVNULL, env=self._environment, start_new_session=True
         )
         self._told = self._asked = False
+
+    def rehearse(self) -> str | None:
+        """Why another one would not start, in a line; None when it would, or when there is no use in asking."""
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                self._rehearsal, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
+                env=self._environment, start_new_session=True,
+            )  # fmt: skip
+            give_up = time.monotonic() + REHEARSAL_S
+            while process.poll() is None and not self.stopping and time.monotonic() < give_up:
+                try:
+                    process.wait(0.1)
+                except subprocess.TimeoutExpired:
+                    continue
+            if process.returncode is None:
+                process.kill()
+                process.wait()
+                return None if self.stopping else f"its import takes more than {REHEARSAL_S:.0f} s"
+            if process.returncode == 0:
+                return None
+            said.seek(0)
+            lines = said.read().decode("utf-8", "replace").strip().splitlines()
+        ours = [line.removeprefix("jobctl: ") for line in lines if line.startswith("jobctl: ")]
+        return (ours or lines or [f"a start would end with exit code {process.returncode}"])[-1]
 
     def stop(self) -> None:
         """Stop it in order, or at last by force."""

@@ -83,14 +83,19 @@ def test_what_cannot_be_compiled_is_told_with_its_place(tmp_path: Path, source: 
 
 
 class Fake(Server):
-    def __init__(self, *, running: bool) -> None:
+    def __init__(self, *, running: bool, problem: str | None = None) -> None:
         super().__init__([], {})
         self.calls: list[str] = []
         self._up = running
+        self._problem = problem
 
     @property
     def running(self) -> bool:
         return self._up
+
+    def rehearse(self) -> str | None:
+        self.calls.append("rehearse")
+        return self._problem
 
     def start(self) -> None:
         self.calls.append("start")
@@ -103,7 +108,7 @@ def test_a_change_stops_the_old_server_and_starts_a_new_one(tmp_path: Path, caps
     server = Fake(running=True)
     paths = [str(touch(tmp_path / f"{n}.py")) for n in range(5)]
     restart(paths, tmp_path, server)
-    assert server.calls == ["stop", "start"]
+    assert server.calls == ["rehearse", "stop", "start"]
     assert capsys.readouterr().err == "jobctl: 0.py, 1.py, 2.py and 2 more changed; starting again\n"
 
 
@@ -117,6 +122,22 @@ def test_a_syntax_error_is_shown_and_nothing_is_stopped(
     restart([str(touch(tmp_path / "a.py", "x = (\n"))], tmp_path, server)
     assert server.calls == []
     assert capsys.readouterr().err == f"jobctl: a.py changed, but a.py:1: '(' was never closed; {rest}\n"
+
+
+def test_what_a_start_would_refuse_is_shown_and_the_server_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Fake(running=True, problem="there is no setting 'bogus'")
+    restart([str(touch(tmp_path / "jobctl.toml"))], tmp_path, server)
+    assert server.calls == ["rehearse"]
+    said = "jobctl.toml changed, but there is no setting 'bogus'; the server goes on as it is"
+    assert capsys.readouterr().err == f"jobctl: {said}\n"
+
+
+def test_where_no_server_runs_the_start_itself_tells(tmp_path: Path) -> None:
+    server = Fake(running=False, problem="there is no setting 'bogus'")
+    restart([str(touch(tmp_path / "jobctl.toml"))], tmp_path, server)
+    assert server.calls == ["stop", "start"]
 
 
 # --- the process ---------------------------------------------------------------------------------------------------
@@ -192,3 +213,28 @@ def test_restarting_servers_get_little_grace_unless_the_environment_says_otherwi
     assert reload._environment()["JOBCTL_GRACE"] == "2.0"
     monkeypatch.setenv("JOBCTL_GRACE", "9")
     assert reload._environment()["JOBCTL_GRACE"] == "9"
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("print('jobctl: ok')", None),
+        ("print('jobctl: no such thing\\nnoise', file=sys.stderr); sys.exit(2)", "no such thing"),
+        ("print('noise', file=sys.stderr); sys.exit(1)", "noise"),
+        ("sys.exit(3)", "a start would end with exit code 3"),
+        ("import time; time.sleep(60)", "its import takes more than 0 s"),
+    ],
+)
+def test_a_rehearsal_tells_in_a_line_why_not(
+    tmp_path: Path, script: str, problem: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "REHEARSAL_S", 0.2 if "sleep" in script else 30.0)
+    path = touch(tmp_path / "rehearsal.py", f"import sys\n{script}\n")
+    assert Server([], {**os.environ}, [sys.executable, str(path)]).rehearse() == problem
+
+
+def test_whoever_wants_to_leave_does_not_wait_for_a_rehearsal(tmp_path: Path) -> None:
+    path = touch(tmp_path / "rehearsal.py", "import time\ntime.sleep(60)\n")
+    server = Server([], {**os.environ}, [sys.executable, str(path)])
+    server.stopping = True
+    assert server.rehearse() is None
