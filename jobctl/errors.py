@@ -23,6 +23,7 @@
     │   └── HandlersFailed      the handlers' module cannot be imported
     └── ClientError             seen from a client
         ├── Unreachable         no connection to the server
+        │   └── Unanswered      it takes connections, but no answer came in time
         ├── SignInFailed        the server refuses the token
         ├── ApiError            the server answered with a problem; carries status and code
         └── WaitTimeout         waited as long as was asked
@@ -193,6 +194,10 @@ class Unreachable(ClientError):
     """The server cannot be reached."""
 
     code = "unreachable"
+
+
+class Unanswered(Unreachable):
+    """Somebody takes connections there, but no answer came in time."""
 
 
 class SignInFailed(ClientError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from jobctl.cli.output import say
-from jobctl.errors import SignInFailed, Unreachable
+from jobctl.errors import SignInFailed, Unanswered, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +103,8 @@ class Target:
         """Say what to do next where the server cannot be reached or refuses the token."""
         try:
             yield
+        except Unanswered as error:
+            raise Unanswered(f"{error}; its log may say why, and `jobctl doctor` looks closer") from None
         except Unreachable as error:
             raise Unreachable(f"{error}; is `jobctl serve` running there? (--url, JOBCTL_URL)") from None
         except SignInFailed as error:
@@ -119,7 +121,7 @@ def _await_ready(session: "Session", address: "Address", seconds: float) -> None
     pause = 0.05
     while not session.ready():
         if time.monotonic() + pause > give_up:
-            raise Unreachable(f"{address} was not ready within {seconds:g} s")
+            raise Unreachable(f"{address} was not ready within {seconds:g} s; the server's log says why")
         time.sleep(pause)
         pause = min(0.5, pause * 1.5)
 

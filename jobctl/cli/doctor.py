@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from jobctl import __version__
 from jobctl.cli.connect import Json, Target, TokenFile, Url
 from jobctl.cli.output import ExitCode, colour, print_json, safe
-from jobctl.errors import ApiError, JobctlError, SignInFailed, Unreachable
+from jobctl.cli.skew import MAX_SKEW_S, apart, skew_of, untimely
+from jobctl.errors import ApiError, JobctlError, SignInFailed, Unanswered, Unreachable
 
 if TYPE_CHECKING:
     import trio
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from jobctl.client.address import Address
     from jobctl.client.session import Session
 
-MAX_SKEW_S: Final = 5.0
-"""A token that was signed further in the server's future is refused (``auth.LEEWAY_S``)."""
+ANSWER_S: Final = 5.0
+"""For one answer: a server that is well gives it within milliseconds."""
 STREAM_S: Final = 10.0
 PROXY: Final = (
     "a proxy on the way must pass the upgrade on: HTTP/1.1 with the headers Upgrade and Connection; "
     "see configs/nginx.conf and configs/Caddyfile"
 )
+
+NTP: Final = "set both clocks by NTP: a token from the server's future is refused, and times look wrong"
 
 State = Literal["ok", "warning", "failed", "skipped"]
 _GLYPHS: Final = {"ok": ("✔", 32), "warning": ("!", 33), "failed": ("✘", 31), "skipped": ("·", 90)}
@@ -62,15 +65,17 @@ def _checks(target: Target, address: "Address") -> Iterator[Check]:
         given = target.token()
         return given if isinstance(given, str) else given()
 
-    with Session(address, token, patience=0.0) as session:
+    with Session(address, token, patience=0.0, timeout=ANSWER_S) as session:
         try:
-            yield from _reach(session, address)
+            reach, clock, skew = _reach(session, address)
         except _Over as over:
             yield over.check
             yield from _skipped(rest, "no server")
             return
+        yield reach
+        yield clock
         yield _ready(session)
-        sign_in, version = _sign_in(session, target)
+        sign_in, version = _sign_in(session, target, token, skew)
         yield sign_in
         yield version
     if sign_in.state != "ok":
@@ -91,37 +96,54 @@ def _skipped(names: list[str], why: str) -> Iterator[Check]:
         yield Check(name, "skipped", why)
 
 
-def _reach(session: "Session", address: "Address") -> Iterator[Check]:
+def _reach(session: "Session", address: "Address") -> tuple[Check, Check, float]:
+    """What became of the first two steps, and how many seconds this machine's clock is ahead of the server's."""
     began = time.time()
     try:
         status, headers, body = session.probe("/healthz")
+    except Unanswered as error:
+        advice = "it is stuck or overloaded, or something else listens there; see its log"
+        raise _Over(Check("reach", "failed", str(error), advice, ExitCode.UNREACHABLE)) from None
     except Unreachable as error:
         advice = "start `jobctl serve` there, or say where it is with --url or JOBCTL_URL"
         if "certificate" in str(error).lower():
             advice = "the certificate is not trusted here: install its issuer, or name it in SSL_CERT_FILE"
+        else:
+            _check_scheme(address)
         raise _Over(Check("reach", "failed", str(error), advice, ExitCode.UNREACHABLE)) from None
     took = time.time() - began
     if status != 200 or b'"status":"ok"' not in body:
+        _check_scheme(address)
         what = f"{address} answers HTTP {status}, and not as a jobctl server does"
         advice = "is this the right URL? A proxy in front may not have found the server"
         raise _Over(Check("reach", "failed", what, advice, ExitCode.UNREACHABLE))
-    yield Check("reach", "ok", f"{address} answers within {took * 1000:.0f} ms")
-    yield _clock(headers.get("date", ""), (began + time.time()) / 2)
+    date, now = headers.get("date", ""), (began + time.time()) / 2
+    reach = Check("reach", "ok", f"{address} answers within {took * 1000:.0f} ms")
+    return reach, _clock(date, now), skew_of(date, now) or 0.0
+
+
+def _check_scheme(address: "Address") -> None:
+    """Whether http was asked for where https is spoken, or the reverse.
+
+    Raises:
+        _Over: so it is.
+    """
+    from jobctl.cli.scheme import speaks_http, speaks_tls
+
+    right = "http" if address.secure else "https"
+    if speaks_http(address) if address.secure else speaks_tls(address):
+        detail = f"the server at {address.authority} speaks {right}, not {address.scheme}"
+        advice = f"give its URL as {address._replace(scheme=right)}"
+        raise _Over(Check("reach", "failed", detail, advice, ExitCode.UNREACHABLE))
 
 
 def _clock(date: str, now: float) -> Check:
-    from email.utils import parsedate_to_datetime
-
-    try:
-        theirs = parsedate_to_datetime(date).timestamp() + 0.5  # it was cut to whole seconds
-    except (ValueError, TypeError):
+    skew = skew_of(date, now)
+    if skew is None:
         return Check("clock", "warning", "the server does not say what time it is", "a proxy removes the Date header")
-    skew = now - theirs
     if abs(skew) <= MAX_SKEW_S:
         return Check("clock", "ok", "in step with the server's, to a second" if abs(skew) < 1 else f"{skew:+.0f} s")
-    ahead = "ahead of" if skew > 0 else "behind"
-    advice = "set both clocks by NTP: a token from the server's future is refused, and times look wrong"
-    return Check("clock", "warning", f"this machine's is {abs(skew):.0f} s {ahead} the server's", advice)
+    return Check("clock", "warning", f"this machine's is {apart(skew)} the server's", NTP)
 
 
 def _ready(session: "Session") -> Check:
@@ -138,7 +160,7 @@ def _ready(session: "Session") -> Check:
     return Check("ready", "failed", detail, "the server says what is wrong; its log has more", ExitCode.FAILED)
 
 
-def _sign_in(session: "Session", target: Target) -> tuple[Check, Check]:
+def _sign_in(session: "Session", target: Target, token: Callable[[], str], skew: float) -> tuple[Check, Check]:
     from jobctl.client import api
 
     unknown = Check("version", "skipped", "not signed in")
@@ -148,6 +170,9 @@ def _sign_in(session: "Session", target: Target) -> tuple[Check, Check]:
         no_token = str(error).startswith("no token")
         detail = str(error) if no_token else f"the token {target.token_source} is refused"
         advice = "give a token of that server with --token-file or JOBCTL_TOKEN"
+        if not no_token and (why := untimely(token(), time.time(), skew)):
+            detail += f": {why}"
+            advice = NTP if abs(skew) > MAX_SKEW_S else advice
         return Check("sign-in", "failed", detail, advice, ExitCode.UNREACHABLE), unknown
     except ApiError as error:
         detail = f"HTTP {error.status}: {error}"

@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeVar
 
 from jobctl.client import api
 from jobctl.client.address import Address
-from jobctl.errors import ClientError, SignInFailed, Unreachable
+from jobctl.errors import ClientError, SignInFailed, Unanswered, Unreachable
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Session:
         """Send ``call`` until it is answered, as its own rules and the patience allow.
 
         Raises:
-            Unreachable: no answer.
+            Unreachable: no answer; ``Unanswered``, where it came to a connection and to no more.
             SignInFailed: the server refuses the token, and a fresh one.
             ApiError: the server refuses the call.
         """
@@ -118,13 +118,17 @@ class Session:
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
+        connected = False
         try:
             connection = self._connect()
+            connected = True
             connection.request(method, self._address.prefix + path, body=body, headers=headers)
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._drop()
+            if connected and isinstance(error, TimeoutError):
+                raise self._unanswered() from None
             raise Unreachable(f"cannot reach {self._address}: {_reason(error)}") from None
         except BaseException:  # Ctrl-C in the middle of an answer: the connection is of no more use
             self._drop()
@@ -142,9 +146,18 @@ class Session:
         host, port = self._address.host, self._address.port
         kind = http.client.HTTPSConnection if self._address.secure else http.client.HTTPConnection
         fresh = kind(host, port, timeout=self._timeout)
-        fresh.connect()
+        try:
+            fresh.connect()
+        except TimeoutError:
+            if fresh.sock is None:
+                raise
+            fresh.close()
+            raise self._unanswered() from None  # in the middle of TLS's handshake
         self._connection = fresh
         return fresh
+
+    def _unanswered(self) -> Unanswered:
+        return Unanswered(f"{self._address} accepts connections but does not answer within {self._timeout:g} s")
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -239,7 +239,8 @@ async def test_wait_server_waits_until_there_is_one(start_server: StartServer, c
         await start_server(port=unused_port)
     assert results[0].code == 0
     late = await cli("jobs", "list", "--wait-server", "0.2", "--url", "http://127.0.0.1:1")
-    assert (late.code, late.err) == (3, "jobctl: http://127.0.0.1:1 was not ready within 0.2 s\n")
+    said = "http://127.0.0.1:1 was not ready within 0.2 s; the server's log says why"
+    assert (late.code, late.err) == (3, f"jobctl: {said}\n")
 
 
 @pytest.fixture

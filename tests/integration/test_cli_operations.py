@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import socket
 import time
@@ -13,10 +15,15 @@ from typing import Any
 
 import pytest
 import trio
+import trustme
 from cli_kit import Cli, cli  # noqa: F401
 
 from jobctl.cli.doctor import _clock
-from tests.kit import LOOPBACK, Running
+from jobctl.cli.skew import untimely
+from jobctl.client.address import Address
+from jobctl.client.session import Session
+from jobctl.errors import Unanswered
+from tests.kit import LOOPBACK, Running, StartServer
 
 
 @pytest.fixture
@@ -179,8 +186,54 @@ async def test_a_server_that_is_not_ready_is_exit_code_1_with_its_reason(known: 
     committer.trouble = "Full: database or disk is full"
     found = await cli("doctor")
     assert found.code == 1
-    assert "✘ ready    the database cannot take writes (Full: database or disk is full)" in found.lines
+    assert "✘ ready    the database cannot take writes (Full: database or disk is full)" in found.out
     assert found.lines[-1].startswith("✔ stream")
+
+
+async def test_a_port_that_takes_connections_and_never_answers_is_told_after_a_short_time(
+    cli: Cli, with_secret: None
+) -> None:
+    from jobctl.cli import doctor
+
+    assert doctor.ANSWER_S == 5.0
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        cli.url = f"http://{LOOPBACK}:{silent.getsockname()[1]}"
+        with trio.fail_after(30):
+            found = await cli("doctor")
+    assert found.code == 3
+    assert found.lines[0] == f"✘ reach    {cli.url} accepts connections but does not answer within 5 s"
+    assert "start `jobctl serve`" not in found.out
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_silence_after_a_connection_is_told_from_no_connection(scheme: str) -> None:
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        address = Address(scheme, LOOPBACK, silent.getsockname()[1])
+        with Session(address, str, timeout=0.1) as session, pytest.raises(Unanswered) as caught:
+            session.probe("/healthz")
+    assert str(caught.value) == f"{address} accepts connections but does not answer within 0.1 s"
+
+
+async def test_http_for_https_is_told_with_the_right_url(
+    start_server: StartServer, cli: Cli, tmp_path: Path
+) -> None:
+    certificate = trustme.CA().issue_cert(LOOPBACK)
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    server = await start_server(certfile=tmp_path / "cert.pem", keyfile=tmp_path / "key.pem")
+    place = f"{LOOPBACK}:{server.port}"
+    found = await cli("doctor", "--url", f"http://{place}")
+    assert (found.code, found.lines[0]) == (3, f"✘ reach    the server at {place} speaks https, not http")
+    assert found.lines[1].strip() == f"give its URL as https://{place}"
+    untrusted = await cli("doctor", "--url", f"https://{place}")
+    assert "the certificate is not trusted here" in untrusted.lines[1]
+
+
+async def test_https_for_http_is_told_with_the_right_url(known: Running, cli: Cli) -> None:
+    place = f"{LOOPBACK}:{known.port}"
+    found = await cli("doctor", "--url", f"https://{place}")
+    assert (found.code, found.lines[0]) == (3, f"✘ reach    the server at {place} speaks http, not https")
+    assert found.lines[1].strip() == f"give its URL as http://{place}"
 
 
 class Fake:
@@ -239,6 +292,17 @@ async def test_a_proxy_that_does_not_pass_the_upgrade_is_told_with_the_cure(
     assert "! version  the server is 0.0.1, this program " in text
 
 
+async def test_a_token_that_is_refused_for_the_clocks_is_told_so(fake: Fake, cli: Cli, with_secret: None) -> None:
+    fake.answers["/api/server"] = (401, "{}")
+    fake.date = formatdate(time.time() - 60, usegmt=True)
+    found = await cli("doctor")
+    assert found.code == 3
+    assert re.search(r"✘ sign-in .* is refused: by the server's clock it is of the future \(this machine's clock is "
+                     r"6[0-9] s ahead of the server's\)\n +set both clocks by NTP", found.out)  # fmt: skip
+    fake.date = formatdate(usegmt=True)
+    assert "is refused\n" in (await cli("doctor")).out
+
+
 async def test_something_else_that_answers_is_no_jobctl_server(fake: Fake, cli: Cli) -> None:
     fake.answers["/healthz"] = (200, "<html>It works!</html>")
     found = await cli("doctor")
@@ -261,8 +325,34 @@ def test_a_missing_date_is_no_failure(date: str) -> None:
 
 
 
+def token(issued: float, expires: float) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"iat": issued, "exp": expires}).encode()).decode().rstrip("=")
+    return f"x.{claims}.x"
+
+
+AHEAD = "by the server's clock it is of the future (this machine's clock is 60 s ahead of the server's)"
+BEHIND = "by the server's clock it has expired (this machine's clock is 1000 s behind the server's)"
+
+
+@pytest.mark.parametrize(
+    ("said", "skew", "told"),
+    [
+        (token(1000, 1900), 0, None),
+        (token(1000, 1900), 60, AHEAD),
+        (token(900, 1900), 60, None),
+        (token(1000, 1900), -60, None),
+        (token(1000, 1900), -1000, BEHIND),
+        (token(0, 900), 0, "it has expired"),
+        (token(0, 900), -1000, "it has expired"),
+        (token(2000, 2900), 0, None),
+        ("no token", 60, None),
+    ],
+)
+def test_a_token_is_held_against_the_servers_clock(said: str, skew: float, told: str | None) -> None:
+    assert untimely(said, 1000.0, skew) == told
+
+
 async def test_a_client_whose_upgrade_is_refused_keeps_its_nursery(fake: Fake, cli: Cli, nursery: trio.Nursery) -> None:
-    from jobctl.client.address import Address
     from jobctl.client.connection import Rejected, open_connection
 
     assert cli.url is not None
