@@ -131,7 +131,7 @@ class Service:
         registry: handlers.Registry,
         access: Access,
         sockets: list[socket.socket],
-        tls: ssl.SSLContext | None,
+        context: ssl.SSLContext | None,
         metrics: Metrics | None = None,
     ) -> None:
         self.settings = settings
@@ -140,7 +140,8 @@ class Service:
         self.metrics = metrics or Metrics()
         self.access = access
         self.verifier = access.verifier
-        self._tls = tls
+        self._tls = context
+        self._certificate = tls.contents(settings)
         self.read_again: Callable[[], Settings] | None = None
         self.when_ready: Callable[[Service], None] | None = None
         self.hub = Hub(store, clock=now_ms, metrics=self.metrics)
@@ -185,7 +186,7 @@ class Service:
             )
         )
         self.door = Door(
-            self.app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=tls, grace=HTTP_GRACE_S
+            self.app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=context, grace=HTTP_GRACE_S
         )
         access.when_ended = self.endpoint.revoke
         access.when_doubted = self.endpoint.call_back
@@ -234,16 +235,18 @@ class Service:
             new = self.read_again()
             parse_proxies(new.trusted_proxies)
             scheduled = self.resync.check(new.schedules)
+            certificate = tls.contents(self.settings)
             if self._tls is not None:
                 tls.load(self._tls, self.settings)  # the last that may refuse
         except JobctlError as error:
             log.error("the settings stay as they are: %s", error)
         else:
-            self._take_over(new)
+            renewed, self._certificate = certificate != self._certificate, certificate
+            self._take_over(new, renewed=renewed)
             self.resync.want(scheduled)
         self.notifier.tell("READY=1")
 
-    def _take_over(self, new: Settings) -> None:
+    def _take_over(self, new: Settings, *, renewed: bool) -> None:
         changes = reload.compare(self.settings, new)
         withdrawn = {*self.settings.auth.previous_secrets} - {*new.auth.previous_secrets}
         self.settings = new = reload.merged(self.settings, new)
@@ -257,7 +260,8 @@ class Service:
         self.watchdog.max_lag = new.health.max_lag
         self.maintenance.keep = new.retention
         self.app.access = new.log.access
-        log.info("read the settings again; changed: %s", ", ".join(changes.taken) or "nothing")
+        taken = (*changes.taken, f"the certificate in {new.certfile}") if renewed else changes.taken
+        log.info("read the settings again; changed: %s", ", ".join(taken) or "nothing")
         if changes.later:
             log.warning("these settings changed too, and need a restart: %s", ", ".join(changes.later))
         if any(name.startswith("log.") for name in changes.taken):

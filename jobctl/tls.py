@@ -1,5 +1,6 @@
 """The server's certificate: read at the start, and again at a SIGHUP, when it was renewed."""
 
+import hashlib
 import ssl
 
 from jobctl.errors import StartupError
@@ -32,6 +33,16 @@ def load(into: ssl.SSLContext, settings: Settings) -> None:
             each.load_cert_chain(settings.certfile, settings.keyfile, password=_none_is_asked_for)
     except (OSError, ssl.SSLError) as error:
         raise StartupError(f"cannot use the certificate {settings.certfile}: {error}") from None
+
+
+def contents(settings: Settings) -> bytes | None:
+    """A digest of what stands in the files now, to see whether they were renewed; None without TLS, or unreadable."""
+    if settings.certfile is None or settings.keyfile is None:
+        return None
+    try:
+        return hashlib.sha256(settings.certfile.read_bytes() + settings.keyfile.read_bytes()).digest()
+    except OSError:
+        return None
 
 
 def _none_is_asked_for() -> str:

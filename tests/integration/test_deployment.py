@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -374,9 +375,13 @@ async def test_a_renewed_certificate_is_served_after_a_sighup_and_a_broken_one_i
     first = await shown(server.port, trust)
     put(tmp_path, issuer.issue_cert(NAME))
     assert await shown(server.port, trust) == first
+    caplog.set_level(logging.INFO)
     server.service.reload()
     second = await shown(server.port, trust)
     assert second != first
+    server.service.reload()
+    said = [each.getMessage().partition("changed: ")[2] for each in caplog.records if "changed: " in each.getMessage()]
+    assert said == [f"the certificate in {tmp_path / 'cert.pem'}", "nothing"]
     put(tmp_path, issuer.issue_cert(NAME), key=False)  # its key has not been written yet
     server.service.read_again = lambda: server.settings.model_copy(update={"rate_limit": "1/1h", "grace": 0.5})
     server.service.reload()
