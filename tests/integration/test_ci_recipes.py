@@ -42,7 +42,11 @@ def github() -> str:
 
 def gitlab() -> str:
     """The lines of ``script``; the runner joins them in one shell."""
-    (script,) = re.findall(r"script:\n((?: {4}- .*\n)+)", recipes()[1])
+    return gitlab_lines("script")
+
+
+def gitlab_lines(of: str) -> str:
+    (script,) = re.findall(rf"^  {of}:\n((?: {{4}}- .*\n)+)", recipes()[1], re.MULTILINE)
     return re.sub(r"^ {4}- ", "", script, flags=re.MULTILINE)
 
 
@@ -107,7 +111,7 @@ def test_a_recipe_succeeds_when_all_jobs_do_and_writes_a_summary(
 ) -> None:
     done = runner.run(shell, recipe(), "cat.png", "dog.png")  # type: ignore[operator]
     assert done.returncode == 0, done.stderr + (runner.folder / "server.log").read_text()
-    assert len(done.stdout.split()) == 2
+    assert len(re.findall(r"^[0-9a-f-]{36}$", done.stdout, re.MULTILINE)) == 2
     summary = (runner.folder / "summary.md").read_text("utf-8")
     assert summary.startswith("### jobctl: 2 completed\n")
     assert summary.count("| thumbnail | completed | 1/3 |") == 2
@@ -124,6 +128,35 @@ def test_a_recipe_fails_when_a_job_does_and_the_summary_says_which(
     assert rows[0] == "### jobctl: 1 completed, 1 failed"
     assert rows[4].startswith("| ✘ |")
     assert rows[4].endswith("it is no picture \\| &lt;b&gt;at all&lt;/b&gt; |")
+
+
+@pytest.mark.parametrize(("shell", "recipe"), SHELLS)
+def test_a_recipe_ends_at_once_with_the_reason_where_the_server_cannot_start(
+    runner: Runner, shell: list[str], recipe: object
+) -> None:
+    script = recipe().replace("--app tasks", "--app nosuch")  # type: ignore[operator]
+    done = runner.run(shell, script, "cat.png")
+    assert done.returncode == 2  # not 3, of --wait-server
+    assert done.stderr.startswith("jobctl: there is no module 'nosuch'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_githubs_recipe_makes_no_noise_beside_the_reason_where_its_server_has_died(runner: Runner) -> None:
+    script = github().replace("jobctl serve --app tasks", "sh -c 'exit 2'")
+    script = script.replace("--wait-server 30", "--wait-server 0.2")
+    done = runner.run(["bash", "-e"], script, "cat.png")
+    assert done.returncode == 3
+    said = f"{runner.environment['JOBCTL_URL']} was not ready within 0.2 s; the server's log says why"
+    assert done.stderr == f"jobctl: {said}\n"
+
+
+@pytest.mark.parametrize(("status", "log", "shown"), [("success", "x", ""), ("failed", "why", "why"), ("failed", "", "")])
+def test_gitlabs_recipe_shows_the_log_of_a_job_that_failed(runner: Runner, status: str, log: str, shown: str) -> None:
+    if log:
+        (runner.folder / "server.log").write_text(log)
+    runner.environment["CI_JOB_STATUS"] = status
+    done = runner.run(["bash", "-eo", "pipefail"], gitlab_lines("after_script"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
 
 
 def test_githubs_recipe_stops_its_server_in_order(runner: Runner) -> None:
