@@ -150,7 +150,9 @@ def test_githubs_recipe_makes_no_noise_beside_the_reason_where_its_server_has_di
     assert done.stderr == f"jobctl: {said}\n"
 
 
-@pytest.mark.parametrize(("status", "log", "shown"), [("success", "x", ""), ("failed", "why", "why"), ("failed", "", "")])
+@pytest.mark.parametrize(
+    ("status", "log", "shown"), [("success", "why", ""), ("failed", "why", "why"), ("failed", "", "")]
+)
 def test_gitlabs_recipe_shows_the_log_of_a_job_that_failed(runner: Runner, status: str, log: str, shown: str) -> None:
     if log:
         (runner.folder / "server.log").write_text(log)

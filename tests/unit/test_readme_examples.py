@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
+from jobctl.cli.bill import ENDPOINTS, WINDOW_S, Bill, bill_lines
 from jobctl.engine import registry as registry_module
 from jobctl.engine.registry import Registry, job
 from jobctl.engine.webhooks import sign
@@ -68,3 +69,14 @@ def test_the_typed_fields_are_refused_in_the_words_that_are_shown() -> None:
         registry_module.default.check("report", {"day": "2026-01-31", "pages": 99})
     assert f"jobctl: {caught.value}\n" in README
     assert registry_module.default.check("report", {"day": "2026-01-31"}) is not None
+
+
+def test_the_recording_of_the_demo_has_the_words_and_the_sums_of_the_demo() -> None:
+    recording = README.split("$ jobctl demo\n")[1].split("```")[0]
+    updates, requests, in_window = (
+        int(re.search(pattern, recording)[1].replace(",", ""))  # type: ignore[index]
+        for pattern in (r"brought ([\d,]+) updates", r"pushed +(\d+) HTTP", r"this pace: ([\d,]+) requests")
+    )
+    seconds = ENDPOINTS * WINDOW_S / in_window * (updates - 1)
+    for line in bill_lines(Bill(seconds, updates, requests, connections=1)):
+        assert f"  {line}\n" in recording
