@@ -33,7 +33,7 @@ def tagged(request: ApiRequest, value: Any, position: Position | None) -> Respon
     """``data`` with a strong entity tag; 304 without a body if the client has just that (RFC 9110 section 13.1.2)."""
     body = b'{"data":%b}' % _encode(value)
     tag = hashlib.blake2b(body, digest_size=16).hexdigest()
-    if _has(request.headers.getlist("If-None-Match"), tag):
+    if unchanged(request, tag):
         response = Response(b"", 304)
         del response.headers["Content-Type"], response.headers["Content-Length"]
     else:
@@ -44,5 +44,7 @@ def tagged(request: ApiRequest, value: Any, position: Position | None) -> Respon
     return response
 
 
-def _has(lines: list[str], tag: str) -> bool:
+def unchanged(request: ApiRequest, tag: str) -> bool:
+    """Whether the client has just what the entity tag stands for."""
+    lines = request.headers.getlist("If-None-Match")
     return any(line.strip() == "*" or tag in _TAG.findall(line) for line in lines)

@@ -23,6 +23,7 @@ from jobctl.metrics import OTHER
 from jobctl.web import problems
 from jobctl.web.backup import BackupRoutes
 from jobctl.web.bulk import BulkRoutes
+from jobctl.web.dashboard import DashboardRoutes
 from jobctl.web.enqueue import EnqueueRoutes
 from jobctl.web.events import EventRoutes
 from jobctl.web.identity import PREFIX, Gate, cors_headers, is_preflight
@@ -45,9 +46,12 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _SECURITY: Final = (
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
-    ("Content-Security-Policy", "default-src 'none'"),
     ("Vary", "Authorization, Origin"),
 )
+
+
+_POLICY: Final = "default-src 'none'"
+"""For answers that are no page."""
 
 
 class JobId(BaseConverter):
@@ -97,6 +101,7 @@ class App(QuartTrio):
         TokenRoutes(web).register(self)
         SignInRoutes(web, self.gate).register(self)
         MetricsRoute(web, self.gate).register(self)
+        DashboardRoutes().register(self)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection's request; a target without a path (``GET ?x``) breaks Quart's reading of it."""
@@ -129,6 +134,7 @@ class App(QuartTrio):
     def _finish(self, request: ApiRequest, response: Response) -> None:
         headers = response.headers
         headers.extend(_SECURITY)
+        headers.setdefault("Content-Security-Policy", _POLICY)
         headers["X-Request-Id"] = request.request_id
         if "Cache-Control" not in headers:
             headers["Cache-Control"] = "private, no-cache" if response.status_code < 400 else "no-store"

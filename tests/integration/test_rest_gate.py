@@ -118,7 +118,7 @@ async def test_more_slashes_do_not_lead_around_the_gate(api: Api, target: str) -
 
 
 async def test_every_route_is_known_to_the_test_above(api: Api) -> None:
-    public = {"/healthz", "/readyz", "/metrics", "/api/openapi.json"}
+    public = {"/healthz", "/readyz", "/metrics", "/api/openapi.json", "/", "/static/<name>"}
     public |= {f"/api/auth/{step}" for step in ("login", "refresh", "logout")}
     words = {"<queue_name:name>": "default", "<job_id:job_id>": MISSING, "<token_id:jti>": "ci"}
     rules = {
@@ -136,7 +136,6 @@ async def test_every_route_is_known_to_the_test_above(api: Api) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "/",
         "/nope",
         "/api",
         "/api/",
@@ -161,7 +160,11 @@ async def test_every_route_is_known_to_the_test_above(api: Api) -> None:
         "/api/admin/nope",
         "/docs",
         "/static/x",
-        "?x=1",
+        "/static/",
+        "/static/../app.py",
+        "/static/..%2fapp.py",
+        "/static/%2e%2e/app.py",
+        "/static/index.html/",
     ],
 )
 async def test_what_there_is_not_is_a_404_problem(api: Api, target: str) -> None:

@@ -1,0 +1,73 @@
+/** What can be done to the selected jobs, or to all that match. */
+import { actAll, actOnMatching, copy } from "./actions.js";
+import { message } from "./app.js";
+import { act } from "./command.js";
+import { ask } from "./confirm.js";
+import { Part, h, put } from "./dom.js";
+import { toBulk } from "./filter.js";
+import { count, plural } from "./format.js";
+import { allowed } from "./states.js";
+
+const ACTIONS = /** @type {const} */ (["retry", "cancel", "delete"]);
+
+class Bulk extends Part {
+  build() {
+    const { app } = this;
+    this.count = h("strong.tabular", {});
+    this.buttons = ACTIONS.map((action) => ({ action, button: h("button", { type: "button", "data-bulk": action, class: action === "delete" ? "danger" : "", onclick: () => this.#selected(action) }) }));
+    this.matching = h("select", { "aria-label": "Act on all jobs that match the filter", onchange: () => this.#matching() },
+      h("option", { value: "" }, "All that match…"), ACTIONS.map((action) => h("option", { value: action }, `${action[0].toUpperCase()}${action.slice(1)} all that match…`)));
+    this.bar = h("div.bulk", { role: "toolbar", "aria-label": "Selected jobs" }, this.count, this.buttons.map(({ button }) => button),
+      h("button.quiet", { type: "button", onclick: () => copy(act("retry", [...app.selection]), "Command") }, "Copy command"), this.matching,
+      h("button.quiet", { type: "button", "aria-label": "Clear the selection", onclick: () => app.select([]) }, "✕"));
+    this.append(this.bar);
+    app.painter.on(["selection", "rows", "route", "identity"], () => this.#paint());
+    this.#paint();
+  }
+
+  #chosen() {
+    const { selection, state } = this.app;
+    return state.page.rows.filter((job) => selection.has(job.id));
+  }
+
+  #paint() {
+    const chosen = this.#chosen();
+    this.bar.hidden = chosen.length === 0 || this.app.route.view !== "jobs";
+    if (this.bar.hidden) return;
+    put(this.count, `${count(chosen.length)} selected`);
+    for (const { action, button } of this.buttons ?? []) {
+      const n = chosen.filter((job) => allowed(action, this.app.state.shown(job))).length;
+      put(button, `${action[0].toUpperCase()}${action.slice(1)} ${n}`);
+      button.disabled = n === 0;
+    }
+  }
+
+  /** @param {"retry"|"cancel"|"delete"} action */
+  async #selected(action) {
+    const jobs = this.#chosen();
+    const n = jobs.filter((job) => allowed(action, job)).length;
+    if (action === "delete" && !(await ask(`Delete ${plural(n, "job")}?`, "They are gone for good, with their logs.", "Delete"))) return;
+    await actAll(this.app, action, jobs);
+    this.app.select([]);
+  }
+
+  async #matching() {
+    const { app } = this;
+    const action = /** @type {"retry"|"cancel"|"delete"} */ (this.matching.value);
+    this.matching.value = "";
+    const filter = toBulk(app.route.filter, app.who?.subject ?? "");
+    try {
+      const { data } = await app.api.post("/api/jobs/bulk", { action, filter, dryRun: true });
+      const skipped = data.skipped ? ` ${plural(data.skipped, "other job")} match too, but cannot.` : "";
+      if (!data.changed) return void (await ask("There is none", `No job that matches can be taken for ${action}.${skipped}`, null));
+      if (await ask(`${action[0].toUpperCase()}${action.slice(1)} ${plural(data.changed, "job")}?`, `All that match the filter, on every page.${skipped}`, action[0].toUpperCase() + action.slice(1))) {
+        await actOnMatching(app, action, filter);
+        app.select([]);
+      }
+    } catch (error) {
+      await ask("That did not work", message(error), null);
+    }
+  }
+}
+
+customElements.define("jc-bulk", Bulk);

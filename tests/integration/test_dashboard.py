@@ -1,0 +1,124 @@
+"""The page and its files, as they are served: without a token, with a strict policy, and nothing beside them."""
+
+import gzip
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from jobctl.cli.output import GLYPHS
+from jobctl.states import TERMINAL, Status
+from jobctl.web import dashboard
+from tests.integration.rest_kit import Api, api, make_api
+
+__all__ = ["api", "make_api"]
+
+MARKUP_OR_CODE = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
+ROOT = Path(__file__).parents[2]
+STATIC = ROOT / "jobctl" / "web" / "static"
+NAMES = sorted(path.name for path in STATIC.iterdir())
+
+
+async def test_the_page_needs_no_token_and_may_load_from_here_only(api: Api) -> None:
+    answer = await api.get("/", bearer=None)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["object-src"] == "'none'"
+    assert policy["require-trusted-types-for"] == "'script'"
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert len([name for name, _ in answer.pairs if name == "content-security-policy"]) == 1
+
+
+async def test_the_query_is_the_pages_own_business(api: Api) -> None:
+    page = await api.get("/?status=failed&job=x", bearer=None)
+    assert page.body == (await api.get("/", bearer=None)).body
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_each_file_comes_with_its_type_and_not_twice(api: Api, name: str) -> None:
+    answer = await api.get(f"/static/{name}", bearer=None)
+    assert (answer.status, answer.body) == (200, (STATIC / name).read_bytes())
+    assert answer.headers["content-type"] == dashboard.TYPES[Path(name).suffix]
+    tag = answer.headers["etag"]
+    again = await api.get(f"/static/{name}", bearer=None, headers=[("If-None-Match", tag)])
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("br, gzip;q=0.5", True),
+        ("*", True),
+        ("GZIP , br", True),
+        ("", False),
+        ("br", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, br", False),
+        ("xgzip", False),
+    ],
+)
+async def test_it_is_compressed_for_who_takes_that_under_a_tag_of_its_own(
+    api: Api, accepted: str, packed: bool
+) -> None:
+    answer = await api.get("/static/main.js", bearer=None, headers=[("Accept-Encoding", accepted)])
+    plain = (STATIC / "main.js").read_bytes()
+    assert (answer.headers.get("content-encoding") == "gzip") == packed
+    assert (gzip.decompress(answer.body) if packed else answer.body) == plain
+    assert answer.headers["etag"].endswith('-gzip"') == packed
+    assert ("vary", "Accept-Encoding") in answer.pairs
+
+
+async def test_nothing_on_the_page_is_inline_or_from_elsewhere(api: Api) -> None:
+    page = (await api.get("/", bearer=None)).body.decode()
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\son\w+=", page)
+    assert "http:" not in page
+    assert "https:" not in page
+    for name in NAMES:
+        text = (STATIC / name).read_text()
+        assert not re.search(MARKUP_OR_CODE, text), name
+        outside = re.findall(r"https?://[^\s\"'`)]+", text)
+        assert not [address for address in outside if not address.startswith("http://www.w3.org/")], name
+
+
+async def test_every_module_is_fetched_at_once_rather_than_one_after_the_other(api: Api) -> None:
+    page = (await api.get("/", bearer=None)).body.decode()
+    modules = [name for name in NAMES if name.endswith(".js")]
+    assert sorted(re.findall(r'(?:modulepreload" href|module" src)="/static/([^"]+)"', page)) == modules
+    for name in modules:
+        for wanted in re.findall(r'(?:from|^import) "\./([^"]+)"', (STATIC / name).read_text(), re.MULTILINE):
+            assert wanted in modules, (name, wanted)
+
+
+def test_it_is_small() -> None:
+    sent = sum(len(gzip.compress(file.body, 9)) for file in dashboard.read_files().values())
+    assert sent < 150_000 / 2
+    for name in NAMES:
+        assert len((STATIC / name).read_text().splitlines()) <= 400, name
+
+
+def test_states_and_glyphs_are_those_of_the_command_line() -> None:
+    text = (STATIC / "states.js").read_text()
+    glyphs = dict(re.findall(r'^  (\w+): "(.)",$', text, re.MULTILINE))
+    assert glyphs == {name: glyph for name, (glyph, _) in GLYPHS.items()}
+    [listed] = re.findall(r"STATUSES = \[(.*)\]", text)
+    assert re.findall(r'"(\w+)"', listed) == [status.value for status in Status]
+    [ended] = re.findall(r"TERMINAL = new Set\(\[(.*)\]\)", text)
+    assert set(re.findall(r'"(\w+)"', ended)) == {status.value for status in TERMINAL}
+
+
+def test_a_wheel_has_every_file(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT, capture_output=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr.decode()
+    [wheel] = tmp_path.glob("*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"jobctl/web/static/{name}" for name in NAMES} <= inside
