@@ -24,7 +24,7 @@ async function one(app, action, job) {
   try {
     if (action === "delete") {
       await api.send("DELETE", `/api/jobs/${job.id}`);
-      state.page.remove(job.id, now());
+      state.page.drop(job.id);
       if (state.detail?.id === job.id) state.detail.gone = true;
     } else {
       const { data } = await api.post(`/api/jobs/${job.id}/${action}`);

@@ -40,6 +40,7 @@ export class App {
     this.listError = null;
     /** @type {{id: string, error: ApiError}|null} */
     this.detailError = null;
+    addEventListener("hashchange", () => location.hash.includes("code=") && void this.start());
     addEventListener("popstate", () => this.#arrive(read(location.search)));
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden && this.overdue) void this.load();

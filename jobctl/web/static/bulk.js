@@ -15,10 +15,8 @@ class Bulk extends Part {
     const { app } = this;
     this.count = h("strong.tabular", {});
     this.buttons = ACTIONS.map((action) => ({ action, button: h("button", { type: "button", "data-bulk": action, class: action === "delete" ? "danger" : "", onclick: () => this.#selected(action) }) }));
-    this.matching = h("select", { "aria-label": "Act on all jobs that match the filter", onchange: () => this.#matching() },
-      h("option", { value: "" }, "All that match…"), ACTIONS.map((action) => h("option", { value: action }, `${action[0].toUpperCase()}${action.slice(1)} all that match…`)));
     this.bar = h("div.bulk", { role: "toolbar", "aria-label": "Selected jobs" }, this.count, this.buttons.map(({ button }) => button),
-      h("button.quiet", { type: "button", onclick: () => copy(act("retry", [...app.selection]), "Command") }, "Copy command"), this.matching,
+      h("button.quiet", { type: "button", onclick: () => copy(act("retry", [...app.selection]), "Command") }, "Copy command"),
       h("button.quiet", { type: "button", "aria-label": "Clear the selection", onclick: () => app.select([]) }, "✕"));
     this.append(this.bar);
     app.painter.on(["selection", "rows", "route", "identity"], () => this.#paint());
@@ -50,6 +48,15 @@ class Bulk extends Part {
     await actAll(this.app, action, jobs);
     this.app.select([]);
   }
+}
+
+/** All that match the filter, on every page. */
+class Matching extends Part {
+  build() {
+    this.matching = h("select.all-matching", { "aria-label": "Act on all jobs that match the filter", onchange: () => this.#matching() },
+      h("option", { value: "" }, "All that match…"), ACTIONS.map((action) => h("option", { value: action }, `${action[0].toUpperCase()}${action.slice(1)} all that match…`)));
+    this.append(this.matching);
+  }
 
   async #matching() {
     const { app } = this;
@@ -71,3 +78,4 @@ class Bulk extends Part {
 }
 
 customElements.define("jc-bulk", Bulk);
+customElements.define("jc-matching", Matching);

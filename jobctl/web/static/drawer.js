@@ -124,7 +124,7 @@ class JobDrawer extends Part {
     while (this.steps.children.length > entries.length) this.steps.lastElementChild?.remove();
     entries.forEach((entry, i) => {
       let item = this.steps.children[i];
-      if (!item) this.steps.append((item = h("li", {}, h("span.glyph", { "aria-hidden": "true" }), h("span.step"), h("time.muted.tabular"), h("p.error-text"))));
+      if (!item) this.steps.append((item = h("li", {}, h("span.glyph", { "aria-hidden": "true" }), h("span.step"), h("time.muted.tabular"), h("details.error-text", {}, h("summary"), h("pre")))));
       const [glyph, step, when, error] = item.children;
       const outcome = entry.kind === "attempt" ? (entry.until === null ? "running" : entry.outcome) : entry.kind;
       attribute(item, "data-status", String(outcome));
@@ -132,7 +132,10 @@ class JobDrawer extends Part {
       put(step, told(entry));
       put(when, clock(entry.at));
       attribute(when, "title", exact(entry.at));
-      put(error, visibleLines(entry.error ?? "").slice(0, 500));
+      const [first, ...rest] = visibleLines(entry.error ?? "").split("\n");
+      put(error.children[0], first.slice(0, 300));
+      put(error.children[1], rest.join("\n").trim() || first.slice(300));
+      attribute(error, "data-more", rest.length > 0 || first.length > 300);
       attribute(error, "hidden", !entry.error);
     });
   }

@@ -44,8 +44,8 @@ export function control(field) {
   const options = (schema.anyOf ?? schema.oneOf ?? []).map((/** @type {any} */ each) => resolved(each, root)).filter((/** @type {any} */ each) => each.type !== "null");
   if (options.length === 1) schema = options[0];
   else if (options.length > 1) return { kind: "json", hint: `JSON: ${options.map((/** @type {any} */ each) => each.type ?? "object").join(" or ")}` };
-  if (schema.enum) return { kind: "choice", hint: "one of these", choices: schema.enum.filter((/** @type {any} */ each) => each !== null) };
-  if ("const" in schema) return { kind: "choice", hint: "this", choices: [schema.const] };
+  if (schema.enum) return { kind: "choice", hint: "", choices: schema.enum.filter((/** @type {any} */ each) => each !== null) };
+  if ("const" in schema) return { kind: "choice", hint: "", choices: [schema.const] };
   const type = Array.isArray(schema.type) ? schema.type.find((/** @type {string} */ each) => each !== "null") : schema.type;
   if (type === "boolean") return { kind: "checkbox", hint: "" };
   if (type === "integer" || type === "number") {
@@ -92,7 +92,6 @@ export function parse(field, typed) {
   const text = String(typed ?? "");
   if (text === "") {
     if (!field.required) return undefined;
-    if (how.kind === "text") return "";
     throw new BadField(field.name, `${field.name} is needed`);
   }
   if (how.kind === "choice") return how.choices?.[Number(text)];

@@ -21,8 +21,8 @@ class Filters extends Part {
     this.append(
       h("search", { class: "filters", "aria-label": "Filter jobs" },
         h("span.search", {}, this.search, h("kbd", { "aria-hidden": "true" }, "/")),
-        this.lists.map(({ list }) => list),
         app.isAdmin ? h("label.check", {}, this.mine, "Mine") : null,
+        this.lists.map(({ list }) => list),
         this.clear));
     app.painter.on(["route", "page", "stats"], () => this.#paint());
     this.#paint();

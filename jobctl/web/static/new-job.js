@@ -68,10 +68,10 @@ class NewJob extends Part {
     this.#changed();
   }
 
-  /** What would be sent. */
-  #body() {
+  /** What would be sent. @param {boolean} [draft] as far as it has been filled in */
+  #body(draft = false) {
     /** @type {Record<string, any>} */
-    const body = { name: this.choice.value === OTHER ? this.other.input.value.trim() : this.choice.value, data: this.data.value() };
+    const body = { name: this.choice.value === OTHER ? this.other.input.value.trim() : this.choice.value, data: draft ? this.data.draft() : this.data.value() };
     for (const [name, { input }] of Object.entries(this.options)) {
       const typed = input.value.trim();
       if (typed === "") continue;
@@ -84,7 +84,7 @@ class NewJob extends Part {
   #changed() {
     this.key = `dashboard-${[...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("")}`;
     try {
-      put(this.preview, visible(enqueue({ queue: "default", .../** @type {any} */ (this.#body()) })));
+      put(this.preview, visible(enqueue({ queue: "default", .../** @type {any} */ (this.#body(true)) })));
     } catch {
       put(this.preview, "jobctl enqueue …");
     }

@@ -91,6 +91,14 @@ export class Page {
     }
   }
 
+  /** The reader has deleted it: the row goes at once, wherever the pointer is. @param {string} id */
+  drop(id) {
+    this.waiting.delete(id);
+    this.left.delete(id);
+    this.rows = this.rows.filter((row) => row.id !== id);
+    this.reordered = true;
+  }
+
   /**
    * All of `statuses` that ended before a time are gone.
    * @param {string[]} statuses

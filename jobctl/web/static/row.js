@@ -49,8 +49,7 @@ export class Row {
     put(this.glyph, GLYPHS[shown.status]);
     put(this.status, shown.cancelRequested && shown.status === "running" ? "stopping" : shown.status);
     put(this.attempts, `${shown.attempts}/${shown.maxAttempts}`);
-    put(this.under, visible(job.queue));
-    attribute(this.bar, "data-used", shown.status === "running");
+    attribute(this.bar, "data-used", shown.status === "running" && shown.progress !== null);
     this.bar.style.setProperty("--value", String(shown.progress?.value ?? 0));
     this.tick(now);
   }
@@ -61,7 +60,9 @@ export class Row {
     put(this.age, age((now - Date.parse(job.createdAt)) / 1000));
     const end = job.completedAt && TERMINAL.has(job.status) ? Date.parse(job.completedAt) : job.status === "running" ? now : null;
     put(this.took, job.startedAt && end !== null ? duration((end - Date.parse(job.startedAt)) / 1000) : "");
-    put(this.note, this.#note(job, now));
+    const note = this.#note(job, now);
+    put(this.note, note);
+    put(this.under, note ? `${job.queue} · ${note}` : job.queue);
   }
 
   /** @param {import("./states.js").Job} job @param {number} now */

@@ -1,7 +1,8 @@
 /** The live table: rows are updated where they stand, and nothing moves under the pointer. */
 import { ROWS } from "./app.js";
+import "./bulk.js";
 import { now } from "./clock.js";
-import { Part, attribute, h, put } from "./dom.js";
+import { Part, attribute, h, part, put } from "./dom.js";
 import { isEmpty, noFilter } from "./filter.js";
 import { count, plural } from "./format.js";
 import { Row } from "./row.js";
@@ -29,7 +30,7 @@ class Jobs extends Part {
     this.table = h("table", { "aria-label": "Jobs, newest first" },
       h("thead", {}, h("tr", {}, COLUMNS.map(([name, label]) => (name === "pick" ? h("td.pick", {}, this.all) : h(`th.${name}`, { scope: "col" }, label))))),
       this.body);
-    this.append(h("div.list-head", {}, this.place, this.news, this.told, h("span.grow"), this.newer, this.older), this.table, this.empty);
+    this.append(h("div.list-head", {}, this.place, this.news, this.told, h("span.grow"), part("jc-matching", app), this.newer, this.older), this.table, this.empty);
     this.#listen();
     app.painter.on(["rows", "page", "identity", "selection"], () => this.#paint());
     app.painter.on(["tick"], () => this.#tick());
@@ -161,7 +162,7 @@ class Jobs extends Part {
       put(this.told, `${plural(waiting, "more job")} to show`);
     } else if (!waiting) put(this.told, "");
     const rows = page.rows.length;
-    put(this.place, !page.loaded ? "" : page.first ? (rows ? `${page.hasMore ? "Newest " : ""}${plural(rows, "job")}` : "") : `${count(rows)} older jobs`);
+    put(this.place, !page.loaded ? "" : page.first ? (rows ? (page.hasMore ? `Newest ${rows}` : plural(rows, "job")) : "") : `${count(rows)} older`);
     this.newer.disabled = !app.route.cursor;
     this.older.disabled = !page.cursor;
     attribute(this, "aria-busy", app.loading ? "true" : null);

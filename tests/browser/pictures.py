@@ -1,0 +1,137 @@
+"""Pictures of every view: ``python -m tests.browser.pictures FOLDER`` (all of them), or ``--readme`` (the two of README.md).
+
+A server of its own, in a temporary folder, with jobs of every kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.kit import Server, launch
+
+WIDTHS = (360, 1280, 2560)
+HEIGHTS = {360: 780, 1280: 860, 2560: 1400}
+README = Path(__file__).parent / "pictures"
+SCHEDULES = [
+    {"name": "nightly-report", "cron": "30 2 * * *", "timezone": "Europe/Zurich", "jobName": "report", "data": {"day": "2026-01-31"}},
+    {"name": "orders", "cron": "*/5 * * * *", "jobName": "import-orders", "data": {"shop": "acme"}, "queue": "slow"},
+    {"name": "weekday-invoices", "cron": "0 9 * * 1-5", "timezone": "America/New_York", "jobName": "send-invoice", "data": {"order": 1, "to": "ann@example.com"}, "enabled": False},
+]  # fmt: skip
+
+
+def furnish(server: Server, folder: Path) -> dict[str, str]:
+    """Jobs in every status; the ids of some."""
+    for schedule in SCHEDULES:
+        server.ask("POST", "/api/jobs/schedules", schedule)
+    server.ask("POST", "/api/jobs/schedules/orders/trigger")
+    server.batch([{"name": "thumbnail", "data": {"path": f"photo-{n:03}.jpg", "steps": 2, "pause": 0.06}, "tags": ["nightly"]} for n in range(60)])
+    for order in (4711, 4712):
+        server.enqueue("send-invoice", data={"order": order, "to": "nobody@example.com"}, queue="mail", tags=["billing"])
+    shop = server.enqueue("import-orders", data={"shop": "acme", "pause": 2.5}, queue="slow", tags=["orders"])
+    server.batch([{"name": "report", "data": {"day": "2026-01-31", "pages": n + 1}, "queue": "reports", "delay": 3600, "tags": ["monthly"]} for n in range(3)])
+    late = server.enqueue("report", data={"day": "2026-02-28"}, queue="reports", delay=7200)
+    server.ask("POST", f"/api/jobs/{late}/cancel")
+    time.sleep(4)
+    server.batch([{"name": "hold", "data": {"gate": str(folder / "gate")}, "queue": "slow"} for _ in range(2)])
+    running = [
+        server.enqueue("thumbnail", data={"path": f"panorama-{n}.tif", "width": 4096, "steps": 40, "pause": 0.5 + n / 5}, tags=["print"])
+        for n in range(3)
+    ]
+    return {"running": running[0], "retried": shop}
+
+
+def views(jobs: dict[str, str]) -> dict[str, Callable[[Page], None]]:
+    """Every view, by name: what to do on a signed-in page to see it."""
+
+    def at(place: str, wait: str) -> Callable[[Page], None]:
+        def go(page: Page) -> None:
+            page.evaluate("place => { history.pushState(null, '', place); dispatchEvent(new PopStateEvent('popstate')); }", place)
+            page.locator(wait).first.wait_for()
+
+        return go
+
+    def new_job(page: Page) -> None:
+        at("/", "tbody tr")(page)
+        page.locator("[data-new-job]").click()
+        page.locator("jc-new-job select").first.select_option("report")
+
+    def new_schedule(page: Page) -> None:
+        at("/?view=schedules", "[data-schedule]")(page)
+        page.locator("[data-new-schedule]").click()
+        page.locator("jc-schedule-form dialog[open]").wait_for()
+
+    def selected(page: Page) -> None:
+        at("/", "tbody tr")(page)
+        for n in (2, 3, 5):
+            page.locator("tbody input").nth(n).click()
+
+    def help_(page: Page) -> None:
+        at("/", "tbody tr")(page)
+        page.keyboard.press("?")
+
+    return {
+        "jobs": at("/", "tbody tr"),
+        "running": at(f"/?job={jobs['running']}", ".log-line"),
+        "retried": at(f"/?job={jobs['retried']}", ".timeline li:nth-child(2)"),
+        "nothing": at("/?q=nothing-like-this", ".empty h2"),
+        "selected": selected,
+        "new-job": new_job,
+        "schedules": at("/?view=schedules", "[data-schedule]"),
+        "new-schedule": new_schedule,
+        "queues": at("/?view=queues", ".queue-card"),
+        "help": help_,
+    }
+
+
+def take(folder: Path, only: str | None, readme: bool) -> None:
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+        server = Server(Path(place)).start()
+        browser = launch(playwright)
+        try:
+            jobs = furnish(server, Path(place))
+            for width in (1280,) if readme else WIDTHS:
+                for theme in ("light", "dark"):
+                    size = {"width": width, "height": 800 if readme else HEIGHTS[width]}
+                    context = browser.new_context(viewport=size, color_scheme=theme)  # type: ignore[arg-type]
+                    page = context.new_page()
+                    if not readme and only in (None, "sign-in"):
+                        page.goto(server.url)
+                        page.locator("#token").wait_for()
+                        page.screenshot(path=folder / f"sign-in-{width}-{theme}.png")
+                    page.goto(server.link("ann"))
+                    page.locator('[data-link="live"]').wait_for()
+                    for name, show in views(jobs).items():
+                        if readme and (name, theme) not in {("jobs", "light"), ("running", "dark")}:
+                            continue
+                        if only not in (None, name):
+                            continue
+                        show(page)
+                        time.sleep(1.2 if readme else 0.5)
+                        page.screenshot(path=folder / f"{name}-{width}-{theme}.png")
+                        while page.locator("dialog[open]").count():
+                            page.keyboard.press("Escape")
+                        page.keyboard.press("Escape")
+                    context.close()
+        finally:
+            browser.close()
+            server.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.browser.pictures")
+    parser.add_argument("folder", nargs="?", type=Path, default=README)
+    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--only")
+    chosen = parser.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    take(chosen.folder, chosen.only, chosen.readme)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Read by anybody: with a keyboard only, by a screen reader, in both themes, on any width, whatever the texts are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext
+
+from tests.browser.conftest import Open
+from tests.browser.kit import Server, Watched, until
+from tests.browser.tasks import HOSTILE
+
+PLACES = ["/", "/?view=schedules", "/?view=queues", "/?q=nothing-matches-this"]
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def found_by_axe(page: Any) -> list[str]:
+    result = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
+    return [
+        f"{each['id']}: {node['target']} {node['failureSummary'][:300]}"
+        for each in result.response["violations"]
+        for node in each["nodes"][:3]
+    ]
+
+
+@pytest.fixture(scope="module")
+def furnished(server: Server) -> str:
+    """A job with all that a job can have; there is a schedule, too."""
+    server.ask("POST", "/api/jobs/schedules", {"name": "read", "cron": "0 3 * * 1", "jobName": "noop", "tags": ["read"]})
+    for name in ("noop", "hostile", "later"):
+        server.enqueue(name, tags=["read"])
+    job_id = server.enqueue("import-orders", data={"shop": "acme", "pause": 0}, tags=["read"])
+    until(lambda: server.job(job_id)["status"] == "completed")
+    return job_id
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing(browser: Browser, server: Server, furnished: str, theme: Any, width: int) -> None:
+    """With the policy out of the way for axe itself, which is put into the page."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce", bypass_csp=True
+    )
+    try:
+        watched = Watched(context, server)
+        page = watched.page
+        page.goto(server.url)
+        page.locator("#token").wait_for()
+        assert found_by_axe(page) == [], "sign-in"
+        watched.sign_in()
+        for place in [*PLACES, f"/?job={furnished}"]:
+            page.evaluate(
+                "place => { history.pushState(null, '', place); dispatchEvent(new PopStateEvent('popstate')); }", place
+            )
+            page.wait_for_timeout(250)
+            assert found_by_axe(page) == [], place
+        page.keyboard.press("Escape")
+        page.keyboard.press("n")
+        page.locator("jc-new-job dialog[open]").wait_for()
+        assert found_by_axe(page) == [], "new job"
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 2560, 3840])
+def test_nothing_is_wider_than_the_window(browser: Browser, server: Server, furnished: str, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    try:
+        watched = Watched(context, server).sign_in()
+        for place in [*PLACES, f"/?job={furnished}"]:
+            watched.page.evaluate(
+                "place => { history.pushState(null, '', place); dispatchEvent(new PopStateEvent('popstate')); }", place
+            )
+            watched.page.wait_for_timeout(60)
+            wide = watched.page.evaluate("""() => [...document.querySelectorAll('body *')]
+                .filter(each => each.checkVisibility() && !each.closest('.offscreen, .skip, svg, pre, .scroll'))
+                .filter(each => { const box = each.getBoundingClientRect(); return box.width && box.right > innerWidth + 0.5; })
+                .map(each => `${each.tagName}.${each.className}`)""")
+            assert wide == [], place
+    finally:
+        context.close()
+
+
+def test_hostile_text_is_text_and_breaks_nothing(server: Server, open_page: Open) -> None:
+    tag = '<b onclick="x">\u202etag'
+    job_id = server.enqueue("hostile", data={"html": HOSTILE[:6000], "<script>": 1}, tags=[tag, "hostile-text"], uniqueKey="<i>\u200bkey")
+    until(lambda: server.job(job_id)["status"] == "failed")
+    watched = open_page(server, rest=f"/?tag=hostile-text&job={job_id}")
+    page = watched.page
+    page.locator('aside[data-status="failed"]').wait_for()
+    page.locator(".log-line").wait_for()
+    error = page.locator('pre[aria-label="Error"]').inner_text()
+    assert "<img src=x onerror=" in error
+    assert "\\u202egnp.exe\\u202c \\u200b\\x1b[31mred\\x1b[0m \\x00" in error
+    assert "{{7*7}} ${7*7} &lt;b&gt; longlong" in error
+    for place in ("aside", "jc-jobs"):
+        text = page.locator(place).inner_text()
+        assert not [each for each in text if each in "\u202e\u202c\u200b\x1b\x00"], place
+    assert page.evaluate("document.querySelectorAll('jc-shell script, jc-shell b, jc-shell i, aside img').length") == 0
+    assert page.title() == "Jobs · jobctl"
+    assert watched.row(job_id).bounding_box()["height"] < 60
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # As a filter it goes to the server and back, and still is text.
+    watched.row(job_id).locator(".tag").first.click(force=True)
+    until(lambda: "tag=%3Cb" in page.url)
+    watched.row(job_id).wait_for()
+    page.locator("jc-filters select").nth(2).locator("option", has_text="\\u202etag").wait_for(state="attached")
+
+
+def test_the_page_cannot_make_markup_or_run_text(server: Server, open_page: Open) -> None:
+    watched = open_page(server)
+    refused = watched.page.evaluate("""() => {
+        const tried = [() => { document.body.innerHTML = '<p>x'; }, () => eval('1'), () => new Function('1')];
+        return tried.map(each => { try { each(); return 'done'; } catch (error) { return error.name; } });
+    }""")
+    assert refused == ["TypeError", "EvalError", "EvalError"]
+    watched.wrong.clear()  # the browser has told of each
+
+
+def test_all_of_it_by_keyboard(server: Server, open_page: Open) -> None:
+    ids = server.batch([{"name": "later", "delay": 9000, "tags": ["keys"]} for _ in range(3)])[::-1]
+    watched = open_page(server)
+    page = watched.page
+
+    def focused() -> str:
+        return str(page.evaluate("document.activeElement.dataset.open ?? document.activeElement.tagName"))
+
+    page.keyboard.press("/")
+    until(lambda: focused() == "INPUT")
+    page.keyboard.type("keys")
+    until(lambda: page.locator("tbody tr").count() == 3)
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    assert focused() == ids[0]
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    assert focused() == ids[1]
+    page.keyboard.press("x")
+    assert page.locator(".bulk strong").inner_text() == "1 selected"
+    page.locator(f'[data-open="{ids[1]}"]').focus()
+    page.keyboard.press("Enter")
+    page.locator("aside").wait_for()
+    until(lambda: page.evaluate("document.activeElement.id") == "job-title")
+    page.keyboard.press("Escape")
+    until(lambda: focused() == ids[1])
+    page.keyboard.press("Escape")
+    assert page.locator(".bulk").is_hidden()
+    page.keyboard.press("?")
+    page.locator("dialog.help").wait_for()
+    page.keyboard.press("j")
+    page.keyboard.press("Escape")
+    page.locator("dialog.help").wait_for(state="detached")
+    page.keyboard.press("3")
+    page.locator(".queue-card").first.wait_for()
+    page.keyboard.press("n")
+    page.locator("jc-new-job dialog[open]").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("jc-new-job dialog").wait_for(state="hidden")
+    page.keyboard.press("1")
+    page.locator("tbody tr").first.wait_for()
+
+
+def test_screen_readers_are_told_little(server: Server, open_page: Open, context: BrowserContext) -> None:
+    """Twenty jobs run past; the live regions speak of new rows once."""
+    server.batch([{"name": "later", "delay": 9000, "tags": ["quiet"]} for _ in range(60)])
+    watched = open_page(server, rest="/?tag=quiet")
+    page = watched.page
+    page.evaluate("""() => {
+        window.told = [];
+        for (const region of document.querySelectorAll('[role=status], [role=alert], [aria-live=polite], [role=log]:not([aria-live=off])'))
+            new MutationObserver(() => window.told.push(region.textContent)).observe(region, {subtree: true, childList: true, characterData: true});
+    }""")
+    for _ in range(4):
+        server.batch([{"name": "noop", "tags": ["quiet"]} for _ in range(5)])
+        page.wait_for_timeout(150)
+    until(lambda: page.locator("[data-news]").inner_text().startswith("20 more"))
+    assert len(page.evaluate("window.told")) == 1
+
+
+def test_nothing_shifts_while_it_loads(server: Server, context: BrowserContext) -> None:
+    context.add_init_script("""window.shift = 0;
+        new PerformanceObserver(list => { for (const each of list.getEntries()) if (!each.hadRecentInput) window.shift += each.value; })
+            .observe({type: 'layout-shift', buffered: true});""")
+    watched = Watched(context, server).sign_in()
+    watched.page.wait_for_timeout(400)
+    assert watched.page.evaluate("window.shift") < 0.02

@@ -1,0 +1,228 @@
+"""Two tabs in step; what a person does to jobs, queues and schedules; and what the server refuses."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+from tests.browser.conftest import Open
+from tests.browser.kit import Server, Watched, until
+
+
+def waiting(server: Server, n: int, tag: str) -> list[str]:
+    return server.batch([{"name": "later", "delay": 9000, "tags": [tag]} for _ in range(n)])[::-1]
+
+
+def toast(watched: Watched, text: str) -> None:
+    watched.page.locator(".toast", has_text=text).first.wait_for()
+
+
+def test_two_tabs_have_the_same_filter_and_selection(server: Server, open_page: Open) -> None:
+    ids = waiting(server, 3, "tabs")
+    one, two = open_page(server), open_page(server)
+    one.page.bring_to_front()
+    one.select("jc-filters select >> nth=2", "tabs")
+    for each in (one, two):
+        until(lambda each=each: each.page.locator("tbody tr").count() == 3)
+    assert two.page.url == one.page.url == f"{server.url}/?tag=tabs"
+    one.row(ids[1]).locator("input").click()
+    until(lambda: two.row(ids[1]).get_attribute("aria-selected") == "true")
+    assert "1 selected" in two.page.locator(".bulk").inner_text()
+    two.page.locator('.bulk [aria-label="Clear the selection"]').click()
+    until(lambda: one.row(ids[1]).get_attribute("aria-selected") is None)
+    one.page.locator('.tile[data-status="failed"]').click()
+    two.page.get_by_text("Nothing matches").wait_for()
+    assert two.page.locator('.tile[data-status="failed"]').get_attribute("aria-pressed") == "true"
+
+
+def test_the_address_holds_all_of_the_filter(server: Server, open_page: Open) -> None:
+    [wanted] = server.batch([{"name": "later", "queue": "quiet", "delay": 9000, "tags": ["a, b", "address"]}])
+    query = urllib.parse.urlencode({"status": "pending", "name": "later", "queue": "quiet", "tag": "address", "q": "ADDR", "mine": "1"})
+    watched = open_page(server, rest=f"/?{query}")
+    watched.row(wanted).wait_for()
+    page = watched.page
+    assert page.locator("tbody tr").count() == 1
+    assert page.locator("[data-search]").input_value() == "ADDR"
+    assert page.get_by_label("Mine").is_checked()
+    assert [each.input_value() for each in page.locator("jc-filters select").all()] == ["quiet", "later", "address"]
+    page.get_by_role("button", name="Clear").click()
+    assert page.url == f"{server.url}/"
+    page.go_back()
+    assert urllib.parse.parse_qs(urllib.parse.urlsplit(page.url).query)["q"] == ["ADDR"]
+
+
+def test_cancel_is_shown_at_once_and_taken_back_when_the_server_refuses(server: Server, open_page: Open) -> None:
+    [job_id] = waiting(server, 1, "optimist")
+    watched = open_page(server, rest=f"/?tag=optimist&job={job_id}")
+    page = watched.page
+
+    def refused(route: Any) -> None:
+        until(lambda: watched.row(job_id).get_attribute("data-status") == "cancelled")
+        assert watched.row(job_id).get_attribute("data-guessed") == ""
+        route.fulfill(status=409, content_type="application/problem+json",
+                      body=json.dumps({"status": 409, "code": "conflict", "detail": "not on my watch"}))  # fmt: skip
+
+    page.route("**/cancel", refused)
+    page.locator('[data-action="cancel"]').click()
+    toast(watched, "cannot cancel: not on my watch")
+    watched.shows(job_id, "pending")
+    assert watched.row(job_id).get_attribute("data-guessed") is None
+    assert page.locator("aside .status-word").inner_text() == "pending"
+    page.unroute("**/cancel")
+    page.locator('[data-action="cancel"]').click()
+    watched.shows(job_id, "cancelled")
+    until(lambda: server.job(job_id)["status"] == "cancelled")
+    page.locator('[data-action="retry"]').click()
+    watched.shows(job_id, "pending")
+
+
+def test_a_refusal_of_the_server_itself_is_told_with_its_reason(server: Server, open_page: Open) -> None:
+    """A retry while the unique key is live elsewhere: 409."""
+    first = server.enqueue("later", uniqueKey="one-only", delay=9000, tags=["refused"])
+    server.ask("POST", f"/api/jobs/{first}/cancel")
+    server.enqueue("later", uniqueKey="one-only", delay=9000)
+    watched = open_page(server, rest=f"/?tag=refused&job={first}")
+    watched.page.locator('[data-action="retry"]').click()
+    toast(watched, "cannot retry:")
+    watched.shows(first, "cancelled")
+
+
+def test_bulk_actions_do_what_can_be_done_and_say_how_many(server: Server, open_page: Open) -> None:
+    ids = waiting(server, 4, "bulk")
+    server.ask("POST", f"/api/jobs/{ids[0]}/cancel")
+    watched = open_page(server, rest="/?tag=bulk")
+    page = watched.page
+    watched.row(ids[0]).locator("input").click()
+    watched.row(ids[2]).locator("input").click(modifiers=["Shift"])
+    assert page.locator(".bulk strong").inner_text() == "3 selected"
+    assert page.locator('[data-bulk="cancel"]').inner_text() == "Cancel 2"
+    page.locator('[data-bulk="cancel"]').click()
+    toast(watched, "2 jobs cancelled")
+    assert [server.job(each)["status"] for each in ids] == ["cancelled"] * 3 + ["pending"]
+    page.locator("thead input").click()
+    page.locator('[data-bulk="delete"]').click()
+    page.locator("dialog.ask button.danger").click()
+    toast(watched, "4 jobs deleted")
+    until(lambda: page.locator("tbody tr").count() == 0)
+
+
+def test_all_that_match_are_counted_before_anything_is_done(server: Server, open_page: Open) -> None:
+    ids = waiting(server, 60, "masses")
+    watched = open_page(server, rest="/?tag=masses")
+    page = watched.page
+    watched.select(".all-matching", "cancel")
+    page.locator("dialog.ask h2", has_text="Cancel 60 jobs?").wait_for()
+    page.get_by_role("button", name="Leave it").click()
+    assert server.job(ids[0])["status"] == "pending"
+    watched.select(".all-matching", "cancel")
+    page.locator("dialog.ask button.danger").click()
+    toast(watched, "60 jobs cancelled")
+    watched.shows(ids[0], "cancelled")
+    assert server.job(ids[-1])["status"] == "cancelled"
+
+
+def test_one_job_has_its_history_its_log_and_a_link(server: Server, open_page: Open) -> None:
+    job_id = server.enqueue("import-orders", data={"shop": "acme", "pause": 0.1}, tags=["one"], queue="shops")
+    watched = open_page(server, rest=f"/?tag=one&job={job_id}")
+    page = watched.page
+    page.locator('aside[data-status="completed"]').wait_for()
+    steps = page.locator(".timeline .step").all_inner_texts()
+    assert [each.split(" after")[0] for each in steps] == ["Created", "Attempt 1: failed", "Attempt 2: completed"]
+    assert "connection reset by peer" in page.locator(".timeline summary").nth(1).inner_text()
+    until(lambda: page.locator(".log-line bdi").all_inner_texts()[-1:] == ["412 orders"])
+    assert page.locator('pre[aria-label="Result"]').inner_text() == '{\n  "orders": 412\n}'
+    assert json.loads(page.locator('pre[aria-label="Data"]').inner_text()) == {"shop": "acme", "pause": 0.1}
+    page.evaluate("navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve(); }")
+    watched.select('aside [aria-label="Copy as jobctl command"]', "again")
+    until(lambda: page.evaluate("window.copied"))
+    assert page.evaluate("window.copied") == (
+        """jobctl enqueue import-orders --data '{"shop":"acme","pause":0.1}' --queue shops --tag=one"""
+    )
+    page.keyboard.press("Escape")
+    assert page.locator("aside").is_hidden()
+    assert page.url == f"{server.url}/?tag=one"
+    page.go_back()
+    page.locator("aside").wait_for()
+
+
+def test_a_running_job_shows_how_long_it_still_takes_and_can_be_stopped(server: Server, open_page: Open) -> None:
+    slow = server.enqueue("thumbnail", data={"path": "x.png", "steps": 400, "pause": 0.05}, tags=["slow"])
+    watched = open_page(server, rest="/?tag=slow")
+    page = watched.page
+    watched.row(slow).click()
+    until(lambda: "left" in page.locator("aside .note").inner_text())
+    page.locator('[data-action="cancel"]').click()
+    page.locator('aside[data-status="cancelled"]').wait_for()
+    until(lambda: "Asked to stop" in page.locator(".timeline .step").all_inner_texts())
+
+
+def test_a_large_result_is_fetched_when_asked_for(server: Server, open_page: Open) -> None:
+    job_id = server.enqueue("thumbnail", data={"path": "p" * 9000, "steps": 1, "pause": 0.4})
+    watched = open_page(server, rest=f"/?job={job_id}")
+    page = watched.page
+    page.locator('aside[data-status="completed"]').wait_for()
+    page.locator(f'tr[data-id="{job_id}"]').wait_for()
+    if page.get_by_role("button", name="Load the whole result").is_visible():
+        page.get_by_role("button", name="Load the whole result").click()
+    until(lambda: "p" * 9000 in page.locator('pre[aria-label="Result"]').inner_text())
+    assert "p" * 9000 in page.locator('pre[aria-label="Data"]').inner_text()
+
+
+def test_queues_are_paused_and_resumed_for_everybody(server: Server, open_page: Open) -> None:
+    job_id = server.enqueue("noop", queue="brakes")
+    until(lambda: server.job(job_id)["status"] == "completed")
+    one, two = open_page(server, rest="/?view=queues"), open_page(server, rest="/?view=queues")
+    one.page.get_by_role("button", name="Pause brakes").click()
+    for each in (one, two):
+        each.page.get_by_role("button", name="Resume brakes").wait_for()
+    held = server.enqueue("noop", queue="brakes")
+    card = two.page.locator('[aria-label="Queue brakes"]')
+    until(lambda: card.locator("dd").first.inner_text() == "1")
+    two.page.get_by_role("button", name="Resume brakes").click()
+    until(lambda: server.job(held)["status"] == "completed")
+    until(lambda: card.locator("dd").first.inner_text() == "0")
+
+
+def test_schedules_are_made_edited_run_and_deleted(own_server: Callable[..., Server], open_page: Open) -> None:
+    server = own_server(schedules={"fixed": {"cron": "0 4 * * *", "job": "noop"}})
+    watched = open_page(server, rest="/?view=schedules")
+    page = watched.page
+    fixed = page.locator('[data-schedule="fixed"]')
+    fixed.wait_for()
+    assert fixed.get_by_role("button", name="Edit").is_hidden()
+    assert "Every day at 04:00" in fixed.inner_text()
+    watched.settle()
+    page.locator("[data-new-schedule]").click()
+    dialog = page.locator("jc-schedule-form dialog[open]")
+    name, cron = dialog.locator("input").nth(0), dialog.locator("input").nth(1)
+    name.fill("weekly")
+    cron.fill("0 0 31 2 *")
+    dialog.locator("select").first.select_option("report")
+    dialog.locator('[data-field="day"]').fill("2026-01-31")
+    dialog.locator("button[type=submit]").click()
+    until(lambda: dialog.locator(".error:not(:empty)").count() == 1)
+    cron.fill("30 9 * * mon-fri")
+    until(lambda: "Monday to Friday at 09:30" in dialog.inner_text())
+    dialog.locator("button[type=submit]").click()
+    card = page.locator('[data-schedule="weekly"]')
+    card.wait_for()
+    assert server.ask("GET", "/api/jobs/schedules/weekly")["timezone"] == "Europe/Zurich"
+    assert " in " in f" {card.locator('dd').first.inner_text()}"
+    card.get_by_role("button", name="Run now").click()
+    toast(watched, "weekly: 1 job enqueued")
+    until(lambda: card.locator("dd").nth(3).inner_text() == "1")
+    card.get_by_role("switch").click()
+    until(lambda: card.locator("dd").first.inner_text() == "disabled")
+    assert server.ask("GET", "/api/jobs/schedules/weekly")["enabled"] is False
+    card.get_by_role("button", name="Edit").click()
+    assert dialog.locator('[data-field="day"]').input_value() == "2026-01-31"
+    cron.fill("@hourly")
+    dialog.locator("button[type=submit]").click()
+    until(lambda: "Every hour" in card.inner_text())
+    assert server.ask("GET", "/api/jobs/schedules/weekly")["enabled"] is False
+    card.get_by_role("button", name="Delete").click()
+    page.locator("dialog.ask button.danger").click()
+    card.wait_for(state="detached")
+    assert ("GET", "/api/jobs/schedules") not in watched.requests
