@@ -114,8 +114,11 @@ class Server:
             self.url + path, method=method, data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self.token(subject, role)}", "Content-Type": "application/json"},
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)["data"]
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from None
 
     def enqueue(self, name: str = "noop", subject: str = "root", role: str = "admin", **fields: Any) -> str:
         """A new job's id."""

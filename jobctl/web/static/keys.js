@@ -51,7 +51,10 @@ export function listen(app, root) {
     const target = /** @type {HTMLElement} */ (event.target);
     const typing = target.matches("input:not([type=checkbox]), textarea, select");
     if (event.key === "Escape") {
-      if (typing && target.matches("[data-search]")) target.blur();
+      if (typing && target.matches("[data-search]")) {
+        event.preventDefault(); // a browser would clear it
+        target.blur();
+      }
       else if (app.route.job) app.close();
       else if (app.selection.size) app.select([]);
       return;

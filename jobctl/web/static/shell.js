@@ -39,7 +39,7 @@ class Shell extends Part {
     this.gate.hidden = app.who !== null;
     if (!app.who) return;
     this.views = {
-      jobs: h("div.view", {}, part("jc-tiles", app), part("jc-charts", app), part("jc-filters", app), part("jc-jobs", app)),
+      jobs: h("div.view", {}, h("h1.offscreen", {}, "Jobs"), part("jc-tiles", app), part("jc-charts", app), part("jc-filters", app), part("jc-jobs", app)),
       schedules: h("div.view", {}, part("jc-schedules", app)),
       queues: h("div.view", {}, part("jc-queues", app)),
     };

@@ -32,7 +32,7 @@ class SignIn extends Part {
       why,
       button,
     );
-    this.append(form);
+    this.append(h("main", {}, form));
     this.app.painter.on(["identity"], () => {
       if (this.app.who) return;
       document.title = "Sign in · jobctl";
