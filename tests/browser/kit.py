@@ -47,6 +47,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def go_to(page: Page, place: str) -> None:
+    page.evaluate(
+        "place => { history.pushState(null, '', place); dispatchEvent(new PopStateEvent('popstate')); }", place
+    )
+
+
 def until(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
     """Wait until ``condition`` holds; its value."""
     give_up = time.monotonic() + seconds
@@ -169,6 +175,10 @@ class Watched:
         self.page.goto(self.server.link(subject, role, rest))
         self.live()
         return self
+
+    def go(self, place: str) -> None:
+        """Another view of the same page, as by its own links."""
+        go_to(self.page, place)
 
     def live(self) -> None:
         """Wait until the indicator says so and the list is there."""

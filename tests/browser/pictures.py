@@ -1,4 +1,4 @@
-"""Pictures of every view: ``python -m tests.browser.pictures FOLDER`` (all of them), or ``--readme`` (the two of README.md).
+"""Pictures of every view: ``python -m tests.browser.pictures FOLDER``; with ``--readme`` the two of README.md.
 
 A server of its own, in a temporary folder, with jobs of every kind.
 """
@@ -13,15 +13,21 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.kit import Server, launch
+from tests.browser.kit import Server, go_to, launch
 
 WIDTHS = (360, 1280, 2560)
 HEIGHTS = {360: 780, 1280: 860, 2560: 1400}
 README = Path(__file__).parent / "pictures"
 SCHEDULES = [
-    {"name": "nightly-report", "cron": "30 2 * * *", "timezone": "Europe/Zurich", "jobName": "report", "data": {"day": "2026-01-31"}},
+    {
+        "name": "nightly-report", "cron": "30 2 * * *", "timezone": "Europe/Zurich", "jobName": "report",
+        "data": {"day": "2026-01-31"},
+    },
     {"name": "orders", "cron": "*/5 * * * *", "jobName": "import-orders", "data": {"shop": "acme"}, "queue": "slow"},
-    {"name": "weekday-invoices", "cron": "0 9 * * 1-5", "timezone": "America/New_York", "jobName": "send-invoice", "data": {"order": 1, "to": "ann@example.com"}, "enabled": False},
+    {
+        "name": "weekday-invoices", "cron": "0 9 * * 1-5", "timezone": "America/New_York", "jobName": "send-invoice",
+        "data": {"order": 1, "to": "ann@example.com"}, "enabled": False,
+    },
 ]  # fmt: skip
 
 
@@ -30,19 +36,21 @@ def furnish(server: Server, folder: Path) -> dict[str, str]:
     for schedule in SCHEDULES:
         server.ask("POST", "/api/jobs/schedules", schedule)
     server.ask("POST", "/api/jobs/schedules/orders/trigger")
-    server.batch([{"name": "thumbnail", "data": {"path": f"photo-{n:03}.jpg", "steps": 2, "pause": 0.06}, "tags": ["nightly"]} for n in range(60)])
+    photos = [{"path": f"photo-{n:03}.jpg", "steps": 2, "pause": 0.06} for n in range(60)]
+    server.batch([{"name": "thumbnail", "data": photo, "tags": ["nightly"]} for photo in photos])
     for order in (4711, 4712):
-        server.enqueue("send-invoice", data={"order": order, "to": "nobody@example.com"}, queue="mail", tags=["billing"])
+        invoice = {"order": order, "to": "nobody@example.com"}
+        server.enqueue("send-invoice", data=invoice, queue="mail", tags=["billing"])
     shop = server.enqueue("import-orders", data={"shop": "acme", "pause": 2.5}, queue="slow", tags=["orders"])
-    server.batch([{"name": "report", "data": {"day": "2026-01-31", "pages": n + 1}, "queue": "reports", "delay": 3600, "tags": ["monthly"]} for n in range(3)])
+    for pages in (1, 2, 3):
+        report = {"day": "2026-01-31", "pages": pages}
+        server.enqueue("report", data=report, queue="reports", delay=3600, tags=["monthly"])
     late = server.enqueue("report", data={"day": "2026-02-28"}, queue="reports", delay=7200)
     server.ask("POST", f"/api/jobs/{late}/cancel")
     time.sleep(4)
     server.batch([{"name": "hold", "data": {"gate": str(folder / "gate")}, "queue": "slow"} for _ in range(2)])
-    running = [
-        server.enqueue("thumbnail", data={"path": f"panorama-{n}.tif", "width": 4096, "steps": 40, "pause": 0.5 + n / 5}, tags=["print"])
-        for n in range(3)
-    ]
+    slow = [{"path": f"panorama-{n}.tif", "width": 4096, "steps": 40, "pause": 0.5 + n / 5} for n in range(3)]
+    running = [server.enqueue("thumbnail", data=each, tags=["print"]) for each in slow]
     return {"running": running[0], "retried": shop}
 
 
@@ -51,7 +59,7 @@ def views(jobs: dict[str, str]) -> dict[str, Callable[[Page], None]]:
 
     def at(place: str, wait: str) -> Callable[[Page], None]:
         def go(page: Page) -> None:
-            page.evaluate("place => { history.pushState(null, '', place); dispatchEvent(new PopStateEvent('popstate')); }", place)
+            go_to(page, place)
             page.locator(wait).first.wait_for()
 
         return go

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,9 +40,7 @@ def test_a_server_that_was_killed_and_comes_back_is_resumed_and_nothing_is_misse
     watched.page.mouse.move(5, 5)  # nothing new comes in under a pointer
     watched.settle()
     server.stop(signal.SIGKILL)
-    started = time.monotonic()
     until(lambda: link(watched) == "waiting")
-    print(f"told after {time.monotonic() - started:.1f} s")
     until(lambda: re.search(r"Reconnecting\s+in \d+ s", watched.page.locator("[data-link]").inner_text()))
     gate.touch()
     server.start()

@@ -171,17 +171,17 @@ def test_pages_by_keyset_through_many_jobs_with_the_browsers_own_back(server: Se
         return [row[0] for row in table(watched)]
 
     assert shown() == newest[:50]
-    page.get_by_role("button", name="Older ›").click()
+    page.get_by_role("button", name="Older").click()
     until(lambda: shown() == newest[50:100])
     page.keyboard.press("]")
     until(lambda: shown() == newest[100:])
-    assert page.get_by_role("button", name="Older ›").is_disabled()
+    assert page.get_by_role("button", name="Older").is_disabled()
     page.go_back()
     until(lambda: shown() == newest[50:100])
     page.reload()
     watched.live()
     assert shown() == newest[50:100]
-    page.get_by_role("button", name="‹ Newer").click()
+    page.get_by_role("button", name="Newer").click()
     until(lambda: shown() == newest[:50])
 
 
@@ -218,6 +218,5 @@ def test_two_thousand_updates_in_ten_seconds_are_painted_once_a_frame(
     assert brought >= 2000
     assert watched.requests == []
     assert {tuple(row[1:]) for row in table(watched)} == {("completed", "1/3")}
-    print(f"{seen['frames']} frames, {seen['batches']} batches of changes, busy {share:.0%}")
     assert seen["batches"] < seen["frames"] + 100  # a change an update would be 2,000 and more
-    assert share < 0.6
+    assert share < 0.6, seen

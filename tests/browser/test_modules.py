@@ -29,9 +29,8 @@ def js(browser: Browser, server: Server) -> Iterator[Js]:
     page.goto(f"{server.url}/static/icon.svg")
 
     def run(module: str, script: str, given: Any = None) -> Any:
-        return page.evaluate(
-            f"async given => {{ const m = await import('/static/{module}.js'); {script} }}", json.loads(json.dumps(given))
-        )
+        whole = f"async given => {{ const m = await import('/static/{module}.js'); {script} }}"
+        return page.evaluate(whole, given)
 
     page.goto(server.url)
     yield run
@@ -51,7 +50,8 @@ def job(number: int, **fields: Any) -> dict[str, Any]:
 PAGE = """
     const page = new m.Page(given.limit);
     const filter = {status: [], name: [], queue: [], tag: [], q: '', mine: false, ...given.filter};
-    page.load({jobs: given.jobs, cursor: given.more ? 'c' : null, hasMore: Boolean(given.more)}, filter, 'root', given.first ?? true);
+    const list = {jobs: given.jobs, cursor: given.more ? 'c' : null, hasMore: Boolean(given.more)};
+    page.load(list, filter, 'root', given.first ?? true);
     const shown = () => ({rows: page.rows.map(row => row.id), left: [...page.left.keys()], waiting: page.waiting.size});
 """
 
@@ -100,7 +100,7 @@ def test_a_hundred_thousand_new_jobs_cost_no_memory_for_their_bodies(js: Js) -> 
 @pytest.mark.parametrize("seed", range(8))
 def test_snapshot_and_updates_equal_a_fresh_list(js: Js, seed: int) -> None:
     """A model of the server: whatever happens, the settled page is the newest that match, as far as it has room."""
-    chance = random.Random(seed)  # noqa: S311 - a test's
+    chance = random.Random(seed)
     jobs: dict[str, dict[str, Any]] = {}
     seq = 0
     messages: list[dict[str, Any]] = []
@@ -132,7 +132,8 @@ def test_snapshot_and_updates_equal_a_fresh_list(js: Js, seed: int) -> None:
         const ticket = state.fetching();
         const half = given.messages.length / 2;
         for (const each of given.messages.slice(0, half)) state.receive(each, 0);
-        state.loaded(ticket, {jobs: given.snapshot, cursor: null, hasMore: false}, {epoch: 'e', seq: given.place}, {filter, subject: 'root', first: true}, 0);
+        const list = {jobs: given.snapshot, cursor: null, hasMore: false};
+        state.loaded(ticket, list, {epoch: 'e', seq: given.place}, {filter, subject: 'root', first: true}, 0);
         for (const each of given.messages.slice(half)) state.receive(each, 0);
         state.page.settle(1);
         return state.page.rows.map(row => [row.id, row.status, row.version]);"""
@@ -147,7 +148,8 @@ def test_snapshot_and_updates_equal_a_fresh_list(js: Js, seed: int) -> None:
 FOLLOWER = """
     const follower = new m.Follower();
     const said = [];
-    const run = outputs => { for (const each of outputs) said.push(each.do === 'send' ? JSON.parse(each.text) : each.do === 'deliver' ? each.message : each.do); };
+    const told = each => each.do === 'send' ? JSON.parse(each.text) : each.do === 'deliver' ? each.message : each.do;
+    const run = outputs => said.push(...outputs.map(told));
     const hear = message => run(follower.receive(JSON.stringify(message), 1000));
     const join = (position, recovered = true, head = position.seq) => {
         follower.opened(0); hear({type: 'auth_required'}); hear({type: 'connected'});
@@ -180,7 +182,8 @@ def test_it_resumes_after_what_it_has_and_takes_nothing_twice(js: Js) -> None:
         for (const seq of [11, 12, 12, 11, 13]) hear({type: 'job_deleted', id: 'x', seq});
         hear({type: 'pong', seq: 20});
         follower.closed(null, 0.5, 0); said.length = 0; join({epoch: 'e', seq: 20});
-        return said.filter(each => each.type === 'subscribe_jobs').map(each => each.since).concat(follower.position.seq);"""
+        const asked = said.filter(each => each.type === 'subscribe_jobs').map(each => each.since);
+        return [...asked, follower.position.seq];"""
     assert js("follower", script) == [20, 20]
     script = FOLLOWER + """
         follower.rebase({epoch: 'e', seq: 10}); join({epoch: 'e', seq: 10});
@@ -200,10 +203,11 @@ def test_it_resumes_after_what_it_has_and_takes_nothing_twice(js: Js) -> None:
 def test_it_asks_for_lists_only_where_updates_are_lost_or_too_many(js: Js, lost: str) -> None:
     script = FOLLOWER + f"""
         follower.rebase({{epoch: 'e', seq: 10}}); {lost}
-        const told = said.filter(each => each === 'stale').length;
+        const stale = said.filter(each => each === 'stale').length;
         hear({{type: 'job_deleted', id: 'x', seq: 60}});
         run(follower.rebase({{epoch: 'new', seq: 70}}));
-        return [told, said.filter(each => each.type === 'job_deleted').length, said.at(-1).since, said.at(-1).epoch];"""
+        const [taken, last] = [said.filter(each => each.type === 'job_deleted').length, said.at(-1)];
+        return [stale, taken, last.since, last.epoch];"""
     assert js("follower", script) == [1, 0, 70, "new"]
 
 
@@ -219,11 +223,14 @@ def test_it_comes_back_with_full_jitter_from_half_a_second_to_ten(js: Js) -> Non
 def test_silence_is_asked_about_and_told_within_two_seconds(js: Js) -> None:
     script = FOLLOWER + """
         follower.rebase({epoch: 'e', seq: 1}); join({epoch: 'e', seq: 1}); said.length = 0;
-        const told = [];
-        for (let now = 1000; now <= 12000; now += 250) { run(follower.tick(now)); if (follower.silent && !told.length) told.push(now - 1000); }
+        const silent = [];
+        for (let now = 1000; now <= 12000; now += 250) {
+            run(follower.tick(now));
+            if (follower.silent) silent.push(now - 1000);
+        }
         const drops = said.filter(each => each === 'drop').length > 0;
         hear({type: 'pong', seq: 1});
-        return [told[0], said[0], drops, follower.silent];"""
+        return [silent[0], said[0], drops, follower.silent];"""
     silent_after, first, dropped, silent = js("follower", script)
     assert first == {"type": "ping"}
     assert silent_after <= 2000
@@ -234,7 +241,8 @@ def test_silence_is_asked_about_and_told_within_two_seconds(js: Js) -> None:
 def test_a_log_goes_on_after_its_last_line(js: Js) -> None:
     script = FOLLOWER + """
         follower.rebase({epoch: 'e', seq: 1}); join({epoch: 'e', seq: 1}); run(follower.follow('x'));
-        hear({type: 'job_log', id: 'x', lines: [{n: 1}, {n: 2}]}); hear({type: 'job_log', id: 'x', lines: [{n: 2}, {n: 3}]});
+        hear({type: 'job_log', id: 'x', lines: [{n: 1}, {n: 2}]});
+        hear({type: 'job_log', id: 'x', lines: [{n: 2}, {n: 3}]});
         const lines = said.filter(each => each.type === 'job_log').flatMap(each => each.lines.map(line => line.n));
         follower.closed(null, 0, 0); said.length = 0; join({epoch: 'e', seq: 1});
         return [lines, said.find(each => each.type === 'subscribe_logs').after];"""
@@ -257,8 +265,8 @@ def test_what_is_made_visible_is_what_the_command_line_makes_visible(js: Js) -> 
 
 def test_commands_mean_to_a_shell_what_was_typed(js: Js) -> None:
     data = {"text": "it's $HOME `x` \"q\" \\ \n;rm -rf", "--flag": True}
-    job_ = JOB | {"data": data, "queue": "slow", "priority": -5, "uniqueKey": "-k", "tags": ["-t", "a b"], "timeout": 60}
-    words = shlex.split(js("command", "return m.again(given);", job_))
+    more = {"data": data, "queue": "slow", "priority": -5, "uniqueKey": "-k", "tags": ["-t", "a b"], "timeout": 60}
+    words = shlex.split(js("command", "return m.again(given);", JOB | more))
     assert words[:3] == ["jobctl", "enqueue", "noop"]
     assert json.loads(words[words.index("--data") + 1]) == data
     assert {"--priority=-5", "--unique=-k", "--tag=-t", "--tag=a b"} <= set(words)
@@ -307,8 +315,8 @@ def test_plain_cron_in_words(js: Js, cron: str, words: str | None) -> None:
 def test_fields_become_values(js: Js, schema: Any, typed: Any, value: Any) -> None:
     field = {"name": "x", "required": True} | ({"schema": schema} if schema else {})
     assert js("fields", "return m.parse(given.field, given.typed);", {"field": field, "typed": typed}) == value
-    shown = js("fields", "return m.parse(given.field, m.shown(given.field, given.value));", {"field": field, "value": value})
-    assert shown == value
+    script = "return m.parse(given.field, m.shown(given.field, given.value));"
+    assert js("fields", script, {"field": field, "value": value}) == value
 
 
 @pytest.mark.parametrize("typed", ["", "1.5", "x"])
@@ -374,7 +382,8 @@ def test_charts_count_ends_and_failures_and_how_long_jobs_waited(js: Js) -> None
         const series = new m.Series();
         for (const [job, at] of given.events) series.take(job, at);
         const {completed, failed, wait} = series.lines(Date.parse(given.now));
-        return [completed.slice(-2), failed.slice(-2), wait.slice(-2), series.ended('default', Date.parse(given.now)).slice(-2), series.ready.size];"""
+        const ended = series.ended('default', Date.parse(given.now));
+        return [...[completed, failed, wait, ended].map(each => each.slice(-2)), series.ready.size];"""
     given = {"events": [[JOB | fields, at(second)] for fields, second in events], "now": at(9)}
     assert js("series", script, given) == [[0, 0.2], [0.2, 0.2], [2, 1], [0, 0.4], 0]
 
@@ -385,9 +394,11 @@ def test_the_bill_counts_what_polling_would_have_sent(js: Js) -> None:
 
 
 def test_filters_survive_the_address(js: Js) -> None:
-    given = {"status": ["failed", "pending"], "name": [], "queue": ["a"], "tag": ["x, y", "é"], "q": "a&b=c", "mine": True}
+    lists = {"status": ["failed", "pending"], "name": [], "queue": ["a"], "tag": ["x, y", "é"]}
+    given = lists | {"q": "a&b=c", "mine": True}
     script = """
         const text = m.toQuery(given).toString();
         const back = m.fromQuery(new URLSearchParams(text));
-        return [back, m.toQuery(back).toString() === text, m.toApi(given, 'ann').get('createdBy'), m.toBulk(m.noFilter(), 'ann').status.length];"""
+        const [api, all] = [m.toApi(given, 'ann'), m.toBulk(m.noFilter(), 'ann')];
+        return [back, m.toQuery(back).toString() === text, api.get('createdBy'), all.status.length];"""
     assert js("filter", script, given) == [given, True, "ann", 6]

@@ -12,7 +12,7 @@ from tests.browser.conftest import Open
 from tests.browser.kit import Server, Watched, until
 from tests.browser.tasks import HOSTILE
 
-PLACES = ["/", "/?view=schedules", "/?view=queues", "/?q=nothing-matches-this"]
+PLACES = ["/?tag=read", "/?view=schedules", "/?view=queues", "/?q=nothing-matches-this"]
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -28,7 +28,7 @@ def found_by_axe(page: Any) -> list[str]:
 @pytest.fixture(scope="module")
 def furnished(server: Server) -> str:
     """A job with all that a job can have; there is a schedule, too."""
-    server.ask("POST", "/api/jobs/schedules", {"name": "read", "cron": "0 3 * * 1", "jobName": "noop", "tags": ["read"]})
+    server.ask("POST", "/api/jobs/schedules", {"name": "read", "cron": "0 3 * * 1", "jobName": "noop"})
     for name in ("noop", "hostile", "later"):
         server.enqueue(name, tags=["read"])
     job_id = server.enqueue("import-orders", data={"shop": "acme", "pause": 0}, tags=["read"])
@@ -48,11 +48,9 @@ def test_axe_finds_nothing(browser: Browser, server: Server, furnished: str, wid
         page.goto(server.url)
         page.locator("#token").wait_for()
         assert found_by_axe(page) == [], "sign-in"
-        watched.sign_in()
-        for place in [*PLACES, f"/?job={furnished}"]:
-            page.evaluate(
-                "place => { history.pushState(null, '', place); dispatchEvent(new PopStateEvent('popstate')); }", place
-            )
+        watched.sign_in(rest="/?tag=read")
+        for place in [*PLACES, f"/?tag=read&job={furnished}"]:
+            watched.go(place)
             page.wait_for_timeout(250)
             assert found_by_axe(page) == [], place
         page.keyboard.press("Escape")
@@ -68,14 +66,12 @@ def test_nothing_is_wider_than_the_window(browser: Browser, server: Server, furn
     context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
     try:
         watched = Watched(context, server).sign_in()
-        for place in [*PLACES, f"/?job={furnished}"]:
-            watched.page.evaluate(
-                "place => { history.pushState(null, '', place); dispatchEvent(new PopStateEvent('popstate')); }", place
-            )
+        for place in [*PLACES, f"/?tag=read&job={furnished}"]:
+            watched.go(place)
             watched.page.wait_for_timeout(60)
             wide = watched.page.evaluate("""() => [...document.querySelectorAll('body *')]
                 .filter(each => each.checkVisibility() && !each.closest('.offscreen, .skip, svg, pre, .scroll, td, th'))
-                .filter(each => { const box = each.getBoundingClientRect(); return box.width && box.right > innerWidth + 0.5; })
+                .filter(each => each.offsetWidth && each.getBoundingClientRect().right > innerWidth + 0.5)
                 .map(each => `${each.tagName}.${each.className}`)""")
             assert wide == [], place
             assert watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
@@ -85,7 +81,8 @@ def test_nothing_is_wider_than_the_window(browser: Browser, server: Server, furn
 
 def test_hostile_text_is_text_and_breaks_nothing(server: Server, open_page: Open) -> None:
     tag = '<b onclick="x">\u202etag'
-    job_id = server.enqueue("hostile", data={"html": HOSTILE[:6000].replace("\0", ""), "<script>": 1}, tags=[tag, "hostile-text"], uniqueKey="<i>\u200bkey")
+    data = {"html": HOSTILE[:6000].replace("\0", ""), "<script>": 1}
+    job_id = server.enqueue("hostile", data=data, tags=[tag, "hostile-text"], uniqueKey="<i>\u200bkey")
     until(lambda: server.job(job_id)["status"] == "failed")
     watched = open_page(server, rest=f"/?tag=hostile-text&job={job_id}")
     page = watched.page
@@ -173,8 +170,10 @@ def test_screen_readers_are_told_little(server: Server, open_page: Open, context
     page = watched.page
     page.evaluate("""() => {
         window.told = [];
-        for (const region of document.querySelectorAll('[role=status], [role=alert], [aria-live=polite], [role=log]:not([aria-live=off])'))
-            new MutationObserver(() => window.told.push(region.textContent)).observe(region, {subtree: true, childList: true, characterData: true});
+        const live = '[role=status], [role=alert], [aria-live=polite], [role=log]:not([aria-live=off])';
+        for (const region of document.querySelectorAll(live))
+            new MutationObserver(() => window.told.push(region.textContent))
+                .observe(region, {subtree: true, childList: true, characterData: true});
     }""")
     for _ in range(4):
         server.batch([{"name": "noop", "tags": ["quiet"]} for _ in range(5)])

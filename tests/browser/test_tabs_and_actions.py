@@ -39,7 +39,8 @@ def test_two_tabs_have_the_same_filter_and_selection(server: Server, open_page: 
 
 def test_the_address_holds_all_of_the_filter(server: Server, open_page: Open) -> None:
     [wanted] = server.batch([{"name": "later", "queue": "quiet", "delay": 9000, "tags": ["a, b", "address"]}])
-    query = urllib.parse.urlencode({"status": "pending", "name": "later", "queue": "quiet", "tag": "address", "q": "ADDR", "mine": "1"})
+    fields = {"status": "pending", "name": "later", "queue": "quiet", "tag": "address", "q": "ADDR", "mine": "1"}
+    query = urllib.parse.urlencode(fields)
     watched = open_page(server, rest=f"/?{query}")
     watched.row(wanted).wait_for()
     page = watched.page

@@ -98,7 +98,7 @@ async def test_every_module_is_fetched_at_once_rather_than_one_after_the_other(a
 
 def test_it_is_small() -> None:
     sent = sum(len(gzip.compress(file.body, 9)) for file in dashboard.read_files().values())
-    assert sent < 150_000 / 2
+    assert sent < 100_000
     for name in NAMES:
         assert len((STATIC / name).read_text().splitlines()) <= 400, name
 

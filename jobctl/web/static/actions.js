@@ -47,7 +47,10 @@ async function one(app, action, job) {
  */
 export async function act(app, action, job) {
   const refused = await one(app, action, job);
-  if (refused === null) toast(`${job.name} ${tail(job.id)}: ${action === "cancel" && job.status === "running" ? "asked to stop" : DONE[action]}`);
+  if (refused === null)
+    toast(
+      `${job.name} ${tail(job.id)}: ${action === "cancel" && job.status === "running" ? "asked to stop" : DONE[action]}`,
+    );
   else toast(`${job.name} ${tail(job.id)}: cannot ${action}: ${refused}`, "bad");
 }
 
@@ -70,7 +73,8 @@ export async function actAll(app, action, jobs) {
     }),
   );
   const done = fit.length - refusals.length;
-  if (refusals.length) toast(`${plural(done, "job")} ${DONE[action]}, ${refusals.length} refused: ${refusals[0]}`, "bad");
+  if (refusals.length)
+    toast(`${plural(done, "job")} ${DONE[action]}, ${refusals.length} refused: ${refusals[0]}`, "bad");
   else toast(`${plural(done, "job")} ${DONE[action]}`);
 }
 

@@ -42,15 +42,28 @@ export class Api {
     let response;
     let answer;
     try {
-      response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal, cache: "no-store", credentials: "same-origin" });
+      response = await fetch(path, {
+        method,
+        headers,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        signal,
+        cache: "no-store",
+        credentials: "same-origin",
+      });
       answer = await response.json().catch(() => null);
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new ApiError(0, "unreachable", "the server cannot be reached");
     }
     if (response.ok && answer) return { data: answer.data, position: place(response.headers.get("X-Jobctl-Position")) };
-    if (response.status === 401 && !open && again && (await this.renew())) return this.send(method, path, { body, open, signal, again: false, key });
-    throw new ApiError(response.status, answer?.code ?? "unknown", answer?.detail ?? `the server answered ${response.status}`, answer?.field ?? null);
+    if (response.status === 401 && !open && again && (await this.renew()))
+      return this.send(method, path, { body, open, signal, again: false, key });
+    throw new ApiError(
+      response.status,
+      answer?.code ?? "unknown",
+      answer?.detail ?? `the server answered ${response.status}`,
+      answer?.field ?? null,
+    );
   }
 
   /** @param {string} path @param {AbortSignal} [signal] */

@@ -20,7 +20,11 @@ export class App {
     this.painter = new Painter();
     this.bill = new Bill(Date.now());
     this.api = new Api(this.bill);
-    this.session = new Session(this.api, (reason) => this.#identity(reason), () => this.stream.renewed());
+    this.session = new Session(
+      this.api,
+      (reason) => this.#identity(reason),
+      () => this.stream.renewed(),
+    );
     this.state = new State(ROWS, (what) => this.painter.mark(what));
     this.stream = new Stream(this.api, this.session, this);
     this.tabs = new Tabs((message) => this.#heard(message));
@@ -76,16 +80,23 @@ export class App {
     this.painter.mark("page");
     try {
       const { data, position } = await this.api.get(`/api/jobs?${query}`);
-      if (!position || !this.state.loaded(ticket, data, position, { filter, subject: who.subject, first: !cursor }, now())) return;
+      if (
+        !position ||
+        !this.state.loaded(ticket, data, position, { filter, subject: who.subject, first: !cursor }, now())
+      )
+        return;
       this.listError = null;
       if (!this.began) this.stream.begin(position);
-      else if (this.stream.follower.phase === "stale" || this.stream.follower.phase === "waiting") this.stream.rebase(position);
+      else if (this.stream.follower.phase === "stale" || this.stream.follower.phase === "waiting")
+        this.stream.rebase(position);
       this.began = true;
     } catch (error) {
       this.state.failed(ticket);
-      if (cursor && error instanceof ApiError && error.code === "invalid_cursor") return this.go({ cursor: null }, true);
+      if (cursor && error instanceof ApiError && error.code === "invalid_cursor")
+        return this.go({ cursor: null }, true);
       this.listError = message(error);
-      if (error instanceof ApiError && error.status === 0) setTimeout(() => this.state.ticket === ticket && void this.load(), 2000);
+      if (error instanceof ApiError && error.status === 0)
+        setTimeout(() => this.state.ticket === ticket && void this.load(), 2000);
     } finally {
       if (ticket === this.state.ticket) this.loading = false;
       this.painter.mark("page");
@@ -123,9 +134,15 @@ export class App {
       };
       try {
         await ask("/api/jobs/stats", (stats) => ({ type: "job_stats_update", stats }));
-        if (this.isAdmin && this.route.view === "schedules") await ask("/api/jobs/schedules", (data) => ({ type: "schedules_update", ...data }));
+        if (this.isAdmin && this.route.view === "schedules")
+          await ask("/api/jobs/schedules", (data) => ({ type: "schedules_update", ...data }));
         const open = this.state.detail;
-        if (open) await ask(`/api/jobs/${open.id}/logs?after=${open.lines.at(-1)?.n ?? 0}`, (data) => ({ type: "job_log", id: open.id, lines: data.lines }));
+        if (open)
+          await ask(`/api/jobs/${open.id}/logs?after=${open.lines.at(-1)?.n ?? 0}`, (data) => ({
+            type: "job_log",
+            id: open.id,
+            lines: data.lines,
+          }));
       } catch {
         // the next round asks again
       }
@@ -215,7 +232,10 @@ export class App {
   /** @param {string} id */
   async #loadDetail(id) {
     try {
-      const [job, history] = await Promise.all([this.api.get(`/api/jobs/${id}`), this.api.get(`/api/jobs/${id}/events`)]);
+      const [job, history] = await Promise.all([
+        this.api.get(`/api/jobs/${id}`),
+        this.api.get(`/api/jobs/${id}/events`),
+      ]);
       this.state.detailLoaded(job.data, history.data.events);
     } catch (error) {
       this.detailError = { id, error: error instanceof ApiError ? error : new ApiError(0, "failed", message(error)) };

@@ -14,10 +14,27 @@ class Bulk extends Part {
   build() {
     const { app } = this;
     this.count = h("strong.tabular", {});
-    this.buttons = ACTIONS.map((action) => ({ action, button: h("button", { type: "button", "data-bulk": action, class: action === "delete" ? "danger" : "", onclick: () => this.#selected(action) }) }));
-    this.bar = h("div.bulk", { role: "toolbar", "aria-label": "Selected jobs" }, this.count, this.buttons.map(({ button }) => button),
-      h("button.quiet", { type: "button", onclick: () => copy(act("retry", [...app.selection]), "Command") }, "Copy command"),
-      h("button.quiet", { type: "button", "aria-label": "Clear the selection", onclick: () => app.select([]) }, "✕"));
+    this.buttons = ACTIONS.map((action) => ({
+      action,
+      button: h("button", {
+        type: "button",
+        "data-bulk": action,
+        class: action === "delete" ? "danger" : "",
+        onclick: () => this.#selected(action),
+      }),
+    }));
+    this.bar = h(
+      "div.bulk",
+      { role: "toolbar", "aria-label": "Selected jobs" },
+      this.count,
+      this.buttons.map(({ button }) => button),
+      h(
+        "button.quiet",
+        { type: "button", onclick: () => copy(act("retry", [...app.selection]), "Command") },
+        "Copy command",
+      ),
+      h("button.quiet", { type: "button", "aria-label": "Clear the selection", onclick: () => app.select([]) }, "✕"),
+    );
     this.append(this.bar);
     app.painter.on(["selection", "rows", "route", "identity"], () => this.#paint());
     this.#paint();
@@ -44,7 +61,11 @@ class Bulk extends Part {
   async #selected(action) {
     const jobs = this.#chosen();
     const n = jobs.filter((job) => allowed(action, job)).length;
-    if (action === "delete" && !(await ask(`Delete ${plural(n, "job")}?`, "They are gone for good, with their logs.", "Delete"))) return;
+    if (
+      action === "delete" &&
+      !(await ask(`Delete ${plural(n, "job")}?`, "They are gone for good, with their logs.", "Delete"))
+    )
+      return;
     await actAll(this.app, action, jobs);
     this.app.select([]);
   }
@@ -53,8 +74,14 @@ class Bulk extends Part {
 /** All that match the filter, on every page. */
 class Matching extends Part {
   build() {
-    this.matching = h("select.all-matching", { "aria-label": "Act on all jobs that match the filter", onchange: () => this.#matching() },
-      h("option", { value: "" }, "All that match…"), ACTIONS.map((action) => h("option", { value: action }, `${action[0].toUpperCase()}${action.slice(1)} all that match…`)));
+    this.matching = h(
+      "select.all-matching",
+      { "aria-label": "Act on all jobs that match the filter", onchange: () => this.#matching() },
+      h("option", { value: "" }, "All that match…"),
+      ACTIONS.map((action) =>
+        h("option", { value: action }, `${action[0].toUpperCase()}${action.slice(1)} all that match…`),
+      ),
+    );
     this.append(this.matching);
   }
 
@@ -66,8 +93,15 @@ class Matching extends Part {
     try {
       const { data } = await app.api.post("/api/jobs/bulk", { action, filter, dryRun: true });
       const skipped = data.skipped ? ` ${plural(data.skipped, "other job")} match too, but cannot.` : "";
-      if (!data.changed) return void (await ask("There is none", `No job that matches can be taken for ${action}.${skipped}`, null));
-      if (await ask(`${action[0].toUpperCase()}${action.slice(1)} ${plural(data.changed, "job")}?`, `All that match the filter, on every page.${skipped}`, action[0].toUpperCase() + action.slice(1))) {
+      if (!data.changed)
+        return void (await ask("There is none", `No job that matches can be taken for ${action}.${skipped}`, null));
+      if (
+        await ask(
+          `${action[0].toUpperCase()}${action.slice(1)} ${plural(data.changed, "job")}?`,
+          `All that match the filter, on every page.${skipped}`,
+          action[0].toUpperCase() + action.slice(1),
+        )
+      ) {
         await actOnMatching(app, action, filter);
         app.select([]);
       }

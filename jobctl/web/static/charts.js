@@ -13,13 +13,24 @@ export class Line {
   constructor(colour) {
     this.path = svg("path", { class: "line", "vector-effect": "non-scaling-stroke" });
     this.area = svg("path", { class: "area" });
-    this.element = svg("svg", { class: `spark ${colour}`, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, this.area, this.path);
+    this.element = svg(
+      "svg",
+      {
+        class: `spark ${colour}`,
+        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+        preserveAspectRatio: "none",
+        "aria-hidden": "true",
+      },
+      this.area,
+      this.path,
+    );
   }
 
   /** @param {(number|null)[]} values a null is a gap */
   draw(values) {
     const top = Math.max(...values.map((each) => each ?? 0)) || 1;
-    const at = (/** @type {number} */ i, /** @type {number} */ value) => `${((i / (values.length - 1)) * WIDTH).toFixed(1)} ${(HEIGHT - 2 - (value / top) * (HEIGHT - 4)).toFixed(1)}`;
+    const at = (/** @type {number} */ i, /** @type {number} */ value) =>
+      `${((i / (values.length - 1)) * WIDTH).toFixed(1)} ${(HEIGHT - 2 - (value / top) * (HEIGHT - 4)).toFixed(1)}`;
     let line = "";
     let area = "";
     let from = -1;
@@ -30,7 +41,8 @@ export class Line {
         from = i;
       } else line += `L${at(i, value)}`;
     });
-    if (from >= 0 && values.every((each) => each !== null)) area = `M0 ${HEIGHT}L${line.slice(1).replace("h.1", "")}L${WIDTH} ${HEIGHT}Z`;
+    if (from >= 0 && values.every((each) => each !== null))
+      area = `M0 ${HEIGHT}L${line.slice(1).replace("h.1", "")}L${WIDTH} ${HEIGHT}Z`;
     this.path.setAttribute("d", line);
     this.area.setAttribute("d", area);
   }

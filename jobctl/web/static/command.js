@@ -35,7 +35,12 @@ export function enqueue(job) {
  * @param {import("./states.js").Job} job whole
  */
 export function again(job) {
-  return enqueue({ ...job, scheduledFor: undefined, maxAttempts: job.maxAttempts === 3 ? null : job.maxAttempts, timeout: job.timeout === 3600 ? null : job.timeout });
+  return enqueue({
+    ...job,
+    scheduledFor: undefined,
+    maxAttempts: job.maxAttempts === 3 ? null : job.maxAttempts,
+    timeout: job.timeout === 3600 ? null : job.timeout,
+  });
 }
 
 /**

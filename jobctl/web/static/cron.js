@@ -2,7 +2,15 @@
 const DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const SHORT = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 /** @type {Record<string, string>} */
-const NAMED = { "@hourly": "every hour", "@daily": "every day at 00:00", "@midnight": "every day at 00:00", "@weekly": "Sundays at 00:00", "@monthly": "on day 1 of the month at 00:00", "@yearly": "on 1 January at 00:00", "@annually": "on 1 January at 00:00" };
+const NAMED = {
+  "@hourly": "every hour",
+  "@daily": "every day at 00:00",
+  "@midnight": "every day at 00:00",
+  "@weekly": "Sundays at 00:00",
+  "@monthly": "on day 1 of the month at 00:00",
+  "@yearly": "on 1 January at 00:00",
+  "@annually": "on 1 January at 00:00",
+};
 const NUMBER = /^\d{1,2}$/;
 
 /**

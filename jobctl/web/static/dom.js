@@ -42,7 +42,8 @@ export function put(element, text) {
 /** @param {Element} element @param {string} name @param {string|boolean|null} value */
 export function attribute(element, name, value) {
   if (value === null || value === false) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value === true ? "" : value)) element.setAttribute(name, value === true ? "" : value);
+  else if (element.getAttribute(name) !== String(value === true ? "" : value))
+    element.setAttribute(name, value === true ? "" : value);
 }
 
 /** A time that says all of it when pointed at. @param {string} className */

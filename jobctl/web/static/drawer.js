@@ -18,13 +18,43 @@ class JobDrawer extends Part {
     this.glyph = h("span.glyph", { "aria-hidden": "true" });
     this.status = h("span.status-word");
     this.heading = h("h2", { id: "job-title", tabindex: "-1" });
-    this.idButton = h("button.quiet.small.tabular", { type: "button", title: "Copy the id", onclick: () => copy(app.route.job ?? "", "Id") });
-    this.buttons = ACTIONS.map((action) => ({ action, button: h("button", { type: "button", "data-action": action, class: action === "delete" ? "danger" : "", onclick: () => this.#act(action) }, action[0].toUpperCase() + action.slice(1)) }));
-    this.commands = h("select", { "aria-label": "Copy as jobctl command", onchange: () => this.#copy() },
-      h("option", { value: "" }, "Copy command…"), [["again", "enqueue one like it"], ["watch", "watch it"], ["log", "follow its log"], ["retry", "retry it"], ["cancel", "cancel it"]].map(([value, label]) => h("option", { value }, label)));
+    this.idButton = h("button.quiet.small.tabular", {
+      type: "button",
+      title: "Copy the id",
+      onclick: () => copy(app.route.job ?? "", "Id"),
+    });
+    this.buttons = ACTIONS.map((action) => ({
+      action,
+      button: h(
+        "button",
+        {
+          type: "button",
+          "data-action": action,
+          class: action === "delete" ? "danger" : "",
+          onclick: () => this.#act(action),
+        },
+        action[0].toUpperCase() + action.slice(1),
+      ),
+    }));
+    this.commands = h(
+      "select",
+      { "aria-label": "Copy as jobctl command", onchange: () => this.#copy() },
+      h("option", { value: "" }, "Copy command…"),
+      [
+        ["again", "enqueue one like it"],
+        ["watch", "watch it"],
+        ["log", "follow its log"],
+        ["retry", "retry it"],
+        ["cancel", "cancel it"],
+      ].map(([value, label]) => h("option", { value }, label)),
+    );
     this.bar = h("span.bar");
     this.note = h("p.note");
-    this.progress = h("div.progress-block", { role: "progressbar", "aria-label": "Progress", "aria-valuemin": "0", "aria-valuemax": "100" }, this.bar);
+    this.progress = h(
+      "div.progress-block",
+      { role: "progressbar", "aria-label": "Progress", "aria-valuemin": "0", "aria-valuemax": "100" },
+      this.bar,
+    );
     this.facts = h("dl.facts");
     this.error = h("pre.error-text", { tabindex: "0", role: "region", "aria-label": "Error" });
     this.errorPart = this.#section("Error", this.error);
@@ -37,12 +67,35 @@ class JobDrawer extends Part {
     this.resultPart = this.#section("Result", this.result, this.more);
     this.log = part("jc-job-log", app);
     this.trouble = h("p.error.pad", { role: "alert" });
-    this.content = h("div.drawer-body", {}, h("div", {}, this.progress, this.note), this.facts, this.errorPart, this.stepsPart, this.dataPart, this.resultPart, this.log);
-    this.pane = h("aside.drawer", { "aria-labelledby": "job-title" },
-      h("header", {}, h("div.drawer-title", {}, h("p", {}, this.glyph, this.status, this.idButton), this.heading),
-        h("button.quiet", { type: "button", "aria-label": "Close the job", onclick: () => app.close() }, "✕")),
-      h("div.actions", {}, this.buttons.map(({ button }) => button), this.commands),
-      this.trouble, this.content);
+    this.content = h(
+      "div.drawer-body",
+      {},
+      h("div", {}, this.progress, this.note),
+      this.facts,
+      this.errorPart,
+      this.stepsPart,
+      this.dataPart,
+      this.resultPart,
+      this.log,
+    );
+    this.pane = h(
+      "aside.drawer",
+      { "aria-labelledby": "job-title" },
+      h(
+        "header",
+        {},
+        h("div.drawer-title", {}, h("p", {}, this.glyph, this.status, this.idButton), this.heading),
+        h("button.quiet", { type: "button", "aria-label": "Close the job", onclick: () => app.close() }, "✕"),
+      ),
+      h(
+        "div.actions",
+        {},
+        this.buttons.map(({ button }) => button),
+        this.commands,
+      ),
+      this.trouble,
+      this.content,
+    );
     this.append(this.pane);
     app.painter.on(["detail", "route", "identity"], () => this.#paint());
     app.painter.on(["tick"], () => this.#tick());
@@ -72,12 +125,22 @@ class JobDrawer extends Part {
     }
     const failed = app.detailError?.id === detail.id ? app.detailError.error : null;
     const job = detail.job && app.state.shown(detail.job);
-    put(this.trouble, detail.gone || (failed?.status === 404) ? (detail.job ? "This job has been deleted." : "There is no such job.") : failed ? failed.message : "");
+    put(
+      this.trouble,
+      detail.gone || failed?.status === 404
+        ? detail.job
+          ? "This job has been deleted."
+          : "There is no such job."
+        : failed
+          ? failed.message
+          : "",
+    );
     this.trouble.hidden = !this.trouble.textContent;
     this.content.hidden = !job;
     put(this.idButton, tail(detail.id));
     put(this.heading, job ? job.name : "Job");
-    for (const { action, button } of this.buttons ?? []) button.disabled = !job || detail.gone || job.guessed === true || !allowed(action, job);
+    for (const { action, button } of this.buttons ?? [])
+      button.disabled = !job || detail.gone || job.guessed === true || !allowed(action, job);
     this.commands.disabled = !job;
     if (!job) {
       put(this.glyph, "");
@@ -109,14 +172,39 @@ class JobDrawer extends Part {
   /** @param {import("./states.js").Job} job */
   #facts(job) {
     const rows = [
-      ["Queue", job.queue], ["Attempts", `${job.attempts} of ${job.maxAttempts}`], ["Priority", job.priority ? count(job.priority) : null],
-      ["Created", job.createdAt, true], ["By", visible(job.createdBy)], ["Due", job.scheduledFor && !TERMINAL.has(job.status) && job.status !== "running" ? job.scheduledFor : null, true], ["Started", job.startedAt, true], ["Ended", job.completedAt, true],
-      ["Time-out", span(job.timeout)], ["Unique key", job.uniqueKey && visible(job.uniqueKey)], ["Tags", job.tags.map((tag) => visible(tag)).join(", ") || null],
+      ["Queue", job.queue],
+      ["Attempts", `${job.attempts} of ${job.maxAttempts}`],
+      ["Priority", job.priority ? count(job.priority) : null],
+      ["Created", job.createdAt, true],
+      ["By", visible(job.createdBy)],
+      [
+        "Due",
+        job.scheduledFor && !TERMINAL.has(job.status) && job.status !== "running" ? job.scheduledFor : null,
+        true,
+      ],
+      ["Started", job.startedAt, true],
+      ["Ended", job.completedAt, true],
+      ["Time-out", span(job.timeout)],
+      ["Unique key", job.uniqueKey && visible(job.uniqueKey)],
+      ["Tags", job.tags.map((tag) => visible(tag)).join(", ") || null],
     ].filter(([, value]) => value !== null);
     const key = JSON.stringify(rows);
     if (key === this.drawn) return;
     this.drawn = key;
-    this.facts.replaceChildren(...rows.map(([label, value, isTime]) => h("div", {}, h("dt", {}, label), h("dd", isTime ? { title: exact(String(value)) } : {}, isTime ? [clock(String(value)), " ", h("span.muted", { "data-when": value })] : h("bdi", {}, value)))));
+    this.facts.replaceChildren(
+      ...rows.map(([label, value, isTime]) =>
+        h(
+          "div",
+          {},
+          h("dt", {}, label),
+          h(
+            "dd",
+            isTime ? { title: exact(String(value)) } : {},
+            isTime ? [clock(String(value)), " ", h("span.muted", { "data-when": value })] : h("bdi", {}, value),
+          ),
+        ),
+      ),
+    );
   }
 
   /** @param {import("./timeline.js").Entry[]} entries */
@@ -124,11 +212,25 @@ class JobDrawer extends Part {
     while (this.steps.children.length > entries.length) this.steps.lastElementChild?.remove();
     entries.forEach((entry, i) => {
       let item = this.steps.children[i];
-      if (!item) this.steps.append((item = h("li", {}, h("span.glyph", { "aria-hidden": "true" }), h("span.step"), h("time.muted.tabular"), h("details.error-text", {}, h("summary"), h("pre")))));
+      if (!item)
+        this.steps.append(
+          (item = h(
+            "li",
+            {},
+            h("span.glyph", { "aria-hidden": "true" }),
+            h("span.step"),
+            h("time.muted.tabular"),
+            h("details.error-text", {}, h("summary"), h("pre")),
+          )),
+        );
       const [glyph, step, when, error] = item.children;
       const outcome = entry.kind === "attempt" ? (entry.until === null ? "running" : entry.outcome) : entry.kind;
       attribute(item, "data-status", String(outcome));
-      put(glyph, GLYPHS[/** @type {keyof typeof GLYPHS} */ (outcome)] ?? (entry.kind === "asked to stop" ? "■" : entry.kind === "retried" ? "↻" : "·"));
+      put(
+        glyph,
+        GLYPHS[/** @type {keyof typeof GLYPHS} */ (outcome)] ??
+          (entry.kind === "asked to stop" ? "■" : entry.kind === "retried" ? "↻" : "·"),
+      );
       put(step, told(entry));
       put(when, clock(entry.at));
       attribute(when, "title", exact(entry.at));
@@ -149,18 +251,32 @@ class JobDrawer extends Part {
     this.bar.style.setProperty("--value", String(value));
     attribute(this.progress, "aria-valuenow", String(Math.floor(value * 100)));
     const left = timeLeft(job, detail.toldAt, at);
-    const ran = job.startedAt && (job.status === "running" || TERMINAL.has(job.status)) ? duration(((job.completedAt && job.status !== "running" ? Date.parse(job.completedAt) : at) - Date.parse(job.startedAt)) / 1000) : null;
-    const parts = [job.status === "running" || job.progress ? `${Math.floor(value * 100)}%` : null, job.progress?.message ? visible(job.progress.message.slice(0, 500)) : null, ran ? `took ${ran}`.replace(/^took/, job.status === "running" ? "for" : "took") : null, left !== null ? `about ${span(left)} left` : null];
+    const ran =
+      job.startedAt && (job.status === "running" || TERMINAL.has(job.status))
+        ? duration(
+            ((job.completedAt && job.status !== "running" ? Date.parse(job.completedAt) : at) -
+              Date.parse(job.startedAt)) /
+              1000,
+          )
+        : null;
+    const parts = [
+      job.status === "running" || job.progress ? `${Math.floor(value * 100)}%` : null,
+      job.progress?.message ? visible(job.progress.message.slice(0, 500)) : null,
+      ran ? `took ${ran}`.replace(/^took/, job.status === "running" ? "for" : "took") : null,
+      left !== null ? `about ${span(left)} left` : null,
+    ];
     put(this.note, parts.filter(Boolean).join(" · "));
     this.progress.hidden = !(job.status === "running" || job.progress);
-    for (const each of this.facts.querySelectorAll("[data-when]")) put(each, relative(/** @type {HTMLElement} */ (each).dataset.when ?? "", at));
+    for (const each of this.facts.querySelectorAll("[data-when]"))
+      put(each, relative(/** @type {HTMLElement} */ (each).dataset.when ?? "", at));
   }
 
   /** @param {"retry"|"cancel"|"delete"} action */
   async #act(action) {
     const job = this.app.state.detail?.job;
     if (!job) return;
-    if (action === "delete" && !(await ask(`Delete ${job.name}?`, "It is gone for good, with its log.", "Delete"))) return;
+    if (action === "delete" && !(await ask(`Delete ${job.name}?`, "It is gone for good, with its log.", "Delete")))
+      return;
     await act(this.app, action, job);
   }
 
@@ -169,7 +285,14 @@ class JobDrawer extends Part {
     this.commands.value = "";
     const job = this.app.state.detail?.job;
     if (!job || !what) return;
-    const text = what === "again" ? again(job) : what === "watch" ? `jobctl watch ${job.id}` : what === "log" ? `jobctl jobs logs ${job.id} --follow` : command(/** @type {any} */ (what), [job.id]);
+    const text =
+      what === "again"
+        ? again(job)
+        : what === "watch"
+          ? `jobctl watch ${job.id}`
+          : what === "log"
+            ? `jobctl jobs logs ${job.id} --follow`
+            : command(/** @type {any} */ (what), [job.id]);
     void copy(text, "Command");
   }
 }
@@ -178,12 +301,27 @@ class JobDrawer extends Part {
 function told(entry) {
   if (entry.kind === "attempt") {
     const took = entry.until ? duration((Date.parse(entry.until) - Date.parse(entry.at)) / 1000) : null;
-    const end = took === null ? "running" : entry.outcome === "retrying" ? `failed after ${took}` : entry.outcome === "given back" ? `given back after ${took}: the server stopped` : `${entry.outcome} after ${took}`;
-    const next = entry.next && entry.until ? `, again ${span((Date.parse(entry.next) - Date.parse(entry.until)) / 1000)} later` : "";
+    const end =
+      took === null
+        ? "running"
+        : entry.outcome === "retrying"
+          ? `failed after ${took}`
+          : entry.outcome === "given back"
+            ? `given back after ${took}: the server stopped`
+            : `${entry.outcome} after ${took}`;
+    const next =
+      entry.next && entry.until
+        ? `, again ${span((Date.parse(entry.next) - Date.parse(entry.until)) / 1000)} later`
+        : "";
     return `Attempt ${entry.attempt}: ${end}${next}`;
   }
   if (entry.kind === "created") return entry.next ? `Created, due ${clock(entry.next)}` : "Created";
-  return { retried: "Put back by hand", cancelled: "Cancelled", "asked to stop": "Asked to stop", "given back": "Given back" }[entry.kind];
+  return {
+    retried: "Put back by hand",
+    cancelled: "Cancelled",
+    "asked to stop": "Asked to stop",
+    "given back": "Given back",
+  }[entry.kind];
 }
 
 customElements.define("jc-job", JobDrawer);

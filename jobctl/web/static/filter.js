@@ -88,7 +88,11 @@ export function matches(filter, job, subject) {
   if (filter.mine && job.createdBy !== subject) return false;
   if (!filter.q) return true;
   const wanted = filter.q.toLowerCase();
-  return job.name.toLowerCase().includes(wanted) || job.id.includes(wanted) || job.tags.some((each) => each.toLowerCase().includes(wanted));
+  return (
+    job.name.toLowerCase().includes(wanted) ||
+    job.id.includes(wanted) ||
+    job.tags.some((each) => each.toLowerCase().includes(wanted))
+  );
 }
 
 /** @param {Filter} filter */

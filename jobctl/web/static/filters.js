@@ -11,19 +11,37 @@ class Filters extends Part {
     const { app } = this;
     /** Values that have been seen, for the lists. */
     this.known = { name: new Set(), tag: new Set() };
-    this.search = h("input", { type: "search", placeholder: "Search name, id or tag", "aria-label": "Search name, id or tag", maxlength: "200", "data-search": "", oninput: () => this.#soon(), onchange: () => this.#searched() });
+    this.search = h("input", {
+      type: "search",
+      placeholder: "Search name, id or tag",
+      "aria-label": "Search name, id or tag",
+      maxlength: "200",
+      "data-search": "",
+      oninput: () => this.#soon(),
+      onchange: () => this.#searched(),
+    });
     this.lists = /** @type {const} */ (["queue", "name", "tag"]).map((field) => {
-      const list = h("select", { "aria-label": `Filter by ${field}`, onchange: () => app.go({ filter: { ...app.route.filter, [field]: list.value ? [list.value] : [] } }) });
+      const list = h("select", {
+        "aria-label": `Filter by ${field}`,
+        onchange: () => app.go({ filter: { ...app.route.filter, [field]: list.value ? [list.value] : [] } }),
+      });
       return { field, list, options: "" };
     });
-    this.mine = h("input", { type: "checkbox", onchange: () => app.go({ filter: { ...app.route.filter, mine: this.mine.checked } }) });
+    this.mine = h("input", {
+      type: "checkbox",
+      onchange: () => app.go({ filter: { ...app.route.filter, mine: this.mine.checked } }),
+    });
     this.clear = h("button.quiet", { type: "button", onclick: () => app.go({ filter: noFilter() }) }, "Clear");
     this.append(
-      h("search", { class: "filters", "aria-label": "Filter jobs" },
+      h(
+        "search",
+        { class: "filters", "aria-label": "Filter jobs" },
         h("span.search", {}, this.search, h("kbd", { "aria-hidden": "true" }, "/")),
         app.isAdmin ? h("label.check", {}, this.mine, "Mine") : null,
         this.lists.map(({ list }) => list),
-        this.clear));
+        this.clear,
+      ),
+    );
     app.painter.on(["route", "page", "stats"], () => this.#paint());
     this.#paint();
   }
@@ -46,15 +64,23 @@ class Filters extends Part {
       if (this.known.name.size < MAX_KNOWN) this.known.name.add(job.name);
       for (const tag of job.tags) if (this.known.tag.size < MAX_KNOWN) this.known.tag.add(tag);
     }
-    const values = { queue: Object.keys(state.stats?.byQueue ?? {}), name: [...this.known.name], tag: [...this.known.tag] };
+    const values = {
+      queue: Object.keys(state.stats?.byQueue ?? {}),
+      name: [...this.known.name],
+      tag: [...this.known.tag],
+    };
     for (const each of this.lists ?? []) {
       const chosen = filter[each.field];
       const options = [...new Set([...values[each.field], ...chosen])].sort();
       const key = JSON.stringify([options, chosen.length > 1 ? chosen : 0]);
       if (key !== each.options) {
         each.options = key;
-        each.list.replaceChildren(h("option", { value: "" }, `Any ${each.field}`), ...options.map((value) => h("option", { value }, visible(value).slice(0, 80))));
-        if (chosen.length > 1) each.list.append(h("option", { value: chosen.join(",") }, chosen.join(", ").slice(0, 80)));
+        each.list.replaceChildren(
+          h("option", { value: "" }, `Any ${each.field}`),
+          ...options.map((value) => h("option", { value }, visible(value).slice(0, 80))),
+        );
+        if (chosen.length > 1)
+          each.list.append(h("option", { value: chosen.join(",") }, chosen.join(", ").slice(0, 80)));
       }
       each.list.value = chosen.length > 1 ? chosen.join(",") : (chosen[0] ?? "");
       attribute(each.list, "data-active", chosen.length > 0);

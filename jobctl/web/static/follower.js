@@ -136,7 +136,10 @@ export class Follower {
    */
   tick(now) {
     if (this.phase === "closed") return [];
-    if (this.phase !== "live") return now - this.openedAt > GREETING_MS && this.phase !== "waiting" && this.phase !== "stale" ? [{ do: "drop" }] : [];
+    if (this.phase !== "live")
+      return now - this.openedAt > GREETING_MS && this.phase !== "waiting" && this.phase !== "stale"
+        ? [{ do: "drop" }]
+        : [];
     if (this.pingedAt) {
       this.silent = now - this.pingedAt >= ANSWER_MS;
       return now - this.pingedAt >= DEAD_MS ? [{ do: "drop" }] : [];
@@ -176,14 +179,19 @@ export class Follower {
    * @returns {Output[]}
    */
   unfollow(id) {
-    return this.logs.delete(id) && this.phase === "live" ? [{ do: "send", text: JSON.stringify({ type: "unsubscribe_logs", id }) }] : [];
+    return this.logs.delete(id) && this.phase === "live"
+      ? [{ do: "send", text: JSON.stringify({ type: "unsubscribe_logs", id }) }]
+      : [];
   }
 
   /** @returns {Output} */
   #subscribe() {
     this.phase = "subscribing";
     const { seq, epoch } = /** @type {Position} */ (this.position);
-    return { do: "send", text: JSON.stringify({ type: "subscribe_jobs", since: seq, epoch, stats: true, schedules: this.schedules }) };
+    return {
+      do: "send",
+      text: JSON.stringify({ type: "subscribe_jobs", since: seq, epoch, stats: true, schedules: this.schedules }),
+    };
   }
 
   /** @param {string} id @returns {Output} */
@@ -229,6 +237,7 @@ export class Follower {
 
   /** @param {number} seq */
   #advance(seq) {
-    if (this.phase === "live" && this.position && seq > this.position.seq) this.position = { epoch: this.position.epoch, seq };
+    if (this.phase === "live" && this.position && seq > this.position.seq)
+      this.position = { epoch: this.position.epoch, seq };
   }
 }

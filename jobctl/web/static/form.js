@@ -20,7 +20,13 @@ export function labelled(label, input, hint = "", required = false) {
   input.setAttribute("aria-describedby", `${id}h ${id}e`);
   const check = input.type === "checkbox";
   const name = h("label", { for: id }, label, required ? h("span.needed", { "aria-hidden": "true" }, " *") : null);
-  const element = h(check ? "div.field.check-field" : "div.field", {}, check ? [input, name] : [name, input], hint ? help : null, wrong);
+  const element = h(
+    check ? "div.field.check-field" : "div.field",
+    {},
+    check ? [input, name] : [name, input],
+    hint ? help : null,
+    wrong,
+  );
   const fail = (/** @type {string} */ text) => {
     put(wrong, text);
     if (text) input.setAttribute("aria-invalid", "true");
@@ -48,7 +54,8 @@ export class DataForm {
     this.fields = known && fields.length ? fields : null;
     this.controls.clear();
     if (this.fields) this.element.replaceChildren(...this.fields.map((field) => this.#control(field, values)));
-    else if (fields && !Object.keys(values).length && fields.length === 0) this.element.replaceChildren(h("p.muted.small", {}, "It takes no fields."), this.#json(values, true));
+    else if (fields && !Object.keys(values).length && fields.length === 0)
+      this.element.replaceChildren(h("p.muted.small", {}, "It takes no fields."), this.#json(values, true));
     else this.element.replaceChildren(this.#json(values, false));
   }
 
@@ -57,15 +64,48 @@ export class DataForm {
     const how = control(field);
     const has = Object.hasOwn(values, field.name);
     const value = has ? shown(field, values[field.name]) : "";
-    const fallback = field.default === undefined || field.default === null ? "" : visible(typeof field.default === "string" ? field.default : JSON.stringify(field.default)).slice(0, 100);
+    const fallback =
+      field.default === undefined || field.default === null
+        ? ""
+        : visible(typeof field.default === "string" ? field.default : JSON.stringify(field.default)).slice(0, 100);
     const label = field.name;
-    const optional = field.required ? "" : fallback ? `${how.hint ? "; " : ""}else ${fallback}` : `${how.hint ? "; " : ""}may be left out`;
+    const optional = field.required
+      ? ""
+      : fallback
+        ? `${how.hint ? "; " : ""}else ${fallback}`
+        : `${how.hint ? "; " : ""}may be left out`;
     let input;
-    if (how.kind === "checkbox") input = h("input", { type: "checkbox", "prop:checked": has ? value : field.default === true });
-    else if (how.kind === "choice") input = h("select", { required: field.required }, field.required ? null : h("option", { value: "" }, fallback ? `${fallback} (default)` : "(left out)"), (how.choices ?? []).map((each, i) => h("option", { value: String(i) }, visible(typeof each === "string" ? each : JSON.stringify(each)))));
-    else if (how.kind === "json") input = h("textarea", { rows: "2", spellcheck: "false", required: field.required, placeholder: fallback });
-    else if (how.kind === "number") input = h("input", { type: "number", step: how.whole ? "1" : "any", min: how.min, max: how.max, required: field.required, placeholder: fallback });
-    else input = h("input", { type: "text", required: field.required, autocomplete: "off", spellcheck: "false", maxlength: how.maxLength, placeholder: fallback });
+    if (how.kind === "checkbox")
+      input = h("input", { type: "checkbox", "prop:checked": has ? value : field.default === true });
+    else if (how.kind === "choice")
+      input = h(
+        "select",
+        { required: field.required },
+        field.required ? null : h("option", { value: "" }, fallback ? `${fallback} (default)` : "(left out)"),
+        (how.choices ?? []).map((each, i) =>
+          h("option", { value: String(i) }, visible(typeof each === "string" ? each : JSON.stringify(each))),
+        ),
+      );
+    else if (how.kind === "json")
+      input = h("textarea", { rows: "2", spellcheck: "false", required: field.required, placeholder: fallback });
+    else if (how.kind === "number")
+      input = h("input", {
+        type: "number",
+        step: how.whole ? "1" : "any",
+        min: how.min,
+        max: how.max,
+        required: field.required,
+        placeholder: fallback,
+      });
+    else
+      input = h("input", {
+        type: "text",
+        required: field.required,
+        autocomplete: "off",
+        spellcheck: "false",
+        maxlength: how.maxLength,
+        placeholder: fallback,
+      });
     if (how.kind !== "checkbox" && has) input.value = value;
     input.dataset.field = field.name;
     const made = labelled(label, input, `${how.hint}${how.kind === "checkbox" ? "" : optional}`, field.required);
@@ -105,7 +145,9 @@ export class DataForm {
     for (const field of this.fields) {
       const { input, touched } = /** @type {any} */ (this.controls.get(field.name));
       const check = input.type === "checkbox";
-      const value = check ? parse(field, touched || field.required ? input.checked : undefined) : parse(field, input.value);
+      const value = check
+        ? parse(field, touched || field.required ? input.checked : undefined)
+        : parse(field, input.value);
       if (value !== undefined) data[field.name] = value;
     }
     return data;
@@ -119,7 +161,10 @@ export class DataForm {
     for (const field of this.fields) {
       const { input, touched } = /** @type {any} */ (this.controls.get(field.name));
       try {
-        const value = parse({ ...field, required: false }, input.type !== "checkbox" ? input.value : touched ? input.checked : undefined);
+        const value = parse(
+          { ...field, required: false },
+          input.type !== "checkbox" ? input.value : touched ? input.checked : undefined,
+        );
         if (value !== undefined) data[field.name] = value;
       } catch {
         // not finished

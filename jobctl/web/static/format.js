@@ -2,7 +2,11 @@
 
 const UNSAFE =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e0fff}]|\p{Cs}/gu;
-const SHORT = new Map([["\n", "\\n"], ["\t", "\\t"], ["\r", "\\r"]]);
+const SHORT = new Map([
+  ["\n", "\\n"],
+  ["\t", "\\t"],
+  ["\r", "\\r"],
+]);
 
 /** @param {string} found */
 function escaped(found) {
@@ -24,7 +28,9 @@ export function visible(text) {
  * @param {unknown} text
  */
 export function visibleLines(text) {
-  return String(text).replace(/\r\n/g, "\n").replace(UNSAFE, (found) => (found === "\n" || found === "\t" ? found : escaped(found)));
+  return String(text)
+    .replace(/\r\n/g, "\n")
+    .replace(UNSAFE, (found) => (found === "\n" || found === "\t" ? found : escaped(found)));
 }
 
 /**
@@ -69,7 +75,8 @@ export function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return s < 600 && s % 60 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 60)} min`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h` + (Math.floor((s % 3600) / 60) ? ` ${Math.floor((s % 3600) / 60)} min` : "");
+  if (s < 86400)
+    return `${Math.floor(s / 3600)} h` + (Math.floor((s % 3600) / 60) ? ` ${Math.floor((s % 3600) / 60)} min` : "");
   const hours = Math.floor((s % 86400) / 3600);
   return `${Math.floor(s / 86400)} d` + (hours ? ` ${hours} h` : "");
 }
@@ -84,8 +91,20 @@ export function relative(time, now) {
   return seconds > 0 ? `in ${span(seconds)}` : `${span(-seconds)} ago`;
 }
 
-const clockTime = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const dayTime = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const clockTime = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
+const dayTime = new Intl.DateTimeFormat(undefined, {
+  weekday: "short",
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+  hourCycle: "h23",
+});
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long", hourCycle: "h23" });
 
 /** @param {string} time */

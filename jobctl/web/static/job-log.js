@@ -32,7 +32,16 @@ class JobLog extends Part {
     this.last = fresh[fresh.length - 1].n;
     const { scrollTop, scrollHeight, clientHeight } = this.lines;
     const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_PX;
-    this.lines.append(...fresh.map((line) => h("div.log-line", { "data-stream": line.stream }, h("time.tabular", {}, clock(line.at)), h("bdi", {}, visible(line.text)))));
+    this.lines.append(
+      ...fresh.map((line) =>
+        h(
+          "div.log-line",
+          { "data-stream": line.stream },
+          h("time.tabular", {}, clock(line.at)),
+          h("bdi", {}, visible(line.text)),
+        ),
+      ),
+    );
     for (let over = this.lines.children.length - DRAWN; over > 0; over--) this.lines.firstElementChild?.remove();
     if (atEnd) this.lines.scrollTop = this.lines.scrollHeight;
   }

@@ -47,15 +47,22 @@ export function listen(app, root) {
   };
   document.addEventListener("help", () => help());
   document.addEventListener("keydown", (event) => {
-    if (!app.who || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (
+      !app.who ||
+      event.defaultPrevented ||
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      document.querySelector("dialog[open]")
+    )
+      return;
     const target = /** @type {HTMLElement} */ (event.target);
     const typing = target.matches("input:not([type=checkbox]), textarea, select");
     if (event.key === "Escape") {
       if (typing && target.matches("[data-search]")) {
         event.preventDefault(); // a browser would clear it
         target.blur();
-      }
-      else if (app.route.job) app.close();
+      } else if (app.route.job) app.close();
       else if (app.selection.size) app.select([]);
       return;
     }
@@ -66,10 +73,28 @@ export function listen(app, root) {
 }
 
 function help() {
-  const dialog = h("dialog.help", { "aria-labelledby": "help-title" },
+  const dialog = h(
+    "dialog.help",
+    { "aria-labelledby": "help-title" },
     h("h2", { id: "help-title" }, "Keyboard"),
-    h("dl", {}, KEYS.map(([keys, what]) => h("div", {}, h("dt", {}, keys.split("  ").map((key) => h("kbd", {}, key))), h("dd", {}, what)))),
-    h("div.buttons", {}, h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close")));
+    h(
+      "dl",
+      {},
+      KEYS.map(([keys, what]) =>
+        h(
+          "div",
+          {},
+          h(
+            "dt",
+            {},
+            keys.split("  ").map((key) => h("kbd", {}, key)),
+          ),
+          h("dd", {}, what),
+        ),
+      ),
+    ),
+    h("div.buttons", {}, h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close")),
+  );
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

@@ -24,7 +24,13 @@ class LinkState extends Part {
     this.glyph = h("span", { "aria-hidden": "true" });
     this.words = h("span.words", { role: "status" });
     this.rest = h("span.words.tabular", { "aria-hidden": "true" });
-    this.button = h("button.link", { type: "button", onclick: () => this.app.stream.retry() }, this.glyph, this.words, this.rest);
+    this.button = h(
+      "button.link",
+      { type: "button", onclick: () => this.app.stream.retry() },
+      this.glyph,
+      this.words,
+      this.rest,
+    );
     this.append(this.button);
     this.app.painter.on(["link", "identity"], () => this.#paint());
     this.#paint();
@@ -35,10 +41,18 @@ class LinkState extends Part {
     const [glyph, words, mood] = SAYS[link.kind];
     put(this.glyph, glyph);
     put(this.words, words);
-    put(this.rest, link.until === undefined ? "" : ` in ${Math.max(0, Math.ceil((link.until - performance.now()) / 1000))} s`);
+    put(
+      this.rest,
+      link.until === undefined ? "" : ` in ${Math.max(0, Math.ceil((link.until - performance.now()) / 1000))} s`,
+    );
     attribute(this.button, "data-mood", mood);
     attribute(this.button, "data-link", link.kind);
-    attribute(this.button, "title", WHY[/** @type {keyof typeof WHY} */ (link.kind)] ?? (link.kind === "waiting" ? "Try now" : "Each change is shown as it is committed"));
+    attribute(
+      this.button,
+      "title",
+      WHY[/** @type {keyof typeof WHY} */ (link.kind)] ??
+        (link.kind === "waiting" ? "Try now" : "Each change is shown as it is committed"),
+    );
   }
 }
 
@@ -47,8 +61,16 @@ class BillLine extends Part {
     const line = h("p", {});
     this.append(h("footer", {}, line));
     const { bill, painter } = this.app;
-    const since = new Date(bill.opened).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-    const paint = () => put(line, `Since ${since} this page has sent ${plural(bill.requests, "request")} over ${plural(bill.connections, "connection")} for ${plural(bill.updates, "update")}; polling every 30 s would have sent ${count(bill.polled(Date.now()))}, and been up to 30 s behind.`);
+    const since = new Date(bill.opened).toLocaleTimeString(undefined, {
+      hour: "2-digit",
+      minute: "2-digit",
+      hourCycle: "h23",
+    });
+    const paint = () =>
+      put(
+        line,
+        `Since ${since} this page has sent ${plural(bill.requests, "request")} over ${plural(bill.connections, "connection")} for ${plural(bill.updates, "update")}; polling every 30 s would have sent ${count(bill.polled(Date.now()))}, and been up to 30 s behind.`,
+      );
     painter.on(["tick", "link", "page"], paint);
     paint();
   }

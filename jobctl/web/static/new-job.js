@@ -18,8 +18,19 @@ class NewJob extends Part {
     this.handlers = [];
     this.key = "";
     this.choice = h("select", { onchange: () => this.#chosen() });
-    this.other = labelled("Name", h("input", { type: "text", maxlength: "100", pattern: "[A-Za-z0-9._:\\-]+", autocomplete: "off", spellcheck: "false" }), "for a server that knows it");
-    const text = (/** @type {Record<string, any>} */ more) => h("input", { type: "text", autocomplete: "off", spellcheck: "false", ...more });
+    this.other = labelled(
+      "Name",
+      h("input", {
+        type: "text",
+        maxlength: "100",
+        pattern: "[A-Za-z0-9._:\\-]+",
+        autocomplete: "off",
+        spellcheck: "false",
+      }),
+      "for a server that knows it",
+    );
+    const text = (/** @type {Record<string, any>} */ more) =>
+      h("input", { type: "text", autocomplete: "off", spellcheck: "false", ...more });
     const number = (/** @type {Record<string, any>} */ more) => h("input", { type: "number", ...more });
     this.options = {
       queue: labelled("Queue", text({ placeholder: "default", list: "known-queues" })),
@@ -34,14 +45,59 @@ class NewJob extends Part {
     this.preview = h("code", {});
     this.wrong = h("p.error", { role: "alert" });
     this.submit = h("button.primary", { type: "submit" }, "Enqueue");
-    this.dialog = h("dialog.sheet-dialog", { "aria-labelledby": "new-job-title" },
-      h("form", { novalidate: true, onsubmit: (/** @type {Event} */ event) => this.#send(event), oninput: () => this.#changed() },
-        h("header", {}, h("h2", { id: "new-job-title" }, "New job"), h("button.quiet", { type: "button", "aria-label": "Close", onclick: () => this.dialog.close() }, "✕")),
-        h("div.scroll", {},
-          labelled("Job", this.choice).element, this.other.element, this.data.element,
-          h("details", {}, h("summary", {}, "Options"), h("div.two", {}, Object.values(this.options).map(({ element }) => element)), this.queues),
-          h("div.preview", {}, this.preview, h("button.quiet", { type: "button", onclick: () => copy(this.preview.textContent ?? "", "Command") }, "Copy")), this.wrong),
-        h("div.buttons", {}, h("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel"), this.submit)));
+    this.dialog = h(
+      "dialog.sheet-dialog",
+      { "aria-labelledby": "new-job-title" },
+      h(
+        "form",
+        {
+          novalidate: true,
+          onsubmit: (/** @type {Event} */ event) => this.#send(event),
+          oninput: () => this.#changed(),
+        },
+        h(
+          "header",
+          {},
+          h("h2", { id: "new-job-title" }, "New job"),
+          h("button.quiet", { type: "button", "aria-label": "Close", onclick: () => this.dialog.close() }, "✕"),
+        ),
+        h(
+          "div.scroll",
+          {},
+          labelled("Job", this.choice).element,
+          this.other.element,
+          this.data.element,
+          h(
+            "details",
+            {},
+            h("summary", {}, "Options"),
+            h(
+              "div.two",
+              {},
+              Object.values(this.options).map(({ element }) => element),
+            ),
+            this.queues,
+          ),
+          h(
+            "div.preview",
+            {},
+            this.preview,
+            h(
+              "button.quiet",
+              { type: "button", onclick: () => copy(this.preview.textContent ?? "", "Command") },
+              "Copy",
+            ),
+          ),
+          this.wrong,
+        ),
+        h(
+          "div.buttons",
+          {},
+          h("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel"),
+          this.submit,
+        ),
+      ),
+    );
     this.append(this.dialog);
     document.addEventListener("new-job", () => app.who && this.isConnected && this.#open());
   }
@@ -54,8 +110,13 @@ class NewJob extends Part {
     } catch (error) {
       return toast(message(error), "bad");
     }
-    this.choice.replaceChildren(...this.handlers.map((handler) => h("option", { value: handler.name }, handler.name)), h("option", { value: OTHER }, "Another name…"));
-    this.queues.replaceChildren(...Object.keys(this.app.state.stats?.byQueue ?? {}).map((name) => h("option", { value: name })));
+    this.choice.replaceChildren(
+      ...this.handlers.map((handler) => h("option", { value: handler.name }, handler.name)),
+      h("option", { value: OTHER }, "Another name…"),
+    );
+    this.queues.replaceChildren(
+      ...Object.keys(this.app.state.stats?.byQueue ?? {}).map((name) => h("option", { value: name })),
+    );
     this.dialog.showModal();
     this.#chosen();
   }
@@ -71,11 +132,18 @@ class NewJob extends Part {
   /** What would be sent. @param {boolean} [draft] as far as it has been filled in */
   #body(draft = false) {
     /** @type {Record<string, any>} */
-    const body = { name: this.choice.value === OTHER ? this.other.input.value.trim() : this.choice.value, data: draft ? this.data.draft() : this.data.value() };
+    const body = {
+      name: this.choice.value === OTHER ? this.other.input.value.trim() : this.choice.value,
+      data: draft ? this.data.draft() : this.data.value(),
+    };
     for (const [name, { input }] of Object.entries(this.options)) {
       const typed = input.value.trim();
       if (typed === "") continue;
-      if (name === "tags") body.tags = typed.split(",").map((/** @type {string} */ each) => each.trim()).filter(Boolean);
+      if (name === "tags")
+        body.tags = typed
+          .split(",")
+          .map((/** @type {string} */ each) => each.trim())
+          .filter(Boolean);
       else body[name] = input.type === "number" ? Number(typed) : typed;
     }
     return body;

@@ -34,7 +34,14 @@ export class Page {
     this.cursor = null;
     /** Something is under a pointer: let nothing in. */
     this.held = false;
-    this.filter = /** @type {import("./filter.js").Filter} */ ({ status: [], name: [], queue: [], tag: [], q: "", mine: false });
+    this.filter = /** @type {import("./filter.js").Filter} */ ({
+      status: [],
+      name: [],
+      queue: [],
+      tag: [],
+      q: "",
+      mine: false,
+    });
     this.subject = "";
   }
 
@@ -46,7 +53,15 @@ export class Page {
    * @param {boolean} first whether it is the first page
    */
   load(answer, filter, subject, first) {
-    Object.assign(this, { filter, subject, first, rows: answer.jobs, cursor: answer.cursor, hasMore: answer.hasMore, loaded: true });
+    Object.assign(this, {
+      filter,
+      subject,
+      first,
+      rows: answer.jobs,
+      cursor: answer.cursor,
+      hasMore: answer.hasMore,
+      loaded: true,
+    });
     this.left.clear();
     this.waiting.clear();
     this.whole = [];
@@ -106,7 +121,11 @@ export class Page {
    * @param {number} now
    */
   prune(statuses, finishedBefore, now) {
-    const gone = (/** @type {Job|null} */ job) => job !== null && statuses.includes(job.status) && (job.completedAt ?? "") !== "" && (job.completedAt ?? "") < finishedBefore;
+    const gone = (/** @type {Job|null} */ job) =>
+      job !== null &&
+      statuses.includes(job.status) &&
+      (job.completedAt ?? "") !== "" &&
+      (job.completedAt ?? "") < finishedBefore;
     for (const row of this.rows) if (gone(row)) this.remove(row.id, now);
     for (const [id, job] of this.waiting) if (gone(job)) this.waiting.delete(id);
   }

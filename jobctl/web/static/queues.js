@@ -16,7 +16,12 @@ class Queues extends Part {
     /** Bounds of their own, by queue; asked for when the view is opened. @type {Map<string, number|null>} */
     this.limits = new Map();
     this.list = h("div.queues");
-    this.empty = h("div.empty", {}, h("h2", {}, "No queues yet"), h("p", {}, "A queue is there as soon as a job is put into it."));
+    this.empty = h(
+      "div.empty",
+      {},
+      h("h2", {}, "No queues yet"),
+      h("p", {}, "A queue is there as soon as a job is put into it."),
+    );
     this.append(h("h1.view-title", {}, "Queues"), this.list, this.empty);
     app.painter.on(["stats", "identity"], () => this.#paint());
     app.painter.on(["tick"], () => this.#tick());
@@ -84,25 +89,68 @@ class Queues extends Part {
       const value = h("dd.tabular", {}, "–");
       return { value, pair: h("div", {}, h("dt", {}, label), value) };
     };
-    const [depth, running, perSecond, failed, completed] = ["waiting", "running", "throughput", "failed", "completed"].map(figure);
+    const [depth, running, perSecond, failed, completed] = [
+      "waiting",
+      "running",
+      "throughput",
+      "failed",
+      "completed",
+    ].map(figure);
     const line = new Line("running");
     const state = h("span.state", {});
     const button = app.isAdmin
-      ? h("button", { type: "button", "data-pause": name, onclick: async () => {
-          button.disabled = true;
-          try {
-            await app.api.post(`/api/queues/${encodeURIComponent(name)}/${button.dataset.to}`);
-          } catch (error) {
-            toast(`${name}: ${message(error)}`, "bad");
-          } finally {
-            button.disabled = false;
-          }
-        } })
+      ? h("button", {
+          type: "button",
+          "data-pause": name,
+          onclick: async () => {
+            button.disabled = true;
+            try {
+              await app.api.post(`/api/queues/${encodeURIComponent(name)}/${button.dataset.to}`);
+            } catch (error) {
+              toast(`${name}: ${message(error)}`, "bad");
+            } finally {
+              button.disabled = false;
+            }
+          },
+        })
       : null;
-    const element = h("section.card.queue-card", { "aria-label": `Queue ${name}` },
-      h("header", {}, h("h2", {}, h("button.as-link", { type: "button", title: "Its jobs", onclick: () => app.go({ view: "jobs", filter: { ...noFilter(), queue: [name] } }) }, name)), state, h("span.grow"), button),
-      h("dl.figures", {}, depth.pair, running.pair, perSecond.pair, failed.pair, completed.pair), line.element);
-    return { element, line, state, button, depth: depth.value, running: running.value, rate: perSecond.value, failed: failed.value, completed: completed.value };
+    const element = h(
+      "section.card.queue-card",
+      { "aria-label": `Queue ${name}` },
+      h(
+        "header",
+        {},
+        h(
+          "h2",
+          {},
+          h(
+            "button.as-link",
+            {
+              type: "button",
+              title: "Its jobs",
+              onclick: () => app.go({ view: "jobs", filter: { ...noFilter(), queue: [name] } }),
+            },
+            name,
+          ),
+        ),
+        state,
+        h("span.grow"),
+        button,
+      ),
+      h("dl.figures", {}, depth.pair, running.pair, perSecond.pair, failed.pair, completed.pair),
+      line.element,
+    );
+    return {
+      element,
+      line,
+      state,
+      button,
+      depth: depth.value,
+      running: running.value,
+      rate: perSecond.value,
+      failed: failed.value,
+      completed: completed.value,
+    };
   }
 }
 

@@ -10,7 +10,11 @@ export class Row {
     this.app = app;
     this.id = job.id;
     this.job = job;
-    this.box = h("input", { type: "checkbox", "data-select": job.id, "aria-label": `Select ${job.name} ${tail(job.id)}` });
+    this.box = h("input", {
+      type: "checkbox",
+      "data-select": job.id,
+      "aria-label": `Select ${job.name} ${tail(job.id)}`,
+    });
     this.glyph = h("span.glyph", { "aria-hidden": "true" });
     this.status = h("span.status-word", {});
     this.link = h("a.name", { href: this.#href(), "data-open": job.id }, job.name);
@@ -21,8 +25,20 @@ export class Row {
     this.attempts = h("td.attempts.tabular", {});
     this.age = h("time.tabular", { datetime: job.createdAt, title: exact(job.createdAt) });
     this.took = h("td.took.tabular", {});
-    this.tags = h("td.tags", {}, job.tags.map((tag) => h("button.tag", { type: "button", tabindex: "-1", title: `Only ${visible(tag)}`, "data-tag": tag }, h("bdi", {}, visible(tag)))));
-    this.element = h("tr", { "data-id": job.id },
+    this.tags = h(
+      "td.tags",
+      {},
+      job.tags.map((tag) =>
+        h(
+          "button.tag",
+          { type: "button", tabindex: "-1", title: `Only ${visible(tag)}`, "data-tag": tag },
+          h("bdi", {}, visible(tag)),
+        ),
+      ),
+    );
+    this.element = h(
+      "tr",
+      { "data-id": job.id },
       h("td.pick", {}, this.box),
       h("td.status", {}, this.glyph, this.status),
       h("th.what", { scope: "row" }, this.link, h("span.id.tabular", {}, tail(job.id)), this.under),
@@ -31,7 +47,8 @@ export class Row {
       this.attempts,
       h("td.age", {}, this.age),
       this.took,
-      this.tags);
+      this.tags,
+    );
   }
 
   #href() {
@@ -58,7 +75,8 @@ export class Row {
   tick(now) {
     const job = this.app.state.shown(this.job);
     put(this.age, age((now - Date.parse(job.createdAt)) / 1000));
-    const end = job.completedAt && TERMINAL.has(job.status) ? Date.parse(job.completedAt) : job.status === "running" ? now : null;
+    const end =
+      job.completedAt && TERMINAL.has(job.status) ? Date.parse(job.completedAt) : job.status === "running" ? now : null;
     put(this.took, job.startedAt && end !== null ? duration((end - Date.parse(job.startedAt)) / 1000) : "");
     const note = this.#note(job, now);
     put(this.note, note);
@@ -68,11 +86,16 @@ export class Row {
   /** @param {import("./states.js").Job} job @param {number} now */
   #note(job, now) {
     if (job.status === "failed" || job.status === "retrying") {
-      const again = job.status === "retrying" && job.scheduledFor && Date.parse(job.scheduledFor) > now ? `again ${relative(job.scheduledFor, now)}: ` : "";
+      const again =
+        job.status === "retrying" && job.scheduledFor && Date.parse(job.scheduledFor) > now
+          ? `again ${relative(job.scheduledFor, now)}: `
+          : "";
       return `${again}${visible((job.error ?? "").slice(0, 200))}`;
     }
-    if (job.status === "pending" && job.scheduledFor && Date.parse(job.scheduledFor) > now) return relative(job.scheduledFor, now);
-    if (!job.progress || job.status === "completed" || job.status === "cancelled" || job.status === "pending") return "";
+    if (job.status === "pending" && job.scheduledFor && Date.parse(job.scheduledFor) > now)
+      return relative(job.scheduledFor, now);
+    if (!job.progress || job.status === "completed" || job.status === "cancelled" || job.status === "pending")
+      return "";
     const { value, message } = job.progress;
     return `${Math.floor(value * 100)}%${message ? ` ${visible(message.slice(0, 200))}` : ""}`;
   }

@@ -52,7 +52,8 @@ export class Series {
   #noteStart(job, at) {
     let since = this.ready.get(job.id);
     this.ready.delete(job.id);
-    if (since === undefined && job.attempts === 0 && job.version <= 2) since = Math.max(Date.parse(job.createdAt), job.scheduledFor ? Date.parse(job.scheduledFor) : 0);
+    if (since === undefined && job.attempts === 0 && job.version <= 2)
+      since = Math.max(Date.parse(job.createdAt), job.scheduledFor ? Date.parse(job.scheduledFor) : 0);
     if (since === undefined) return;
     const waits = this.#bucket(at).waits;
     if (waits.length < MAX_WAITS) waits.push(Math.max(0, at - since) / 1000);
@@ -96,7 +97,10 @@ export class Series {
    */
   ended(queue, now) {
     const last = Math.floor(now / 1000 / STEP_S);
-    return Array.from({ length: STEPS }, (_, i) => (this.buckets.get(last - STEPS + 1 + i)?.queues.get(queue) ?? 0) / STEP_S);
+    return Array.from(
+      { length: STEPS },
+      (_, i) => (this.buckets.get(last - STEPS + 1 + i)?.queues.get(queue) ?? 0) / STEP_S,
+    );
   }
 
   /**

@@ -84,7 +84,8 @@ export class Session {
       this.#take((await this.api.send("POST", "/api/auth/refresh", { open: true })).data);
       return true;
     } catch (error) {
-      if (error instanceof ApiError && (error.status === 401 || error.status === 403)) this.#out("Your session has ended.");
+      if (error instanceof ApiError && (error.status === 401 || error.status === 403))
+        this.#out("Your session has ended.");
       else this.#later(RETRY_MS);
       return false;
     }

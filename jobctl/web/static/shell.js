@@ -15,7 +15,11 @@ import "./table.js";
 import "./tiles.js";
 import "./toasts.js";
 
-const VIEWS = /** @type {const} */ ([["jobs", "Jobs"], ["schedules", "Schedules"], ["queues", "Queues"]]);
+const VIEWS = /** @type {const} */ ([
+  ["jobs", "Jobs"],
+  ["schedules", "Schedules"],
+  ["queues", "Queues"],
+]);
 const TICK_MS = 1000;
 
 class Shell extends Part {
@@ -39,11 +43,28 @@ class Shell extends Part {
     this.gate.hidden = app.who !== null;
     if (!app.who) return;
     this.views = {
-      jobs: h("div.view", {}, h("h1.offscreen", {}, "Jobs"), part("jc-tiles", app), part("jc-charts", app), part("jc-filters", app), part("jc-jobs", app)),
+      jobs: h(
+        "div.view",
+        {},
+        h("h1.offscreen", {}, "Jobs"),
+        part("jc-tiles", app),
+        part("jc-charts", app),
+        part("jc-filters", app),
+        part("jc-jobs", app),
+      ),
       schedules: h("div.view", {}, part("jc-schedules", app)),
       queues: h("div.view", {}, part("jc-queues", app)),
     };
-    this.frame = h("div.frame", {}, this.#header(), h("main", { id: "main", tabindex: "-1" }, ...Object.values(this.views)), part("jc-job", app), part("jc-bulk", app), part("jc-new-job", app), part("jc-bill", app));
+    this.frame = h(
+      "div.frame",
+      {},
+      this.#header(),
+      h("main", { id: "main", tabindex: "-1" }, ...Object.values(this.views)),
+      part("jc-job", app),
+      part("jc-bulk", app),
+      part("jc-new-job", app),
+      part("jc-bill", app),
+    );
     this.prepend(this.frame);
   }
 
@@ -51,23 +72,71 @@ class Shell extends Part {
     const { app } = this;
     const { subject, role } = /** @type {import("./session.js").Who} */ (app.who);
     this.tabs = VIEWS.filter(([view]) => view !== "schedules" || app.isAdmin).map(([view, label]) =>
-      h("a", { href: view === "jobs" ? "/" : `/?view=${view}`, "data-view": view, onclick: (/** @type {MouseEvent} */ event) => this.#visit(event, view) }, label),
+      h(
+        "a",
+        {
+          href: view === "jobs" ? "/" : `/?view=${view}`,
+          "data-view": view,
+          onclick: (/** @type {MouseEvent} */ event) => this.#visit(event, view),
+        },
+        label,
+      ),
     );
-    const themeButton = h("button.quiet", { type: "button", onclick: () => put(themeButton, `Theme: ${nextTheme()}`) }, `Theme: ${theme()}`);
+    const themeButton = h(
+      "button.quiet",
+      { type: "button", onclick: () => put(themeButton, `Theme: ${nextTheme()}`) },
+      `Theme: ${theme()}`,
+    );
     const menu = h(
-      "details.menu", {},
-      h("summary", { "aria-label": `Account: ${subject}, ${role}` }, h("span.avatar", { "aria-hidden": "true" }, subject.slice(0, 1).toUpperCase()), h("span.wide-only", {}, subject)),
-      h("div.sheet", {}, h("p.muted", {}, h("bdi", {}, subject), ` (${role})`), themeButton, h("button.quiet", { type: "button", onclick: () => this.dispatchEvent(new CustomEvent("help", { bubbles: true })) }, "Keyboard"), h("button.quiet", { type: "button", onclick: () => app.signOut() }, "Sign out")),
+      "details.menu",
+      {},
+      h(
+        "summary",
+        { "aria-label": `Account: ${subject}, ${role}` },
+        h("span.avatar", { "aria-hidden": "true" }, subject.slice(0, 1).toUpperCase()),
+        h("span.wide-only", {}, subject),
+      ),
+      h(
+        "div.sheet",
+        {},
+        h("p.muted", {}, h("bdi", {}, subject), ` (${role})`),
+        themeButton,
+        h(
+          "button.quiet",
+          { type: "button", onclick: () => this.dispatchEvent(new CustomEvent("help", { bubbles: true })) },
+          "Keyboard",
+        ),
+        h("button.quiet", { type: "button", onclick: () => app.signOut() }, "Sign out"),
+      ),
     );
-    document.addEventListener("click", (event) => !menu.contains(/** @type {Node} */ (event.target)) && menu.removeAttribute("open"));
+    document.addEventListener(
+      "click",
+      (event) => !menu.contains(/** @type {Node} */ (event.target)) && menu.removeAttribute("open"),
+    );
     return h(
-      "header.top", {},
+      "header.top",
+      {},
       h("a.skip", { href: "#main" }, "Skip to content"),
-      h("span.brand", {}, h("img", { src: "/static/icon.svg", alt: "", width: "20", height: "20" }), h("span.wide-only", {}, "jobctl")),
+      h(
+        "span.brand",
+        {},
+        h("img", { src: "/static/icon.svg", alt: "", width: "20", height: "20" }),
+        h("span.wide-only", {}, "jobctl"),
+      ),
       h("nav", { "aria-label": "Views" }, this.tabs),
       h("span.grow"),
       part("jc-link", app),
-      h("button.primary", { type: "button", "data-new-job": "", onclick: () => this.dispatchEvent(new CustomEvent("new-job", { bubbles: true })) }, h("span", { "aria-hidden": "true" }, "+"), h("span.wide-only", {}, " New job"), h("span.narrow-only.offscreen", {}, "New job")),
+      h(
+        "button.primary",
+        {
+          type: "button",
+          "data-new-job": "",
+          onclick: () => this.dispatchEvent(new CustomEvent("new-job", { bubbles: true })),
+        },
+        h("span", { "aria-hidden": "true" }, "+"),
+        h("span.wide-only", {}, " New job"),
+        h("span.narrow-only.offscreen", {}, "New job"),
+      ),
       menu,
     );
   }

@@ -139,7 +139,15 @@ export class State {
 
   /** @param {string} id */
   watch(id) {
-    this.detail = { id, job: this.page.find(id) ?? null, updates: [], lines: [], skipped: 0, toldAt: null, gone: false };
+    this.detail = {
+      id,
+      job: this.page.find(id) ?? null,
+      updates: [],
+      lines: [],
+      skipped: 0,
+      toldAt: null,
+      gone: false,
+    };
     this.changed("detail");
     return this.detail;
   }

@@ -16,8 +16,9 @@ import { Poll } from "./poll.js";
 
 const PATH = "/api/notifications/ws";
 const TICK_MS = 250;
-/** Tries that never opened, one after the other, before the long poll is tried. */
+/** Tries that never opened, one after the other, before plain requests are tried; more where sockets have worked. */
 const REFUSALS = 2;
+const REFUSALS_AFTER_LIVE = 8;
 const SOCKET_AGAIN_MS = 60_000;
 /** A tab that is looked at again so soon has kept its connection. */
 const HIDDEN_MS = 15_000;
@@ -40,6 +41,9 @@ export class Stream {
     this.socket = null;
     this.running = false;
     this.refusals = 0;
+    this.worked = false;
+    /** A plain request went through where the socket did not: if the next socket fails as well, it is forbidden. */
+    this.suspected = false;
     this.timers = { retry: 0, tick: 0, hide: 0 };
     document.addEventListener("visibilitychange", () => this.#seen());
     addEventListener("pageshow", (event) => event.persisted && this.#seen());
@@ -53,6 +57,7 @@ export class Stream {
     this.follower.schedules = schedules;
     this.running = true;
     this.refusals = 0;
+    this.suspected = false;
     this.#connect();
     this.timers.tick = setInterval(() => this.#tick(), TICK_MS);
   }
@@ -92,7 +97,8 @@ export class Stream {
 
   /** The session has another token: the open connection takes it. */
   renewed() {
-    if (this.socket?.readyState === WebSocket.OPEN && this.api.token && this.follower.phase !== "greeting") this.socket.send(this.follower.signIn(this.api.token));
+    if (this.socket?.readyState === WebSocket.OPEN && this.api.token && this.follower.phase !== "greeting")
+      this.socket.send(this.follower.signIn(this.api.token));
   }
 
   #connect() {
@@ -105,11 +111,14 @@ export class Stream {
     socket.onopen = () => {
       opened = true;
       this.refusals = 0;
+      this.worked = true;
+      this.suspected = false;
       this.api.bill.connections += 1;
       this.poll.stop();
       this.follower.opened(performance.now());
     };
-    socket.onmessage = (event) => this.socket === socket && this.#perform(this.follower.receive(event.data, performance.now()));
+    socket.onmessage = (event) =>
+      this.socket === socket && this.#perform(this.follower.receive(event.data, performance.now()));
     socket.onclose = (event) => {
       if (this.socket !== socket) return;
       this.socket = null;
@@ -129,8 +138,13 @@ export class Stream {
     if (code === UNAUTHORIZED && !(await this.session.renew())) {
       if (!this.running) return; // signed out
     }
-    if (this.refusals >= REFUSALS && this.follower.position && navigator.onLine && (await this.poll.works())) {
+    const enough = this.worked ? REFUSALS_AFTER_LIVE : REFUSALS;
+    if (this.refusals >= enough && this.follower.position && navigator.onLine && (await this.poll.works())) {
       if (!this.running || this.socket) return;
+      if (!this.suspected) {
+        this.suspected = true; // or the server has just come back
+        return this.#connect();
+      }
       this.#say({ kind: "polling" });
       this.poll.start();
       this.timers.retry = setTimeout(() => this.#connect(), SOCKET_AGAIN_MS);
@@ -162,7 +176,8 @@ export class Stream {
     if (document.hidden) return;
     if (this.socket) this.#perform(this.follower.tick(performance.now()));
     if (this.link.kind === "live" && this.follower.silent) this.#say({ kind: "silent" });
-    else if (this.link.kind === "silent" && !this.follower.silent && this.follower.phase === "live") this.#say({ kind: "live" });
+    else if (this.link.kind === "silent" && !this.follower.silent && this.follower.phase === "live")
+      this.#say({ kind: "live" });
     else if (this.link.kind === "waiting") this.owner.changed();
   }
 

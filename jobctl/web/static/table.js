@@ -7,7 +7,17 @@ import { isEmpty, noFilter } from "./filter.js";
 import { count, plural } from "./format.js";
 import { Row } from "./row.js";
 
-const COLUMNS = [["pick", ""], ["status", "Status"], ["what", "Job"], ["queue", "Queue"], ["progress", "Progress"], ["attempts", "Tries"], ["age", "Age"], ["took", "Took"], ["tags", "Tags"]];
+const COLUMNS = [
+  ["pick", ""],
+  ["status", "Status"],
+  ["what", "Job"],
+  ["queue", "Queue"],
+  ["progress", "Progress"],
+  ["attempts", "Tries"],
+  ["age", "Age"],
+  ["took", "Took"],
+  ["tags", "Tags"],
+];
 /** Screen readers are told of new rows no more often than that. */
 const TELL_MS = 15_000;
 
@@ -19,7 +29,11 @@ class Jobs extends Part {
     this.toldAt = 0;
     /** Where a shift-click counts from. @type {string|null} */
     this.anchor = null;
-    this.all = h("input", { type: "checkbox", "aria-label": "Select all rows of this page", onchange: () => app.select(this.all.checked ? app.state.page.rows.map((job) => job.id) : []) });
+    this.all = h("input", {
+      type: "checkbox",
+      "aria-label": "Select all rows of this page",
+      onchange: () => app.select(this.all.checked ? app.state.page.rows.map((job) => job.id) : []),
+    });
     this.news = h("button.news", { type: "button", "data-news": "", onclick: () => app.refresh() });
     this.told = h("span.offscreen", { role: "status" });
     this.place = h("span.muted.tabular", {});
@@ -27,10 +41,37 @@ class Jobs extends Part {
     this.older = h("button.quiet", { type: "button", onclick: () => app.nextPage() }, "Older ›");
     this.body = h("tbody");
     this.empty = h("div.empty");
-    this.table = h("table", { "aria-label": "Jobs, newest first" },
-      h("thead", {}, h("tr", {}, COLUMNS.map(([name, label]) => (name === "pick" ? h("td.pick", {}, this.all) : h(`th.${name}`, { scope: "col" }, label))))),
-      this.body);
-    this.append(h("div.list-head", {}, this.place, this.news, this.told, h("span.grow"), part("jc-matching", app), this.newer, this.older), this.table, this.empty);
+    this.table = h(
+      "table",
+      { "aria-label": "Jobs, newest first" },
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          COLUMNS.map(([name, label]) =>
+            name === "pick" ? h("td.pick", {}, this.all) : h(`th.${name}`, { scope: "col" }, label),
+          ),
+        ),
+      ),
+      this.body,
+    );
+    this.append(
+      h(
+        "div.list-head",
+        {},
+        this.place,
+        this.news,
+        this.told,
+        h("span.grow"),
+        part("jc-matching", app),
+        this.newer,
+        this.older,
+      ),
+      this.table,
+      this.empty,
+    );
     this.#listen();
     app.painter.on(["rows", "page", "identity", "selection"], () => this.#paint());
     app.painter.on(["tick"], () => this.#tick());
@@ -40,7 +81,10 @@ class Jobs extends Part {
 
   #listen() {
     const { app } = this;
-    this.body.addEventListener("pointerenter", (/** @type {PointerEvent} */ event) => (app.state.page.held = event.pointerType === "mouse"));
+    this.body.addEventListener(
+      "pointerenter",
+      (/** @type {PointerEvent} */ event) => (app.state.page.held = event.pointerType === "mouse"),
+    );
     this.body.addEventListener("pointerleave", () => {
       app.state.page.held = false;
       app.settle();
@@ -57,7 +101,8 @@ class Jobs extends Part {
     const tag = /** @type {HTMLElement|null} */ (target.closest("[data-tag]"))?.dataset.tag;
     if (tag !== undefined) return app.go({ filter: { ...app.route.filter, tag: [tag] } });
     if (target.closest("td.pick")) return this.#pick(id, event);
-    if (event.metaKey || event.ctrlKey || (event.shiftKey && target.closest("a")) || String(getSelection()) !== "") return;
+    if (event.metaKey || event.ctrlKey || (event.shiftKey && target.closest("a")) || String(getSelection()) !== "")
+      return;
     event.preventDefault();
     app.open(id);
   }
@@ -68,7 +113,9 @@ class Jobs extends Part {
     const next = new Set(app.selection);
     const chosen = !next.has(id);
     const ids = app.state.page.rows.map((job) => job.id);
-    const [from, to] = [ids.indexOf(event.shiftKey && this.anchor ? this.anchor : id), ids.indexOf(id)].sort((a, b) => a - b);
+    const [from, to] = [ids.indexOf(event.shiftKey && this.anchor ? this.anchor : id), ids.indexOf(id)].sort(
+      (a, b) => a - b,
+    );
     for (const each of from < 0 ? [id] : ids.slice(from, to + 1)) chosen ? next.add(each) : next.delete(each);
     this.anchor = id;
     app.select(next);
@@ -162,7 +209,18 @@ class Jobs extends Part {
       put(this.told, `${plural(waiting, "more job")} to show`);
     } else if (!waiting) put(this.told, "");
     const rows = page.rows.length;
-    put(this.place, !page.loaded ? "" : page.first ? (rows ? (page.hasMore ? `Newest ${rows}` : plural(rows, "job")) : "") : `${count(rows)} older`);
+    put(
+      this.place,
+      !page.loaded
+        ? ""
+        : page.first
+          ? rows
+            ? page.hasMore
+              ? `Newest ${rows}`
+              : plural(rows, "job")
+            : ""
+          : `${count(rows)} older`,
+    );
     this.newer.disabled = !app.route.cursor;
     this.older.disabled = !page.cursor;
     attribute(this, "aria-busy", app.loading ? "true" : null);
@@ -172,17 +230,42 @@ class Jobs extends Part {
   #emptiness() {
     const { app } = this;
     const { page } = app.state;
-    const why = page.rows.length ? "" : app.listError ? "error" : !page.loaded ? "loading" : isEmpty(app.route.filter) ? "none" : "nothing";
+    const why = page.rows.length
+      ? ""
+      : app.listError
+        ? "error"
+        : !page.loaded
+          ? "loading"
+          : isEmpty(app.route.filter)
+            ? "none"
+            : "nothing";
     this.empty.hidden = why === "";
     this.table.hidden = why !== "" && why !== "loading";
     if (this.why === why) return;
     this.why = why;
     if (why === "none") {
-      this.empty.replaceChildren(h("h2", {}, "No jobs yet"), h("p", {}, "Enqueue one here, or in a terminal:"), h("pre", {}, "jobctl enqueue NAME key=value"), h("button.primary", { type: "button", onclick: () => this.dispatchEvent(new CustomEvent("new-job", { bubbles: true })) }, "New job"));
+      this.empty.replaceChildren(
+        h("h2", {}, "No jobs yet"),
+        h("p", {}, "Enqueue one here, or in a terminal:"),
+        h("pre", {}, "jobctl enqueue NAME key=value"),
+        h(
+          "button.primary",
+          { type: "button", onclick: () => this.dispatchEvent(new CustomEvent("new-job", { bubbles: true })) },
+          "New job",
+        ),
+      );
     } else if (why === "nothing") {
-      this.empty.replaceChildren(h("h2", {}, "Nothing matches"), h("p", {}, "What comes to match is shown here at once."), h("button", { type: "button", onclick: () => app.go({ filter: noFilter() }) }, "Clear the filter"));
+      this.empty.replaceChildren(
+        h("h2", {}, "Nothing matches"),
+        h("p", {}, "What comes to match is shown here at once."),
+        h("button", { type: "button", onclick: () => app.go({ filter: noFilter() }) }, "Clear the filter"),
+      );
     } else if (why === "error") {
-      this.empty.replaceChildren(h("h2", {}, "The list could not be had"), h("p", {}, app.listError ?? ""), h("button", { type: "button", onclick: () => app.load() }, "Try again"));
+      this.empty.replaceChildren(
+        h("h2", {}, "The list could not be had"),
+        h("p", {}, app.listError ?? ""),
+        h("button", { type: "button", onclick: () => app.load() }, "Try again"),
+      );
     } else this.empty.replaceChildren();
   }
 }

@@ -10,8 +10,18 @@ class Tiles extends Part {
     this.setAttribute("aria-label", "Jobs by status");
     this.tiles = STATUSES.map((status) => {
       const number = h("span.number.tabular", {}, "–");
-      const tile = h("button.tile", { type: "button", "data-status": status, title: "Shift-click to add to the filter", onclick: (/** @type {MouseEvent} */ event) => this.#filter(status, event.shiftKey || event.ctrlKey || event.metaKey) },
-        h("span.label", {}, h("span.glyph", { "aria-hidden": "true" }, GLYPHS[status]), ` ${status}`), number);
+      const tile = h(
+        "button.tile",
+        {
+          type: "button",
+          "data-status": status,
+          title: "Shift-click to add to the filter",
+          onclick: (/** @type {MouseEvent} */ event) =>
+            this.#filter(status, event.shiftKey || event.ctrlKey || event.metaKey),
+        },
+        h("span.label", {}, h("span.glyph", { "aria-hidden": "true" }, GLYPHS[status]), ` ${status}`),
+        number,
+      );
       return { status, tile, number };
     });
     this.append(...this.tiles.map(({ tile }) => tile));

@@ -29,13 +29,24 @@ export function timeline(updates) {
     if (before === null && job.version === 1) entries.push({ kind: "created", at: timestamp, next: job.scheduledFor });
     if (job.status === "running") {
       if (run === null || job.startedAt !== before?.startedAt) {
-        run = { kind: "attempt", at: job.startedAt ?? timestamp, attempt: job.attempts + 1, until: null, progress: null };
+        run = {
+          kind: "attempt",
+          at: job.startedAt ?? timestamp,
+          attempt: job.attempts + 1,
+          until: null,
+          progress: null,
+        };
         entries.push(run);
       }
       run.progress = job.progress ?? run.progress;
       if (job.cancelRequested && !before?.cancelRequested) entries.push({ kind: "asked to stop", at: timestamp });
     } else if (run !== null) {
-      Object.assign(run, { until: timestamp, error: job.error, next: job.scheduledFor, progress: job.progress ?? run.progress });
+      Object.assign(run, {
+        until: timestamp,
+        error: job.error,
+        next: job.scheduledFor,
+        progress: job.progress ?? run.progress,
+      });
       run.outcome = job.status === "pending" ? "given back" : job.status;
       if (job.status !== "retrying") run.next = null;
       run = null;

@@ -16,9 +16,13 @@ class Toasts extends Part {
   /** @param {{text: string, kind: string, action?: {label: string, run: () => void}}} told */
   #show({ text, kind, action }) {
     const leave = () => toast.remove();
-    const toast = h("div.toast", { "data-kind": kind }, h("span", {}, visible(text).slice(0, 500)),
+    const toast = h(
+      "div.toast",
+      { "data-kind": kind },
+      h("span", {}, visible(text).slice(0, 500)),
       action ? h("button.quiet", { type: "button", onclick: () => (leave(), action.run()) }, action.label) : null,
-      h("button.quiet", { type: "button", "aria-label": "Dismiss", onclick: leave }, "✕"));
+      h("button.quiet", { type: "button", "aria-label": "Dismiss", onclick: leave }, "✕"),
+    );
     this.append(toast);
     while (this.children.length > MOST) this.firstElementChild?.remove();
     setTimeout(leave, kind === "bad" ? 2 * SHOWN_MS : SHOWN_MS);
