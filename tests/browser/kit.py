@@ -183,7 +183,7 @@ class Watched:
     def live(self) -> None:
         """Wait until the indicator says so and the list is there."""
         self.page.locator('[data-link="live"]').wait_for()
-        self.page.wait_for_function("performance.getEntriesByName('jobctl:data').length > 0")
+        until(lambda: self.page.evaluate("performance.getEntriesByName('jobctl:data').length"))
 
     def settle(self) -> None:
         """From here on ``requests`` counts anew."""
