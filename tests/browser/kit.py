@@ -183,7 +183,8 @@ class Watched:
     def live(self) -> None:
         """Wait until the indicator says so and the list is there."""
         self.page.locator('[data-link="live"]').wait_for()
-        until(lambda: self.page.evaluate("performance.getEntriesByName('jobctl:data').length"))
+        whole = "performance.getEntriesByName('jobctl:data').length && customElements.get('jc-schedules') !== undefined"
+        until(lambda: self.page.evaluate(whole))
 
     def settle(self) -> None:
         """From here on ``requests`` counts anew."""

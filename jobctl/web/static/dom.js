@@ -50,12 +50,12 @@ export function attribute(element, name, value) {
 export const time = (className = "") => h(`time${className}`);
 
 /**
- * A web component in the page's own tree: `built` once, with `app` set before.
+ * A web component in the page's own tree: built once, with `app` set before, also where the element was there before
+ * its class.
  * @abstract
+ * @property {import("./app.js").App} app
  */
 export class Part extends HTMLElement {
-  /** @type {import("./app.js").App} */
-  app = /** @type {any} */ (null);
   #built = false;
 
   connectedCallback() {

@@ -1,10 +1,13 @@
-/** Starts the page. */
+/**
+ * Starts the page. Signing in and the first list are under way while the parts of the page are still being loaded; what
+ * the first look does not show (the drawer, dialogs, other views) comes last.
+ */
 import { App } from "./app.js";
-import { part } from "./dom.js";
 import { applyTheme } from "./theme.js";
-import "./shell.js";
 
 applyTheme();
 const app = new App();
-document.body.append(part("jc-shell", app));
 void app.start();
+const { show } = await import("./shell.js");
+show(app);
+await import("./later.js");

@@ -26,6 +26,7 @@ class Queues extends Part {
     app.painter.on(["stats", "identity"], () => this.#paint());
     app.painter.on(["tick"], () => this.#tick());
     app.painter.on(["route"], () => this.#opened());
+    void this.#opened();
   }
 
   async #opened() {

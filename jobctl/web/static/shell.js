@@ -4,12 +4,8 @@ import { listen } from "./keys.js";
 import { nextTheme, theme } from "./theme.js";
 import "./bulk.js";
 import "./charts.js";
-import "./drawer.js";
 import "./filters.js";
 import "./link.js";
-import "./new-job.js";
-import "./queues.js";
-import "./schedules.js";
 import "./sign-in.js";
 import "./table.js";
 import "./tiles.js";
@@ -40,7 +36,7 @@ class Shell extends Part {
   #identity() {
     const { app } = this;
     this.frame?.remove();
-    this.gate.hidden = app.who !== null;
+    this.gate.hidden = app.who !== null || app.signedOut === null; // not known yet
     if (!app.who) return;
     this.views = {
       jobs: h(
@@ -158,3 +154,9 @@ class Shell extends Part {
 }
 
 customElements.define("jc-shell", Shell);
+
+/** @param {import("./app.js").App} app */
+export function show(app) {
+  document.body.append(part("jc-shell", app));
+  for (const what of ["identity", "route"]) app.painter.mark(what);
+}

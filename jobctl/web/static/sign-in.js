@@ -49,7 +49,7 @@ class SignIn extends Part {
     );
     this.append(h("main", {}, form));
     this.app.painter.on(["identity"], () => {
-      if (this.app.who) return;
+      if (this.app.who || this.app.signedOut === null) return;
       document.title = "Sign in · jobctl";
       put(why, this.app.signedOut ?? "");
       token.focus({ preventScroll: true });
