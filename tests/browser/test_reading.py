@@ -139,7 +139,7 @@ def test_all_of_it_by_keyboard(server: Server, open_page: Open) -> None:
     page.keyboard.press("k")
     assert focused() == ids[1]
     page.keyboard.press("x")
-    assert page.locator(".bulk strong").inner_text() == "1 selected"
+    until(lambda: page.locator(".bulk strong").inner_text() == "1 selected")
     page.locator(f'[data-open="{ids[1]}"]').focus()
     page.keyboard.press("Enter")
     page.locator("aside").wait_for()
@@ -147,7 +147,7 @@ def test_all_of_it_by_keyboard(server: Server, open_page: Open) -> None:
     page.keyboard.press("Escape")
     until(lambda: focused() == ids[1])
     page.keyboard.press("Escape")
-    assert page.locator(".bulk").is_hidden()
+    page.locator(".bulk").wait_for(state="hidden")
     page.keyboard.press("?")
     page.locator("dialog.help").wait_for()
     page.keyboard.press("j")

@@ -29,7 +29,7 @@ def test_two_tabs_have_the_same_filter_and_selection(server: Server, open_page: 
     assert two.page.url == one.page.url == f"{server.url}/?tag=tabs"
     one.row(ids[1]).locator("input").click()
     until(lambda: two.row(ids[1]).get_attribute("aria-selected") == "true")
-    assert "1 selected" in two.page.locator(".bulk").inner_text()
+    until(lambda: "1 selected" in two.page.locator(".bulk").inner_text())
     two.page.locator('.bulk [aria-label="Clear the selection"]').click()
     until(lambda: one.row(ids[1]).get_attribute("aria-selected") is None)
     one.page.locator('.tile[data-status="failed"]').click()
@@ -97,11 +97,12 @@ def test_bulk_actions_do_what_can_be_done_and_say_how_many(server: Server, open_
     page = watched.page
     watched.row(ids[0]).locator("input").click()
     watched.row(ids[2]).locator("input").click(modifiers=["Shift"])
-    assert page.locator(".bulk strong").inner_text() == "3 selected"
+    until(lambda: page.locator(".bulk strong").inner_text() == "3 selected")
     assert page.locator('[data-bulk="cancel"]').inner_text() == "Cancel 2"
     page.locator('[data-bulk="cancel"]').click()
     toast(watched, "2 jobs cancelled")
     assert [server.job(each)["status"] for each in ids] == ["cancelled"] * 3 + ["pending"]
+    page.locator(".bulk").wait_for(state="hidden")
     page.locator("thead input").click()
     page.locator('[data-bulk="delete"]').click()
     page.locator("dialog.ask button.danger").click()

@@ -13,7 +13,8 @@ const ACTIONS = /** @type {const} */ (["retry", "cancel", "delete"]);
 class Bulk extends Part {
   build() {
     const { app } = this;
-    this.count = h("strong.tabular", {});
+    this.number = h("span");
+    this.count = h("strong.tabular", {}, this.number, h("span.wide-only", {}, " selected"));
     this.buttons = ACTIONS.map((action) => ({
       action,
       button: h("button", {
@@ -49,7 +50,7 @@ class Bulk extends Part {
     const chosen = this.#chosen();
     this.bar.hidden = chosen.length === 0 || this.app.route.view !== "jobs";
     if (this.bar.hidden) return;
-    put(this.count, `${count(chosen.length)} selected`);
+    put(this.number, count(chosen.length));
     for (const { action, button } of this.buttons ?? []) {
       const n = chosen.filter((job) => allowed(action, this.app.state.shown(job))).length;
       put(button, `${action[0].toUpperCase()}${action.slice(1)} ${n}`);
