@@ -12,6 +12,13 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from tests.browser.kit import Server, Watched, launch
 
 Open = Callable[..., Watched]
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

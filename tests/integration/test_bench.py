@@ -24,6 +24,7 @@ from jobctl.cli import main
 from jobctl.cli.output import ExitCode
 from tests.integration.counting_proxy import CountingProxy
 
+pytestmark = pytest.mark.slow
 CLIENTS, POLLS = 3, 5
 TIMED = {"polls-uniform", "generator-headroom", "on-schedule"}
 """Checks that a loaded machine may fail. Counts hold on any."""
