@@ -4,12 +4,14 @@ Handlers use ``from jobctl import job, NoRetry, RetryAfter``; programs use ``fro
 Names are loaded on first use, so that ``import jobctl`` alone stays cheap.
 """
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as ``typing`` has it, which takes longer to import than all else here
 
 __version__ = "0.1.0"
 __all__ = ["Context", "NoRetry", "RetryAfter", "__version__", "job"]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from jobctl.engine.context import Context
     from jobctl.engine.registry import job
     from jobctl.errors import NoRetry, RetryAfter
@@ -22,7 +24,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'jobctl' has no attribute {name!r}")

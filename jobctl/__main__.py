@@ -1,5 +1,5 @@
 """``python -m jobctl`` is the ``jobctl`` command."""
 
-from jobctl.cli.main import run
+from jobctl.cli.start import run
 
 run()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import ExitCode, exit_of, print_json, say
+from jobctl.cli.output import ExitCode, emit, exit_of, print_json, say
 from jobctl.errors import ApiError, InvalidInput
 
 if TYPE_CHECKING:
@@ -133,11 +133,13 @@ class _Order:
                 say(str(error))
                 code = max(code, exit_of(error))
                 continue
-            if self.as_json:
-                print_json(answer.data)
-                continue
             job = None if make is api.delete else api.decode(call, answer)
-            sys.stdout.write(f"{job_id} {'deleted' if job is None else _state(job)}\n")
+            state = "deleted" if job is None else _state(job)
+            done = f"until here, the last one: {job_id} {state}"
+            if self.as_json:
+                print_json(answer.data, done=done)
+            else:
+                emit(f"{job_id} {state}\n", done=done)
         return code
 
     def _all(self, session: "Session", wanted: dict[str, Any]) -> int:
@@ -173,13 +175,14 @@ class _Order:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def _tell(self, done: "BulkDone") -> None:
+        told = f"{_jobs(done.changed)} {_DONE[self.action]}"
         if self.as_json:
             from msgspec import json
 
-            print_json(json.encode(done))
+            print_json(json.encode(done), done=told if done.changed else "")
             return
         skipped = f"; {done.skipped:,} skipped, their status does not allow it" if done.skipped else ""
-        sys.stdout.write(f"{_jobs(done.changed)} {_DONE[self.action]}{skipped}\n")
+        emit(f"{told}{skipped}\n", done=told if done.changed else "")
 
 
 @contextmanager

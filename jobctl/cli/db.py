@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import ExitCode, print_json, safe, say
+from jobctl.cli.output import ExitCode, emit, print_json, safe, say
 from jobctl.cli.quick import QuickCommand, QuickGroup
 
 BACKUP_S: Final = 6 * 3600.0
@@ -34,11 +34,12 @@ def backup(
     call = api.backup(str(file.absolute()))
     with Target(url, token_file, wait_server).session(timeout=BACKUP_S) as session:
         answer = session.send(call)
-    if json:
-        print_json(answer.data)
-        return 0
     done = api.decode(call, answer)
-    sys.stdout.write(f"{safe(done['path'])}\n")
+    told = f"the backup is written: {done['path']}"
+    if json:
+        print_json(answer.data, done=told)
+        return 0
+    emit(f"{safe(done['path'])}\n", done=told)
     say(f"{done['size']:,} bytes, up to {done['epoch']}:{done['seq']}")
     return 0
 
@@ -83,12 +84,13 @@ def restore(
     from jobctl.store import backup as backups
 
     done = backups.restore(file, db, replace=replace)
+    told = f"the backup is in place: {done.path}"
     if json:
         import msgspec
 
-        print_json(msgspec.json.encode(done))
+        print_json(msgspec.json.encode(done), done=told)
         return 0
-    sys.stdout.write(f"{safe(done.path)}\n")
+    emit(f"{safe(done.path)}\n", done=told)
     if done.replaced is not None:
         say(f"what was there is now {done.replaced}")
     return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import ExitCode, hint, print_json, say
+from jobctl.cli.output import ExitCode, emit, hint, print_json, say
 from jobctl.errors import ApiError, InvalidInput, Unreachable
 
 if TYPE_CHECKING:
@@ -205,8 +205,8 @@ def _with_lines(error: ApiError | Unreachable, batch: "Batch", before: int) -> A
 
 
 def _print(data: bytes, ids: list[str], *, as_json: bool) -> None:
+    done = f"the job is enqueued: {ids[0]}" if len(ids) == 1 else f"{len(ids):,} jobs are enqueued"
     if as_json:
-        print_json(data)
+        print_json(data, done=done)
     else:
-        sys.stdout.write("".join(f"{job_id}\n" for job_id in ids))
-        sys.stdout.flush()
+        emit("".join(f"{job_id}\n" for job_id in ids), done=done)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -20,12 +20,14 @@ from jobctl.cli import (
     queues,
     schedules,
     serve,
+    start,
     token,
     watch,
 )
 from jobctl.cli import open as opening
 from jobctl.cli.output import ExitCode, exit_of, say
-from jobctl.cli.quick import OutputClosed, QuickCommand, QuickGroup
+from jobctl.cli.quick import QuickCommand, QuickGroup
+from jobctl.cli.stdio import OutputFailed, forget_stdout
 from jobctl.errors import JobctlError
 
 app: Final = typer.Typer(
@@ -33,7 +35,7 @@ app: Final = typer.Typer(
     cls=QuickGroup,
     help="A durable background-job queue with a live event stream.",
     epilog="Exit codes: 0 done, 1 a job or a threshold failed, 2 usage, 3 no connection or sign-in, 4 timed out, "
-    "5 cancelled, 6 invalid bench run, 7 inconclusive bench run, 130 Ctrl-C.",
+    "5 cancelled, 6 invalid bench run, 7 inconclusive bench run, 74 output not written, 130 Ctrl-C.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: importing rich for it costs 70 ms
     no_args_is_help=True,
@@ -69,18 +71,20 @@ def _main(
     """A durable background-job queue with a live event stream."""
 
 
-def run() -> None:
+def run() -> NoReturn:
     """Run the command of ``sys.argv`` and leave with its exit code; every error is one line on stderr."""
-    code = _guarded(sys.argv[1:])
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _forget_stdout()
-    sys.exit(code)
+        code = _guarded(sys.argv[1:])
+        start.leave_at_once()
+    except KeyboardInterrupt:  # beside the command, which says itself what becomes of it
+        start.leave_at_once()
+        code = ExitCode.INTERRUPTED
+    sys.exit(_flushed(code))
 
 
 def _guarded(arguments: list[str]) -> int:
     try:
+        start.leave_in_order()
         result = app(arguments, prog_name="jobctl", standalone_mode=False)
         return int(result or 0)
     except JobctlError as error:
@@ -90,11 +94,10 @@ def _guarded(arguments: list[str]) -> int:
         raise
     except typer.TyperException as error:
         return _usage(error)
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         return ExitCode.INTERRUPTED
-    except (OutputClosed, BrokenPipeError):
-        _forget_stdout()
-        return ExitCode.DONE
+    except OutputFailed as error:
+        return _unwritten(error)
     except Exception as error:
         if _debugging():
             raise
@@ -113,9 +116,22 @@ def _usage(error: typer.TyperException) -> int:
     return ExitCode.USAGE
 
 
-def _forget_stdout() -> None:
-    """Let nothing be written to a closed pipe when the interpreter flushes at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flushed(code: int) -> int:
+    """Write what is left to be written; the exit code. A command that failed by itself goes on meaning that."""
+    try:
+        sys.stdout.flush()
+    except OutputFailed as error:
+        failed = _unwritten(error)
+        return failed if code == ExitCode.DONE else code
+    return code
+
+
+def _unwritten(error: OutputFailed) -> int:
+    forget_stdout()
+    if error.gone and not error.done:  # nobody wants to know
+        return ExitCode.DONE
+    say(str(error))
+    return ExitCode.OUTPUT
 
 
 def _debugging() -> bool:

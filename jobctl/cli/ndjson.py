@@ -46,9 +46,8 @@ def opened(path: Path, stdin: BinaryIO) -> Iterator[BinaryIO]:
             spool.seek(0)
             yield cast("BinaryIO", cast("IO[bytes]", spool))
     except OSError as error:
-        if error.filename is None:  # not ours: a network or pipe error of the caller
-            raise
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        place = "standard input" if str(path) == "-" else path
+        raise ConfigError(f"cannot read {place}: {error.strerror}") from None
 
 
 def jobs(lines: Iterable[bytes], defaults: Mapping[str, Any]) -> Iterator[tuple[int, bytes]]:

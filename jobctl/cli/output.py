@@ -9,6 +9,7 @@ import sys
 from enum import IntEnum
 from typing import Final, TextIO
 
+from jobctl.cli.stdio import OutputFailed
 from jobctl.errors import ApiError, JobctlError
 
 
@@ -24,7 +25,8 @@ class ExitCode(IntEnum):
     INVALID = 6  # a bench run that is not to be believed
     INCONCLUSIVE = 7  # a bench run that does not tell, and --strict
     INTERNAL = 70  # a defect of jobctl's own (EX_SOFTWARE of sysexits.h), so that it is not taken for a failed job
-    INTERRUPTED = 130
+    OUTPUT = 74  # standard output takes nothing (EX_IOERR)
+    INTERRUPTED = 130  # Ctrl-C; other signals likewise, 128 and their number
 
 
 EXIT_OF: Final[dict[str, ExitCode]] = {
@@ -47,6 +49,7 @@ _UNSAFE: Final = re.compile(
     "\ud800-\udfff\U000e0000-\U000e0fff]"  # lone surrogates, tag characters
 )
 _UNSAFE_IN_JSON: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", ""))
+_NOT_ASCII: Final = re.compile("[^\x00-\x7f]")
 
 GLYPHS: Final = {
     "pending": ("·", "blue"),
@@ -86,11 +89,32 @@ def safe_json(text: str) -> str:
     return _UNSAFE_IN_JSON.sub(_json_escaped, text)
 
 
-def print_json(text: str | bytes) -> None:
-    """One JSON value on a line of stdout, as it came; on a terminal with its invisible characters escaped."""
+def emit(text: str, *, done: str = "") -> None:
+    """Write ``text`` to stdout, at once.
+
+    Args:
+        text: Whole lines.
+        done: What the command has done by now, in words: said where its result cannot be written.
+
+    Raises:
+        OutputFailed: it cannot.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OutputFailed as error:
+        raise OutputFailed(error.reason, gone=error.gone, done=done) from None
+
+
+def print_json(text: str | bytes, *, done: str = "") -> None:
+    """One JSON value on a line of stdout, as it came; on a terminal with its invisible characters escaped.
+
+    See ``emit`` for ``done``.
+    """
     line = text.decode() if isinstance(text, bytes) else text
-    sys.stdout.write((safe_json(line) if sys.stdout.isatty() else line) + "\n")
-    sys.stdout.flush()
+    if not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf"):
+        line = _NOT_ASCII.sub(_json_escaped, line)
+    emit((safe_json(line) if sys.stdout.isatty() else line) + "\n", done=done)
 
 
 def say(message: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import print_json, say
+from jobctl.cli.output import emit, print_json, say
 from jobctl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -92,12 +92,13 @@ def _remove(session: "Session", seconds: float, statuses: list[str]) -> "PruneRe
 
 
 def _tell(done: "PruneResult", *, as_json: bool) -> None:
+    told = f"{_jobs(done)} {'would be removed' if done.dry_run else 'removed'}"
     if as_json:
         from msgspec import json
 
-        print_json(json.encode(done))
+        print_json(json.encode(done), done="" if done.dry_run else told)
     else:
-        sys.stdout.write(f"{_jobs(done)} {'would be removed' if done.dry_run else 'removed'}\n")
+        emit(told + "\n", done="" if done.dry_run else told)
 
 
 def _jobs(done: "PruneResult") -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import print_json, safe
+from jobctl.cli.output import emit, print_json, safe
 from jobctl.cli.quick import QuickCommand, QuickGroup
 
 app: Final = typer.Typer(
@@ -61,8 +61,9 @@ def _set(name: str, target: Target, *, paused: bool, as_json: bool) -> int:
 
     with target.session() as session:
         answer = session.send(api.pause(name) if paused else api.resume(name))
+    told = f"{safe(name)} {'paused' if paused else 'active'}"
     if as_json:
-        print_json(answer.data)
+        print_json(answer.data, done=told)
     else:
-        sys.stdout.write(f"{safe(name)} {'paused' if paused else 'active'}\n")
+        emit(told + "\n", done=told)
     return 0

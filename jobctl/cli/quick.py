@@ -13,9 +13,7 @@ from typing import Any, Final, get_args
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-
-class OutputClosed(Exception):
-    """The reader of our output has gone: ``jobctl watch | head``."""
+from jobctl.cli.interrupts import exit_of_interrupt
 
 
 class QuickCommand(TyperCommand):
@@ -26,11 +24,16 @@ class QuickCommand(TyperCommand):
         return _quickened(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; typer would make exit code 1, a failed job, of a reader that has gone."""
+        """Run the command; the exit code. Signals of a ``KeyboardInterrupt`` are told apart, as typer does not."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise OutputClosed from None
+        except KeyboardInterrupt as error:
+            return exit_of_interrupt(error)
+        except BaseExceptionGroup as group:  # of trio's nurseries
+            interrupt = group.subgroup(KeyboardInterrupt)
+            if interrupt is None:
+                raise
+            return exit_of_interrupt(interrupt)
 
 
 class QuickGroup(TyperGroup):

@@ -1,23 +1,20 @@
-"""Run a command's async part: Ctrl-C detaches, something may be drawn meanwhile, errors come out as themselves."""
+"""Run a command's async part: a signal detaches, something may be drawn meanwhile, errors come out as themselves."""
 
-import signal
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
+from jobctl.cli.interrupts import Interrupted, heeded
+
 TICK_S: Final = 0.1
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after everything has been closed in order."""
 
 
 def run(main: Callable[[], Awaitable[int]], *, tick: Callable[[], None] | None = None, every: float = TICK_S) -> int:
     """The result of ``main``; ``tick`` is called every so many seconds meanwhile.
 
     Raises:
-        Interrupted: Ctrl-C.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP.
     """
     try:
         return trio.run(_run, main, tick, every)
@@ -27,7 +24,8 @@ def run(main: Callable[[], Awaitable[int]], *, tick: Callable[[], None] | None =
 
 async def _run(main: Callable[[], Awaitable[int]], tick: Callable[[], None] | None, every: float) -> int:
     results: list[int] = []
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
+    stopped_by: list[int] = []
+    with trio.open_signal_receiver(*heeded()) as signals:
         async with trio.open_nursery() as nursery:
 
             async def work() -> None:
@@ -35,7 +33,8 @@ async def _run(main: Callable[[], Awaitable[int]], tick: Callable[[], None] | No
                 nursery.cancel_scope.cancel()
 
             async def listen() -> None:
-                async for _ in signals:
+                async for number in signals:
+                    stopped_by.append(number)
                     nursery.cancel_scope.cancel()
 
             async def draw() -> None:
@@ -47,7 +46,7 @@ async def _run(main: Callable[[], Awaitable[int]], tick: Callable[[], None] | No
             nursery.start_soon(listen)
             nursery.start_soon(draw)
     if not results:
-        raise Interrupted
+        raise Interrupted(*stopped_by[:1])
     return results[0]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import print_json, safe
+from jobctl.cli.output import emit, print_json, safe
 from jobctl.cli.quick import QuickCommand, QuickGroup
 from jobctl.errors import InvalidInput
 
@@ -178,10 +178,12 @@ def trigger(
     call = upkeep.trigger_schedule(name)
     with Target(url, token_file, wait_server).session() as session:
         answer = session.send(call)
+    job_id = api.decode(call, answer).id
+    done = f"the job is enqueued: {job_id}"
     if json:
-        print_json(answer.data)
+        print_json(answer.data, done=done)
     else:
-        sys.stdout.write(f"{api.decode(call, answer).id}\n")
+        emit(f"{job_id}\n", done=done)
     return 0
 
 
@@ -194,10 +196,11 @@ def remove(
 
     with Target(url, token_file, wait_server).session() as session:
         answer = session.send(upkeep.remove_schedule(name))
+    told = f"{safe(name)} removed"
     if json:
-        print_json(answer.data)
+        print_json(answer.data, done=told)
     else:
-        sys.stdout.write(f"{safe(name)} removed\n")
+        emit(told + "\n", done=told)
     return 0
 
 
@@ -255,10 +258,12 @@ def _tell(data: bytes, *, as_json: bool, tell: "Callable[[Schedule, datetime], s
 
     from jobctl.schedule import Schedule
 
+    schedule = msgspec.json.decode(data, type=Schedule)
+    done = f"it is done: {_line(schedule, datetime.now(UTC))}" if tell is _line else ""
     if as_json:
-        print_json(data)
+        print_json(data, done=done)
     else:
-        sys.stdout.write(tell(msgspec.json.decode(data, type=Schedule), datetime.now(UTC)) + "\n")
+        emit(tell(schedule, datetime.now(UTC)) + "\n", done=done)
     return 0
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobctl.cli.output import emit
+
 if TYPE_CHECKING:
     from jobctl.service import Service
 
@@ -53,7 +55,10 @@ def serve(
 def _show_link(service: "Service") -> None:
     """On a terminal: how to come in. Not a line of the log, which others may read."""
     if sys.stdout.isatty():
-        from jobctl.cli.credentials import user_name
+        from contextlib import suppress
 
-        sys.stdout.write(f"\n  {service.link(user_name())}\n  (signs you in, once, within 5 minutes)\n\n")
-        sys.stdout.flush()
+        from jobctl.cli.credentials import user_name
+        from jobctl.cli.stdio import OutputFailed
+
+        with suppress(OutputFailed):  # a terminal that is gone ends no server
+            emit(f"\n  {service.link(user_name())}\n  (signs you in, once, within 5 minutes)\n\n")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import print_json, safe, say
+from jobctl.cli.output import emit, print_json, safe, say
 from jobctl.cli.quick import QuickCommand, QuickGroup
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def create(
     call = tokens.issue(name, role=role, days=days, subject=sub)
     with Target(url, token_file, wait_server).session() as session:
         answer = session.send(call)
-    if json:
-        print_json(answer.data)
-        return 0
     issued = api.decode(call, answer)
-    sys.stdout.write(issued.token + "\n")
-    sys.stdout.flush()
+    done = f"the token is issued, and lost: `jobctl token revoke {issued.name}`"
+    if json:
+        print_json(answer.data, done=done)
+        return 0
+    emit(issued.token + "\n", done=done)
     say(f"{issued.name}: {issued.role}, speaks for {issued.subject}, until {issued.expires_at}; it is not shown again")
     return 0
 
@@ -105,11 +105,12 @@ def revoke(
     call = tokens.revoke(which)
     with Target(url, token_file, wait_server).session() as session:
         answer = session.send(call)
+    gone = api.decode(call, answer)
+    told = f"{gone.name} revoked ({gone.jti})"
     if json:
-        print_json(answer.data)
+        print_json(answer.data, done=told)
     else:
-        gone = api.decode(call, answer)
-        sys.stdout.write(f"{gone.name} revoked ({gone.jti})\n")
+        emit(told + "\n", done=told)
     return 0
 
 

@@ -55,7 +55,8 @@ def wait(
             await _report(client, view, ids, report)
             if as_json:
                 for job_id in ids:
-                    print_json((await client.send(api.get_job(job_id))).data)
+                    found = (await client.send(api.get_job(job_id))).data
+                    print_json(found, done=f"the job is enqueued: {job_id} ({view.outcomes.get(job_id, 'deleted')})")
             await _explain(client, view, ids)
         return view.exit_code
 
