@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from jobctl.cli.output import ExitCode, duration, safe, say
+from jobctl.cli.interrupts import Interrupted, Noted, exit_of_interrupt
+from jobctl.cli.output import duration, emit, safe, say
 from jobctl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -46,19 +47,24 @@ def demo(
     import tempfile
 
     source = (path or Path(sysconfig.get_path("stdlib"))).resolve()
-    work = find(source, limit)
-    folder = Path(tempfile.mkdtemp(prefix="jobctl-demo-"))
-    try:
-        return _play(source, work, folder)
-    finally:
-        if keep:
-            say(f"kept: {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    with Noted() as signals:
+        try:
+            work = find(source, limit, signals.check)
+            folder = Path(tempfile.mkdtemp(prefix="jobctl-demo-"))
+            try:
+                return _play(source, work, folder, signals.check, keep=keep)
+            finally:
+                if keep:
+                    say(f"kept: {folder}")
+                else:
+                    shutil.rmtree(folder, ignore_errors=True)
+        except Interrupted as error:
+            say("stopped; the server and its jobs are gone")
+            return exit_of_interrupt(error)
 
 
-def find(folder: Path, limit: int) -> list[Work]:
-    """The largest files below ``folder``, at most ``limit`` and none above 512 KiB.
+def find(folder: Path, limit: int, check: Callable[[], None] = lambda: None) -> list[Work]:
+    """The largest files below ``folder``, at most ``limit`` and none above 512 KiB; ``check`` may end the search.
 
     Raises:
         InvalidInput: there are none.
@@ -67,6 +73,7 @@ def find(folder: Path, limit: int) -> list[Work]:
         raise InvalidInput(f"{folder} is not a folder", field="path")
     found = []
     for place, inner, names in os.walk(folder):
+        check()
         inner[:] = [name for name in inner if name not in SKIPPED]
         for each in (Path(place, name) for name in names):
             try:
@@ -80,23 +87,21 @@ def find(folder: Path, limit: int) -> list[Work]:
     return sorted(found, key=lambda work: (-work.size, work.source))[:limit]
 
 
-def _play(source: Path, work: list[Work], folder: Path) -> int:
+def _play(source: Path, work: list[Work], folder: Path, check: Callable[[], None], *, keep: bool) -> int:
     from jobctl.cli.demo_server import server
 
     out = folder / "packed"
     out.mkdir()
     say(f"a server of its own checksums and compresses {len(work)} files of {source}")
-    try:
-        with server(folder) as url:
-            bill, view = _follow(url, work, folder, out)
-    except KeyboardInterrupt:
-        say("stopped; the server and its jobs are gone")
-        return ExitCode.INTERRUPTED
+    with server(folder, check=check, keep=keep) as url:
+        bill, view = _follow(url, work, folder, out, check)
     _tell(work, out, bill, view)
     return view.exit_code
 
 
-def _follow(url: str, work: list[Work], folder: Path, out: Path) -> "tuple[Bill, View]":
+def _follow(
+    url: str, work: list[Work], folder: Path, out: Path, check: Callable[[], None]
+) -> "tuple[Bill, View]":
     """Enqueue all files in one batch, and follow them until the last has ended."""
     from contextlib import nullcontext
 
@@ -135,7 +140,13 @@ def _follow(url: str, work: list[Work], folder: Path, out: Path) -> "tuple[Bill,
     else:
         screen = nullcontext()
     with screen as drawn:
-        seconds = _timed(lambda: run_follower(lambda: client, follower, tick=drawn.draw if drawn else None))
+
+        def tick() -> None:
+            check()
+            if drawn is not None:
+                drawn.draw()
+
+        seconds = _timed(lambda: run_follower(lambda: client, follower, tick=tick))
     return Bill(seconds, view.updates, session.requests + client.requests, client.connections), view
 
 
@@ -154,13 +165,12 @@ def _tell(work: list[Work], out: Path, bill: "Bill", view: "View") -> None:
     read = sum(each.size for each in work)
     written = sum(each.stat().st_size for each in out.glob("*.gz"))
     _gather_sums(out)
-    sys.stdout.write(
+    emit(
         f"\n{counts.get('completed', 0)} of {len(work)} files packed in {duration(bill.seconds)}: "
         f"{_mib(read)} became {_mib(written)} ({100 * written / read:.0f}%), each with its SHA-256\n\n"
     )
-    sys.stdout.write("".join(f"  {safe(line)}\n" for line in bill_lines(bill)))
-    sys.stdout.write("\nyour own: jobctl serve --app MODULE, then jobctl enqueue NAME k=v --wait, and jobctl watch\n")
-    sys.stdout.flush()
+    emit("".join(f"  {safe(line)}\n" for line in bill_lines(bill)))
+    emit("\nyour own: jobctl serve --app MODULE, then jobctl enqueue NAME k=v --wait, and jobctl watch\n")
 
 
 def _gather_sums(out: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
+from jobctl.cli.interrupts import exit_of_interrupt
 from jobctl.cli.output import ExitCode, emit, hint, print_json, say
 from jobctl.errors import ApiError, InvalidInput, Unreachable
 
@@ -135,11 +136,11 @@ def _submit(target: Target, work: "_One | _Lines", wait: _Waiting | None, *, as_
             from jobctl.cli.waiting import wait as wait_for
 
             return wait_for(target, ids, position, wait.timeout, as_json=as_json, report=wait.summary)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if ids:
             these = ids[0] if len(ids) == 1 else f"--since {position}" if position else ""
             say(f"detached, nothing was cancelled; come back with: jobctl watch {these} --until-done")
-        return ExitCode.INTERRUPTED
+        return exit_of_interrupt(error)
     if len(ids) == 1:
         hint(f"enqueued; to see it run: jobctl watch {ids[0]}")
     return ExitCode.DONE

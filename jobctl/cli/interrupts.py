@@ -1,8 +1,12 @@
 """Ctrl-C, SIGTERM and SIGHUP: which of them a command listens to, and what it says to the shell then."""
 
 import signal
-from typing import Final
+import time
+from collections.abc import Callable
+from typing import Any, Final, Self
 
+IMPATIENT_S: Final = 1.0
+"""A signal that comes so long after one that nobody has looked at is raised where it finds us: something hangs."""
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -12,6 +16,41 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
         self.number = number
+
+
+class Noted:
+    """Notes signals while it is entered, and raises them only where ``check`` is called.
+
+    For what has to be put in order: nothing is cut short between what was made and the ``try`` that takes it away
+    again, and a clean-up that has begun is finished.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._before: dict[int, Any] = {}
+        self._number: int | None = None
+        self._since = 0.0
+        self._raised = False
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._note) for number in heeded()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise ``Interrupted``, once, if there was a signal."""
+        if self._number is not None and not self._raised:
+            self._raised = True
+            raise Interrupted(self._number)
+
+    def _note(self, number: int, _: object) -> None:
+        if self._number is None:
+            self._number, self._since = number, self._clock()
+        elif self._clock() - self._since > IMPATIENT_S:
+            self.check()
 
 
 def heeded() -> list[signal.Signals]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobctl.cli import lines, running
+from jobctl.cli.interrupts import exit_of_interrupt
 from jobctl.cli.output import ExitCode, exit_of_jobs, print_json, say
 from jobctl.client.logs import LogLines
 
@@ -32,9 +33,9 @@ def follow(target: "Target", job_id: str, after: int, *, as_json: bool) -> int:
     try:
         with target.explained():
             running.run(main)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         say(f"left, nothing was cancelled; to go on from here: jobctl jobs logs {job_id} --follow --after {seen}")
-        return ExitCode.INTERRUPTED
+        return exit_of_interrupt(error)
     if ended is None:
         return ExitCode.DONE
     if ended.status != "completed":

@@ -1,6 +1,7 @@
 """Run a command's async part: a signal detaches, something may be drawn meanwhile, errors come out as themselves."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import trio
@@ -25,7 +26,7 @@ def run(main: Callable[[], Awaitable[int]], *, tick: Callable[[], None] | None =
 async def _run(main: Callable[[], Awaitable[int]], tick: Callable[[], None] | None, every: float) -> int:
     results: list[int] = []
     stopped_by: list[int] = []
-    with trio.open_signal_receiver(*heeded()) as signals:
+    with _receiver() as signals:
         async with trio.open_nursery() as nursery:
 
             async def work() -> None:
@@ -33,8 +34,8 @@ async def _run(main: Callable[[], Awaitable[int]], tick: Callable[[], None] | No
                 nursery.cancel_scope.cancel()
 
             async def listen() -> None:
-                async for number in signals:
-                    stopped_by.append(number)
+                if signals is not None:
+                    stopped_by.append(await anext(signals))
                     nursery.cancel_scope.cancel()
 
             async def draw() -> None:
@@ -48,6 +49,11 @@ async def _run(main: Callable[[], Awaitable[int]], tick: Callable[[], None] | No
     if not results:
         raise Interrupted(*stopped_by[:1])
     return results[0]
+
+
+def _receiver() -> AbstractContextManager[AsyncIterator[int] | None]:
+    numbers = heeded()
+    return trio.open_signal_receiver(*numbers) if numbers else nullcontext()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobctl.cli.connect import Target, TokenFile, Url, WaitServer
+from jobctl.cli.interrupts import exit_of_interrupt
 from jobctl.cli.output import ExitCode, say
 from jobctl.errors import InvalidInput
 
@@ -61,10 +62,10 @@ def watch(
     follower = Follower(order, view, Silent() if screen else JsonLines() if json else PlainLines())
     try:
         _run(Target(url, token_file, wait_server), follower, view, screen=screen)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if (position := follower.position) is not None:
             say(f"left, nothing was cancelled; to go on from here: {_again(sys.argv[1:], str(position))}")
-        return ExitCode.INTERRUPTED
+        return exit_of_interrupt(error)
     return view.exit_code if until_done else ExitCode.DONE
 
 

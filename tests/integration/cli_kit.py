@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +21,8 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 import warm
+
+from tests.kit import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +96,54 @@ class Cli:
         await process.stdout.aclose()
         await process.stderr.aclose()
         return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+class Terminal:
+    """A pseudo-terminal with a ``jobctl`` on it."""
+
+    def __init__(
+        self, cli: Cli, *arguments: str, rows: int = 12, columns: int = 80, env: dict[str, str] | None = None
+    ) -> None:
+        self.text = b""
+        main, other = pty.openpty()
+        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process = subprocess.Popen(
+            cli.arguments(*arguments), stdin=other, stdout=other, stderr=other, cwd=cli.folder, start_new_session=True,
+            env=cli.env({"TERM": "xterm-256color", **(env or {})}),
+        )  # fmt: skip
+        os.close(other)
+        os.set_blocking(main, False)
+        self._main = main
+
+    def read(self) -> bytes:
+        while True:
+            try:
+                chunk = os.read(self._main, 65536)
+            except BlockingIOError:
+                return self.text
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                return self.text
+            if not chunk:
+                return self.text
+            self.text += chunk
+
+    async def shows(self, text: str, seconds: float = 20) -> None:
+        try:
+            await until(lambda: text.encode() in self.read(), seconds)
+        except trio.TooSlowError:
+            raise AssertionError(f"{text!r} is not in {self.text.decode()!r}") from None
+
+    async def interrupt(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return await self.end()
+
+    async def end(self) -> int:
+        await until(lambda: self.process.poll() is not None, 30)
+        self.read()
+        os.close(self._main)
+        return int(self.process.returncode)
 
 
 @pytest.fixture

@@ -3,11 +3,6 @@
 
 from __future__ import annotations
 
-import errno
-import gzip
-import hashlib
-import os
-import pty
 import signal
 import subprocess
 import sys
@@ -17,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from cli_kit import Cli, Result, cli  # noqa: F401
+from cli_kit import Cli, Result, Terminal, cli  # noqa: F401
 
 from jobctl import auth
 from jobctl.engine.registry import Registry
@@ -363,56 +358,6 @@ async def test_a_reader_that_goes_away_ends_it_quietly(server: Running, cli: Cli
     assert done.stderr == b""
 
 
-class Terminal:
-    """A pseudo-terminal with a ``jobctl`` on it."""
-
-    def __init__(self, cli: Cli, *arguments: str, rows: int = 12, env: dict[str, str] | None = None) -> None:
-        import fcntl
-        import struct
-        import termios
-
-        self.text = b""
-        main, other = pty.openpty()
-        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
-        self.process = subprocess.Popen(
-            cli.arguments(*arguments), stdin=other, stdout=other, stderr=other, cwd=cli.folder, start_new_session=True,
-            env=cli.env({"TERM": "xterm-256color", **(env or {})}),
-        )  # fmt: skip
-        os.close(other)
-        os.set_blocking(main, False)
-        self._main = main
-
-    def read(self) -> bytes:
-        while True:
-            try:
-                chunk = os.read(self._main, 65536)
-            except BlockingIOError:
-                return self.text
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                return self.text
-            if not chunk:
-                return self.text
-            self.text += chunk
-
-    async def shows(self, text: str, seconds: float = 20) -> None:
-        try:
-            await until(lambda: text.encode() in self.read(), seconds)
-        except trio.TooSlowError:
-            raise AssertionError(f"{text!r} is not in {self.text.decode()!r}") from None
-
-    async def interrupt(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        return await self.end()
-
-    async def end(self) -> int:
-        await until(lambda: self.process.poll() is not None, 30)
-        self.read()
-        os.close(self._main)
-        return int(self.process.returncode)
-
-
 async def test_on_a_terminal_it_is_a_live_table(server: Running, cli: Cli) -> None:
     terminal = Terminal(cli, "watch")
     await terminal.shows("● ")
@@ -550,65 +495,3 @@ async def test_serve_and_ctrl_c(cli: Cli, tmp_path: Path, unused_port: int) -> N
     process.send_signal(signal.SIGINT)
     with trio.fail_after(20):
         assert await process.wait() == 0
-
-
-# --- the demo --------------------------------------------------------------------------------------------------
-
-
-def a_folder(path: Path, files: int) -> Path:
-    path.mkdir()
-    for n in range(files):
-        (path / f"file {n} ü.txt").write_text(f"line {n}\n" * 2000)
-    return path
-
-
-def contents(folder: Path, pattern: str = "*") -> dict[Path, bytes]:
-    return {each: each.read_bytes() for each in sorted(folder.glob(pattern))}
-
-
-def left_behind(folder: Path) -> list[Path]:
-    return list(folder.glob("jobctl-demo-*"))
-
-
-async def test_the_demo_packs_files_shows_the_bill_and_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
-    source = a_folder(tmp_path / "source", 8)
-    before = contents(source)
-    done = await cli("demo", "--path", str(source), "--limit", "6", env={"TMPDIR": str(tmp_path)})
-    assert done.code == 0, done.err
-    assert "6 of 6 files packed" in done.out
-    assert "pushed   2 HTTP requests and 1 connection" in done.out
-    assert "90 requests per client in 15 minutes" in done.out
-    assert contents(source) == before
-    assert not left_behind(tmp_path)
-
-
-async def test_the_demo_keeps_what_it_made_if_asked(cli: Cli, tmp_path: Path) -> None:
-    source = a_folder(tmp_path / "source", 2)
-    done = await cli("demo", "--path", str(source), "--keep", env={"TMPDIR": str(tmp_path)})
-    [folder] = left_behind(tmp_path)
-    assert str(folder) in done.err
-    packed = contents(folder / "packed", "*.gz")
-    assert [gzip.decompress(each) for each in packed.values()] == list(contents(source).values())
-    sums = (folder / "packed" / "SHA256SUMS").read_text("utf-8").splitlines()
-    assert sums == [f"{hashlib.sha256(text).hexdigest()}  {each}" for each, text in contents(source).items()]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_the_demo_that_is_stopped_leaves_no_process(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
-    source = a_folder(tmp_path / "source", 300)
-    process = await trio.lowlevel.open_process(
-        cli.arguments("demo", "--path", str(source), "--limit", "300"),
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=cli.env({"TMPDIR": str(tmp_path)}), cwd=cli.folder,
-    )  # fmt: skip
-    assert process.stdout is not None
-    with trio.fail_after(40):
-        while b"running" not in await process.stdout.receive_some():
-            pass
-        process.send_signal(number)
-        while await process.stdout.receive_some():
-            pass
-        assert await process.wait() == 130
-    await process.stdout.aclose()
-    assert not left_behind(tmp_path)
-    left = await trio.run_process(["pgrep", "-f", str(tmp_path / "jobctl-demo-")], capture_stdout=True, check=False)
-    assert left.stdout == b""

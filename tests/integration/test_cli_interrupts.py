@@ -11,7 +11,9 @@ import tomllib
 
 import pytest
 import trio
-from cli_kit import ROOT, Cli, cli  # noqa: F401
+from cli_kit import ROOT, Cli, Terminal, cli  # noqa: F401
+
+from tests.kit import StartServer
 
 INTERRUPTED = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
 """A module that takes the place of a real one, and is interrupted while it is imported."""
@@ -69,3 +71,20 @@ async def test_ctrl_c_that_was_ignored_from_the_start_stays_so(cli: Cli) -> None
         )
     )
     assert done.stdout == b"went on\n"
+
+
+async def test_sigterm_and_sighup_detach_as_ctrl_c_does_and_leave_the_terminal_as_it_was(
+    start_server: StartServer, cli: Cli
+) -> None:
+    server = await start_server()
+    cli.url = server.service.url
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        terminal = Terminal(cli, "watch")
+        await terminal.shows("live")
+        assert await terminal.interrupt(number) == 128 + number
+        assert b"left, nothing was cancelled" in terminal.text
+        assert terminal.text.rindex(b"\x1b[?25h") > terminal.text.rindex(b"\x1b[?25l")  # the cursor is back
+    waiting = Terminal(cli, "enqueue", "noop", "--wait")
+    await waiting.shows("pending")
+    assert await waiting.interrupt(signal.SIGTERM) == 143
+    assert b"detached, nothing was cancelled" in waiting.text
