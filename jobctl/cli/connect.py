@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from jobctl.cli.output import say
-from jobctl.errors import SignInFailed, Unanswered, Unreachable
+from jobctl.errors import SignInFailed, Unanswered, Unreachable, WaitTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jobctl.cli.deadline import Deadline
     from jobctl.client.address import Address
     from jobctl.client.client import Client
     from jobctl.client.session import Session
@@ -72,25 +73,46 @@ class Target:
         return credentials.sign_local
 
     @contextmanager
-    def session(self, *, timeout: float | None = None) -> "Iterator[Session]":
-        """Blocking calls to the server, which is waited for if that was asked. ``timeout`` is for one answer."""
+    def session(
+        self, *, timeout: float | None = None, deadline: "Deadline | None" = None
+    ) -> "Iterator[Session]":
+        """Blocking calls to the server, which is waited for if that was asked.
+
+        Args:
+            timeout: Seconds for one answer.
+            deadline: For everything.
+
+        Raises:
+            WaitTimeout: it is over.
+        """
         from jobctl.client.session import TIMEOUT_S, Session
 
         address, token = self.address(), self.token()
         _warn_if_readable(address)
         give = (lambda: token) if isinstance(token, str) else token
-        with Session(address, give, timeout=timeout or TIMEOUT_S) as session:
-            if self.wait_server is not None:
-                _await_ready(session, address, self.wait_server)
-            with self.explained():
-                yield session
+        until = None if deadline is None else deadline.at
+        try:
+            with Session(address, give, timeout=timeout or TIMEOUT_S, deadline=until) as session:
+                if self.wait_server is not None:
+                    _await_ready(session, address, self.wait_server, until)
+                with self.explained():
+                    yield session
+        except WaitTimeout as error:
+            raise (error if deadline is None else deadline.passed(error)) from None
 
-    def reach(self) -> None:
+    def reach(self, deadline: "Deadline | None" = None) -> None:
         """Before the async client: wait for the server if that was asked, and fail at once where there is none."""
         from jobctl.client import api
 
-        with self.session() as session:
+        with self.session(deadline=deadline) as session:
             session.send(api.stats())
+
+    def options(self) -> str:
+        """The options that another command needs to find the same server, with a space before them."""
+        import shlex
+
+        given = {"--url": self.url, "--token-file": self.token_file and str(self.token_file)}
+        return "".join(f" {shlex.join((name, value))}" for name, value in given.items() if value)
 
     def client(self) -> "Client":
         """The async client, patient: that there is a server has been seen by ``reach``."""
@@ -116,10 +138,12 @@ class Target:
             ) from None
 
 
-def _await_ready(session: "Session", address: "Address", seconds: float) -> None:
+def _await_ready(session: "Session", address: "Address", seconds: float, deadline: float | None) -> None:
     give_up = time.monotonic() + seconds
     pause = 0.05
     while not session.ready():
+        if deadline is not None and time.monotonic() + pause > deadline:
+            raise WaitTimeout(f"{address} was not ready")
         if time.monotonic() + pause > give_up:
             raise Unreachable(f"{address} was not ready within {seconds:g} s; the server's log says why")
         time.sleep(pause)

@@ -8,15 +8,18 @@ from typing import Final, Protocol
 import trio
 
 from jobctl.cli import lines
+from jobctl.cli.deadline import Deadline
+from jobctl.cli.notices import Notices
 from jobctl.cli.output import print_json, safe, say
 from jobctl.cli.view import View
 from jobctl.client.client import Client
 from jobctl.client.live import Resynced, Update, Watch
 from jobctl.client.waiting import current
-from jobctl.errors import NotFound, WaitTimeout
+from jobctl.errors import JobctlError, NotFound
 from jobctl.model import Job, JobFilter, Position, wire_time
 from jobctl.protocol.messages import JobDeleted, JobStatsUpdate, JobUpdate, encode
 
+DONE: Final = "done"
 ALL_PAGES: Final = 10_000
 SHOWN_PAGES: Final = 5
 """Of live jobs, to begin a table with."""
@@ -107,19 +110,28 @@ class Order:
     since: Position | None = None
     stats: bool = False
     until_done: bool = False
-    timeout: float | None = None
+    deadline: Deadline | None = None
     show_state: bool = False
     fresh: bool = False
     """All that is followed was enqueued after ``since``: there is no state to look at first."""
 
 
 class Follower:
-    """Follows one order; ``position`` is where to come back to."""
+    """Follows one order; ``position`` is where to come back to.
 
-    def __init__(self, order: Order, view: View, printer: Printer) -> None:
+    Args:
+        order: What is asked for.
+        view: Gets the updates.
+        printer: Shows them.
+        notices: Says that the connection is lost or back; None where a screen shows it.
+    """
+
+    def __init__(self, order: Order, view: View, printer: Printer, notices: Notices | None = None) -> None:
         self._order = order
         self._view = view
         self._printer = printer
+        self._notices = notices
+        self._end = ""
         self._watch: Watch | None = None
         self._position = order.since
 
@@ -131,12 +143,12 @@ class Follower:
     def connection(self) -> tuple[bool, str]:
         """Whether it is live, and what to say about the connection."""
         watch = self._watch
+        if self._end:  # the last picture
+            return self._end == DONE, self._end
         if watch is None or (not watch.live and watch.retry_at is None):
             return False, "connecting"
         if watch.live:
             return True, "live"
-        if not trio.lowlevel.in_trio_run():  # the last picture, after the end
-            return False, safe(watch.reason)
         left = max(0.0, (watch.retry_at or 0.0) - trio.current_time())
         return False, f"{safe(watch.reason)}; reconnecting in {left:.1f} s"
 
@@ -147,11 +159,21 @@ class Follower:
             WaitTimeout: the time is over.
             NotFound: an id does not exist.
         """
-        timeout = self._order.timeout
-        with trio.move_on_after(timeout) if timeout is not None else trio.CancelScope():
-            await self._follow(client)
+        deadline = self._order.deadline
+        with trio.CancelScope() if deadline is None else trio.move_on_after(deadline.left):
+            try:
+                await self._follow(client)
+            except trio.Cancelled:
+                self._end = "left"
+                raise
+            except JobctlError as error:
+                self._end = safe(str(error))
+                raise
+            self._end = DONE
             return
-        raise WaitTimeout(f"timed out after {timeout:g} s")
+        if deadline is not None:
+            self._end = f"timed out after {deadline.seconds:g} s"
+            raise deadline.passed()
 
     async def _follow(self, client: Client) -> None:
         order, view = self._order, self._view
@@ -179,6 +201,8 @@ class Follower:
                 if order.until_done and state is None and view.done:
                     return
                 await followed.advance()
+                if self._notices is not None:
+                    self._notices.look(followed)
 
     async def _look(self, client: Client) -> Resynced | None:
         order = self._order

@@ -4,9 +4,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import msgspec
+import trio
 
 from jobctl.cli import lines, running
 from jobctl.cli.interrupts import exit_of_interrupt
+from jobctl.cli.notices import Notices
 from jobctl.cli.output import ExitCode, exit_of_jobs, print_json, say
 from jobctl.client.logs import LogLines
 
@@ -19,9 +21,11 @@ def follow(target: "Target", job_id: str, after: int, *, as_json: bool) -> int:
     """Print lines as they come; the exit code is the job's. Ctrl-C leaves, and cancels nothing."""
     seen = after
     ended: Job | None = None
+    log: LogLines | None = None
+    notices = Notices(trio.current_time)
 
     async def main() -> int:
-        nonlocal seen, ended
+        nonlocal seen, ended, log
         async with target.client() as client, LogLines(client, job_id, after) as log:
             async for line in log:
                 _print(line, as_json=as_json)
@@ -29,10 +33,14 @@ def follow(target: "Target", job_id: str, after: int, *, as_json: bool) -> int:
             ended = log.job
         return 0
 
+    def look() -> None:
+        if log is not None and log.stream is not None:
+            notices.look(log.stream)
+
     target.reach()
     try:
         with target.explained():
-            running.run(main)
+            running.run(main, tick=look)
     except KeyboardInterrupt as error:
         say(f"left, nothing was cancelled; to go on from here: jobctl jobs logs {job_id} --follow --after {seen}")
         return exit_of_interrupt(error)

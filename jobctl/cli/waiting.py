@@ -3,61 +3,74 @@
 import contextlib
 import sys
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from jobctl.cli import lines, running, summary
+from jobctl.cli.deadline import Deadline
 from jobctl.cli.follow import Follower, Order, Silent
+from jobctl.cli.notices import Notices
 from jobctl.cli.output import paint, print_json, safe, say, shorten
 from jobctl.cli.view import View
 from jobctl.client import api
+from jobctl.client.waiting import current
 from jobctl.errors import ApiError, ClientError, WaitTimeout
 from jobctl.model import MAX_FILTER_IDS, JobFilter, Position
 from jobctl.states import Status
 
 if TYPE_CHECKING:
     from jobctl.cli.connect import Target
+    from jobctl.cli.submit import Sent
     from jobctl.client.client import Client
 
 SHOWN_FAILURES: Final = 5
+LAST_WORDS_S: Final = 5.0
+"""What it may take beyond the deadline to say how the jobs ended."""
 LOG_TAIL: Final = 10
 LOG_PAGES: Final = 20
 """A log is read from its start; the end of one with more than 20,000 lines is left to ``jobctl jobs logs``."""
 
 
 def wait(
-    target: "Target", ids: list[str], since: Position | None, timeout: float | None, *, as_json: bool,
+    target: "Target", sent: "Sent", since: Position | None, deadline: Deadline | None, *, as_json: bool,
     report: Path | None = None,
 ) -> int:  # fmt: skip
-    """Follow ``ids``, enqueued after ``since``, until all have ended; the exit code. ``report`` gets a summary.
+    """Follow what was sent, after ``since``, until all has ended; the exit code. ``report`` gets a summary.
 
     Raises:
-        WaitTimeout: they had not within ``timeout`` seconds.
+        WaitTimeout: it had not by the deadline.
         ConfigError: the summary cannot be written.
         running.Interrupted: Ctrl-C.
     """
-    ids = list(dict.fromkeys(ids))
+    ids = list(dict.fromkeys(sent.ids))
     every = JobFilter(ids=tuple(ids))
     view = View(every)
-    order = Order(
-        every if len(ids) <= MAX_FILTER_IDS else JobFilter(), since=since, until_done=True, timeout=timeout, fresh=True
-    )
-    follower = Follower(order, view, Silent())
+    wanted = every if len(ids) <= MAX_FILTER_IDS else JobFilter()
+    order = Order(wanted, since=since, until_done=True, deadline=deadline, fresh=True)
+    follower = Follower(order, view, Silent(), None if sys.stderr.isatty() else Notices(trio.current_time))
 
     async def main() -> int:
         async with target.client() as client:
             try:
-                await follower.run(client)
+                with _until(deadline):
+                    if sent.replayed:  # they may have ended before ``since``
+                        view.reset(await current(client, JobFilter(ids=tuple(sent.replayed))))
+                    await follower.run(client)
             except WaitTimeout:
                 await _report(client, view, ids, report)
                 raise
             line.clear()
             await _report(client, view, ids, report)
-            if as_json:
-                for job_id in ids:
-                    found = (await client.send(api.get_job(job_id))).data
-                    print_json(found, done=f"the job is enqueued: {job_id} ({view.outcomes.get(job_id, 'deleted')})")
-            await _explain(client, view, ids)
+            with _until(deadline, at_least=LAST_WORDS_S):
+                if as_json:
+                    for job_id in ids:
+                        found = (await client.send(api.get_job(job_id))).data
+                        how = view.outcomes.get(job_id, "deleted")
+                        print_json(found, done=f"the job is enqueued: {job_id} ({how})")
+                await _explain(client, view, ids)
         return view.exit_code
 
     line = _StatusLine(view, follower, ids)
@@ -68,6 +81,16 @@ def wait(
         line.clear()
 
 
+@contextlib.contextmanager
+def _until(deadline: Deadline | None, at_least: float = 0.0) -> Iterator[None]:
+    """No longer than to the deadline, but ``at_least`` so many seconds."""
+    with trio.CancelScope() if deadline is None else trio.move_on_after(max(deadline.left, at_least)):
+        yield
+        return
+    if deadline is not None:
+        raise deadline.passed()
+
+
 async def _report(client: "Client", view: View, ids: list[str], path: Path | None) -> None:
     """Add to the summary what became of the jobs, as far as they are."""
     if path is None:
@@ -76,10 +99,11 @@ async def _report(client: "Client", view: View, ids: list[str], path: Path | Non
         each: view.outcomes.get(each) or ("deleted" if each in view.deleted else _status(view, each)) for each in ids
     }
     jobs = dict(view.jobs)
-    for job_id in summary.chosen(statuses):  # the view forgets those that ended long ago
-        if job_id not in jobs and statuses[job_id] != "deleted":
-            with contextlib.suppress(ClientError):
-                jobs[job_id] = await client.get(job_id)
+    with trio.move_on_after(LAST_WORDS_S):
+        for job_id in summary.chosen(statuses):  # the view forgets those that ended long ago
+            if job_id not in jobs and statuses[job_id] != "deleted":
+                with contextlib.suppress(ClientError):
+                    jobs[job_id] = await client.get(job_id)
     summary.append(path, summary.markdown(statuses, jobs))
 
 

@@ -11,6 +11,7 @@ from jobctl.cli.output import ExitCode, say
 from jobctl.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from jobctl.cli.deadline import Deadline
     from jobctl.cli.follow import Follower
     from jobctl.cli.view import View
     from jobctl.model import JobFilter
@@ -45,23 +46,29 @@ def watch(
         raise typer.BadParameter("--json, --plain and --table exclude each other")
     if table and not sys.stdout.isatty():
         raise typer.BadParameter("needs a terminal", param_hint="--table")
+    from jobctl.cli.deadline import Deadline
     from jobctl.model import Position
 
+    deadline = None if timeout is None else Deadline.after(timeout)
     place = Position.parse(since) if since else None
     wanted = _filter(ids, name, queue, status, tag, mine=mine)
     screen = table or (sys.stdout.isatty() and not json and not plain)
+    import trio
+
     from jobctl.cli.follow import Follower, JsonLines, Order, PlainLines, Silent
+    from jobctl.cli.notices import Notices
     from jobctl.cli.view import View
 
     whole = screen and wanted == _filter(None, None, None, None, None, mine=False)
     order = Order(
-        wanted, since=place, stats=stats or (whole and not until_done), until_done=until_done, timeout=timeout,
+        wanted, since=place, stats=stats or (whole and not until_done), until_done=until_done, deadline=deadline,
         show_state=(screen or wanted.ids is not None) and place is None,
     )  # fmt: skip
     view = View(wanted)
-    follower = Follower(order, view, Silent() if screen else JsonLines() if json else PlainLines())
+    printer = Silent() if screen else JsonLines() if json else PlainLines()
+    follower = Follower(order, view, printer, None if screen else Notices(trio.current_time))
     try:
-        _run(Target(url, token_file, wait_server), follower, view, screen=screen)
+        _run(Target(url, token_file, wait_server), follower, view, deadline, screen=screen)
     except KeyboardInterrupt as error:
         if (position := follower.position) is not None:
             say(f"left, nothing was cancelled; to go on from here: {_again(sys.argv[1:], str(position))}")
@@ -69,10 +76,12 @@ def watch(
     return view.exit_code if until_done else ExitCode.DONE
 
 
-def _run(target: Target, follower: "Follower", view: "View", *, screen: bool) -> None:
+def _run(
+    target: Target, follower: "Follower", view: "View", deadline: "Deadline | None", *, screen: bool
+) -> None:
     from jobctl.cli.follow import run_follower
 
-    target.reach()
+    target.reach(deadline)
     with target.explained():
         if not screen:
             run_follower(target.client, follower)

@@ -24,6 +24,7 @@ RETRY_CAP_S: Final = 5.0
 MAX_RETRY_AFTER_S: Final = 30.0
 """A ``Retry-After`` beyond this is reported instead of slept through."""
 POSITION_HEADER: Final = "x-jobctl-position"
+REPLAYED_HEADER: Final = "idempotency-replayed"
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -43,6 +44,8 @@ class Answer(NamedTuple):
     status: int
     data: bytes
     position: Position | None
+    replayed: bool = False
+    """Nothing was done: its idempotency key had been used before, and this is what was answered then."""
 
 
 class BatchResult(Wire, frozen=True):
@@ -107,7 +110,8 @@ def parse(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         try:
             data = bytes(msgspec.json.decode(body, type=_Envelope).data)
             place = headers.get(POSITION_HEADER)
-            return Answer(status, data, Position.parse(place) if place else None)
+            replayed = headers.get(REPLAYED_HEADER) == "true"
+            return Answer(status, data, Position.parse(place) if place else None, replayed)
         except (msgspec.MsgspecError, InvalidInput):
             raise ClientError("the answer is not one of a jobctl server; is this the right URL?") from None
     problem = _problem(status, body)

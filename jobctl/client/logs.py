@@ -35,6 +35,11 @@ class LogLines:
         self.after = after
         self.job: Job | None = None
 
+    @property
+    def stream(self) -> Watch | None:
+        """The stream behind it, for a look at its connection; None where the job had ended already."""
+        return self._watch
+
     def __aiter__(self) -> Self:
         return self
 

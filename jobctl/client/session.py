@@ -5,6 +5,7 @@ What to send and what an answer means is ``client.api``'s business, as it is for
 """
 
 import http.client
+import math
 import random
 import selectors
 import socket
@@ -14,7 +15,7 @@ from typing import Any, Final, Self, TypeVar
 
 from jobctl.client import api
 from jobctl.client.address import Address
-from jobctl.errors import ClientError, SignInFailed, Unanswered, Unreachable
+from jobctl.errors import ClientError, SignInFailed, Unanswered, Unreachable, WaitTimeout
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ class Session:
             unless ``from_start``.
         from_start: Try a first connection again too: the server may be about to come back.
         timeout: Seconds for one answer.
+        deadline: On the clock of ``time.monotonic``; no call goes on beyond it.
         sleep: Waits so many seconds.
     """
 
@@ -43,18 +45,22 @@ class Session:
         patience: float = 30.0,
         from_start: bool = False,
         timeout: float = TIMEOUT_S,
+        deadline: float | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._address = address
         self._token = token
         self._patience = patience
         self._timeout = timeout
+        self._deadline = math.inf if deadline is None else deadline
         self._sleep = sleep
         self._bearer: str | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._reached = from_start
         self.requests = 0
         """HTTP requests answered so far."""
+        self.uncertain = False
+        """The last call has been sent, and not been answered: whether it was carried out nobody knows."""
 
     def __enter__(self) -> Self:
         return self
@@ -73,9 +79,10 @@ class Session:
             Unreachable: no answer; ``Unanswered``, where it came to a connection and to no more.
             SignInFailed: the server refuses the token, and a fresh one.
             ApiError: the server refuses the call.
+            WaitTimeout: the deadline has come.
         """
         give_up = time.monotonic() + self._patience
-        tries, renewed = 0, False
+        tries, renewed, self.uncertain = 0, False, False
         while True:
             tries += 1
             try:
@@ -89,6 +96,8 @@ class Session:
                 delay = api.retry_delay(call, error, tries, random.random())  # noqa: S311 - jitter, not a secret
                 if delay is None or not self._reached or time.monotonic() + delay > give_up:
                     raise
+                if time.monotonic() + delay > self._deadline:
+                    raise WaitTimeout(str(error)) from None
                 self._sleep(delay)
 
     def probe(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -119,44 +128,49 @@ class Session:
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
         connected = False
+        left = self._deadline - time.monotonic()
         try:
-            connection = self._connect()
-            connected = True
+            connection = self._connect(max(0.001, min(self._timeout, left)))
+            connected = self.uncertain = True
             connection.request(method, self._address.prefix + path, body=body, headers=headers)
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._drop()
-            if connected and isinstance(error, TimeoutError):
-                raise self._unanswered() from None
+            if isinstance(error, TimeoutError) and (connected or left < self._timeout):
+                raise self._silence(left) from None
             raise Unreachable(f"cannot reach {self._address}: {_reason(error)}") from None
         except BaseException:  # Ctrl-C in the middle of an answer: the connection is of no more use
             self._drop()
             raise
+        self.uncertain = response.status >= 500 and response.status != 503  # of a proxy, perhaps
         if response.will_close:
             self._drop()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, content
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
         kept = self._connection
         if kept is not None:
             if kept.sock is not None and not _can_be_read(kept.sock):
-                return kept  # an idle connection that can be read from has been closed by the server
-            self._drop()
+                kept.sock.settimeout(timeout)
+                return kept
+            self._drop()  # an idle connection that can be read from has been closed by the server
         host, port = self._address.host, self._address.port
         kind = http.client.HTTPSConnection if self._address.secure else http.client.HTTPConnection
-        fresh = kind(host, port, timeout=self._timeout)
+        fresh = kind(host, port, timeout=timeout)
         try:
             fresh.connect()
         except TimeoutError:
             if fresh.sock is None:
                 raise
             fresh.close()
-            raise self._unanswered() from None  # in the middle of TLS's handshake
+            raise self._silence(timeout) from None  # in the middle of TLS's handshake
         self._connection = fresh
         return fresh
 
-    def _unanswered(self) -> Unanswered:
+    def _silence(self, left: float) -> ClientError:
+        if left < self._timeout:  # the deadline was nearer
+            return WaitTimeout(f"no answer from {self._address}")
         return Unanswered(f"{self._address} accepts connections but does not answer within {self._timeout:g} s")
 
     def _drop(self) -> None:

@@ -129,7 +129,7 @@ async def test_a_line_that_the_server_refuses_is_named_by_its_number_in_the_file
     assert done.code == 2
     assert len(done.lines) == 1000
     assert "line 2001: no handler named 'nope'" in done.err
-    assert "the 1,000 jobs before these lines are enqueued" in done.err
+    assert "1,000 jobs are enqueued, those before line 2000" in done.err
 
 
 async def test_enqueue_waits_and_its_exit_code_is_the_jobs(server: Running, cli: Cli) -> None:
