@@ -111,7 +111,8 @@ class Settings(BaseSettings):
         env_prefix="JOBCTL_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
     )
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
+    """Never empty: that would be every interface of the machine."""
     port: Whole = Field(8000, ge=0, le=65535)
     db: Path = Path("jobctl.db")
     app: str | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import ExitCode, emit, exit_of, print_json, say
+from jobctl.cli.output import ExitCode, emit, exit_of, print_json, say, shorten
 from jobctl.errors import ApiError, InvalidInput
 
 if TYPE_CHECKING:
@@ -92,10 +92,24 @@ def _filter(
 ) -> dict[str, Any]:
     from jobctl.client import api
 
+    check_statuses(statuses)
     return api.job_filter(
         statuses=statuses or (), names=names or (), queues=queues or (), tags=tags or (), created_by=created_by,
         q=search,
     )  # fmt: skip
+
+
+def check_statuses(given: Many) -> None:
+    """See that they exist.
+
+    Raises:
+        InvalidInput: one does not; the message has those that do.
+    """
+    from jobctl.states import Status
+
+    for each in given or ():
+        if each not in {*Status}:
+            raise InvalidInput(f"--status: {shorten(each, 40)!r} is none; there are: {', '.join(Status)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +205,8 @@ def named(job_id: str) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        text = f"there is no job {job_id}" if error.status == 404 else f"{job_id}: {error}"
+        shown = shorten(job_id, 80)
+        text = f"there is no job {shown}" if error.status == 404 else f"{shown}: {error}"
         raise ApiError(error.status, {**error.problem, "detail": text}) from None
 
 

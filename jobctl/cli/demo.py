@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from jobctl.cli.interrupts import Interrupted, Noted, exit_of_interrupt
-from jobctl.cli.output import duration, emit, safe, say
+from jobctl.cli.output import drawable, duration, emit, safe, say
 from jobctl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def demo(
     import sysconfig
     import tempfile
 
-    source = (path or Path(sysconfig.get_path("stdlib"))).resolve()
+    source = (path or Path(sysconfig.get_path("stdlib"))).absolute()
     with Noted() as signals:
         try:
             work = find(source, limit, signals.check)
@@ -69,7 +69,11 @@ def find(folder: Path, limit: int, check: Callable[[], None] = lambda: None) -> 
     Raises:
         InvalidInput: there are none.
     """
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {folder}: {error.strerror}", field="path") from None
+    if not is_folder:
         raise InvalidInput(f"{folder} is not a folder", field="path")
     found = []
     for place, inner, names in os.walk(folder):
@@ -129,14 +133,14 @@ def _follow(
         since = session.send(api.stats()).position
         ids = session.get(api.enqueue_batch(jobs)).ids
     view = View(JobFilter(ids=ids))
-    on_terminal = sys.stdout.isatty()
+    on_terminal = drawable(sys.stdout)
     order = Order(JobFilter(), since=since, until_done=True, fresh=True)
     follower = Follower(order, view, Silent() if on_terminal else StatusLines())
     client = Client(url, token)
     if on_terminal:
         from jobctl.cli.table import Screen, title
 
-        screen: Any = Screen(view, lambda: title(url, *follower.connection()), lines=SCREEN_LINES)
+        screen: Any = Screen(view, lambda width: title(url, *follower.connection(), width), lines=SCREEN_LINES)
     else:
         screen = nullcontext()
     with screen as drawn:

@@ -127,31 +127,25 @@ def _submit(target: Target, work: Work, sent: Sent, wait: _Waiting | None, *, as
     from jobctl.client import api
 
     position: Position | None = None
+
+    def again() -> str:
+        these = sent.ids[0] if len(sent.ids) == 1 else f"--since {position}"
+        return f"nothing was cancelled; come back with: jobctl watch {these} --until-done{target.options()}"
+
     try:
         with target.session(deadline=wait.deadline if wait else None) as session:
             position = session.send(api.stats()).position if wait else None
             submit(session, work, sent, as_json=as_json, silent=wait is not None and as_json)
+        if wait is not None:
+            from jobctl.cli.waiting import wait as wait_for
+
+            return wait_for(target, sent, position, wait.deadline, as_json=as_json, report=wait.summary)
     except KeyboardInterrupt as error:
-        say(f"interrupted; {sent.so_far() or 'nothing is enqueued'}")
+        detached = f"detached, {again()}" if wait and sent.whole else None
+        say(detached or f"interrupted; {sent.so_far() or 'nothing is enqueued'}")
         return exit_of_interrupt(error)
     except ClientError as error:
-        raise with_words(error, sent.so_far()) from None
-    if wait is None:
-        if len(sent.ids) == 1:
-            hint(f"enqueued; to see it run: jobctl watch {sent.ids[0]}")
-        return ExitCode.DONE
-    return _wait(target, sent, position, wait, as_json=as_json)
-
-
-def _wait(target: Target, sent: Sent, position: "Position | None", wait: _Waiting, *, as_json: bool) -> int:
-    from jobctl.cli.waiting import wait as wait_for
-
-    these = sent.ids[0] if len(sent.ids) == 1 else f"--since {position}"
-    again = f"nothing was cancelled; come back with: jobctl watch {these} --until-done{target.options()}"
-    try:
-        return wait_for(target, sent, position, wait.deadline, as_json=as_json, report=wait.summary)
-    except KeyboardInterrupt as error:
-        say(f"detached, {again}")
-        return exit_of_interrupt(error)
-    except ClientError as error:
-        raise with_words(error, again) from None
+        raise with_words(error, again() if wait and sent.whole else sent.so_far()) from None
+    if len(sent.ids) == 1:
+        hint(f"enqueued; to see it run: jobctl watch {sent.ids[0]}")
+    return ExitCode.DONE

@@ -8,14 +8,13 @@ from typing import Final, Protocol
 import trio
 
 from jobctl.cli import lines
-from jobctl.cli.deadline import Deadline
 from jobctl.cli.notices import Notices
 from jobctl.cli.output import print_json, safe, say
 from jobctl.cli.view import View
 from jobctl.client.client import Client
 from jobctl.client.live import Resynced, Update, Watch
 from jobctl.client.waiting import current
-from jobctl.errors import JobctlError, NotFound
+from jobctl.errors import JobctlError, NotFound, WaitTimeout
 from jobctl.model import Job, JobFilter, Position, wire_time
 from jobctl.protocol.messages import JobDeleted, JobStatsUpdate, JobUpdate, encode
 
@@ -110,7 +109,7 @@ class Order:
     since: Position | None = None
     stats: bool = False
     until_done: bool = False
-    deadline: Deadline | None = None
+    timeout: float | None = None
     show_state: bool = False
     fresh: bool = False
     """All that is followed was enqueued after ``since``: there is no state to look at first."""
@@ -159,8 +158,8 @@ class Follower:
             WaitTimeout: the time is over.
             NotFound: an id does not exist.
         """
-        deadline = self._order.deadline
-        with trio.CancelScope() if deadline is None else trio.move_on_after(deadline.left):
+        timeout = self._order.timeout
+        with trio.CancelScope() if timeout is None else trio.move_on_after(timeout):
             try:
                 await self._follow(client)
             except trio.Cancelled:
@@ -171,9 +170,8 @@ class Follower:
                 raise
             self._end = DONE
             return
-        if deadline is not None:
-            self._end = f"timed out after {deadline.seconds:g} s"
-            raise deadline.passed()
+        self._end = f"timed out after {timeout:g} s"
+        raise WaitTimeout(self._end)
 
     async def _follow(self, client: Client) -> None:
         order, view = self._order, self._view

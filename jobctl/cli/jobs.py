@@ -47,6 +47,8 @@ def list_jobs(
     """
     from jobctl.client import api
 
+    act.check_statuses(status)
+
     def page_after(cursor: str | None) -> "Call[JobPage]":
         return api.list_jobs(
             statuses=status or (), names=name or (), queues=queue or (), tags=tag or (), created_by=created_by,

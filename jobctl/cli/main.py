@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -25,7 +26,7 @@ from jobctl.cli import (
     watch,
 )
 from jobctl.cli import open as opening
-from jobctl.cli.output import ExitCode, exit_of, say
+from jobctl.cli.output import ExitCode, exit_of, say, shorten
 from jobctl.cli.quick import QuickCommand, QuickGroup
 from jobctl.cli.stdio import OutputFailed, forget_stdout
 from jobctl.errors import JobctlError
@@ -87,11 +88,6 @@ def _guarded(arguments: list[str]) -> int:
         start.leave_in_order()
         result = app(arguments, prog_name="jobctl", standalone_mode=False)
         return int(result or 0)
-    except JobctlError as error:
-        if not _debugging():
-            say(str(error))
-            return exit_of(error)
-        raise
     except typer.TyperException as error:
         return _usage(error)
     except typer.Abort:
@@ -101,8 +97,28 @@ def _guarded(arguments: list[str]) -> int:
     except Exception as error:
         if _debugging():
             raise
-        say(f"internal error: {type(error).__name__}: {error} (set JOBCTL_DEBUG=1 to see where)")
-        return ExitCode.INTERNAL
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    if isinstance(error, JobctlError):
+        say(str(error))
+        return exit_of(error)
+    if isinstance(error, UnicodeEncodeError):  # an argument's bytes, where only text will do
+        say(f"{shorten(repr(error.object), 100)} is not {error.encoding.upper()} text")
+        return ExitCode.USAGE
+    if isinstance(error, OSError) and error.strerror:  # what no command has words of its own for
+        say(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror} ({_where()})")
+        return ExitCode.USAGE
+    say(f"internal error: {type(error).__name__}: {error} (set JOBCTL_DEBUG=1 to see where)")
+    return ExitCode.INTERNAL
+
+
+def _where() -> str:
+    try:
+        return f"in {Path.cwd()}"
+    except OSError:
+        return "the current folder is gone"
 
 
 def _usage(error: typer.TyperException) -> int:
@@ -112,7 +128,7 @@ def _usage(error: typer.TyperException) -> int:
         sys.stderr.write(message + "\n")
     else:
         place = context.command_path if context is not None else "jobctl"
-        say(f"{message} (see `{place} --help`)")
+        say(f"{message.rstrip('.')} (see `{place} --help`)")
     return ExitCode.USAGE
 
 

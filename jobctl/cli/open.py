@@ -21,8 +21,10 @@ def open_(
     wait_server: WaitServer = None,
 ) -> int:
     """Open the server in the browser, signed in: by a link that works once, within five minutes."""
+    from jobctl.cli.token import check
     from jobctl.client import tokens
 
+    check(role, sub)
     target = Target(url, token_file, wait_server)
     with target.session() as session:
         made = session.get(tokens.make_code(subject=sub, role=role))

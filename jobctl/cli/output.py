@@ -129,9 +129,14 @@ def hint(message: str) -> None:
         say(message)
 
 
+def drawable(stream: TextIO) -> bool:
+    """Whether ``stream`` is a terminal on which a line can be written over."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+
+
 def colour(stream: TextIO) -> bool:
     """Whether ``stream`` takes colours (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return drawable(stream) and not os.environ.get("NO_COLOR")
 
 
 def paint(text: str, status: str, stream: TextIO) -> str:

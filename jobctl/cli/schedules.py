@@ -138,7 +138,7 @@ def edit(
 
     given = _given(cron, job, timezone, queue, priority, max_attempts, timeout, tag, missed)
     if not given and data is None and not fields:
-        raise typer.BadParameter("what is to change? see --help")
+        raise typer.BadParameter("what is to change?")
     changed = parse_data(data, fields or [])
     target = Target(url, token_file, wait_server)
     with target.session() as session:

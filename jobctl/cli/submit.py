@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from jobctl.cli.output import emit, hint, print_json
+from jobctl.cli.output import drawable, emit, hint, print_json
 from jobctl.errors import ApiError, ClientError, InvalidInput
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class Sent:
     replayed: list[str] = field(default_factory=list)
     unknown: str = ""
     rest: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all is enqueued."""
+        return bool(self.ids) and not self.unknown and not self.rest
 
     @contextmanager
     def sending(self, session: "Session", what: str) -> Iterator[None]:
@@ -123,7 +128,7 @@ class Lines(NamedTuple):
                 ids = sent.take(answer, api.decode(call, answer).ids)
                 sent.rest = batch.numbers[-1] + 1 if len(sent.ids) < total else 0
                 yield answer.data, ids
-                if sys.stderr.isatty():
+                if drawable(sys.stderr):
                     sys.stderr.write(f"\r\x1b[K{len(sent.ids):,} of {total:,} enqueued" + "\n" * (not sent.rest))
                     sys.stderr.flush()
 

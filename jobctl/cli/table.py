@@ -18,7 +18,17 @@ from jobctl.states import Status
 BAR_CHARS: Final = 10
 CHROME_LINES: Final = 4
 """Title, header, footer, and the line that the cursor rests on."""
-COLUMNS: Final = (("ID", 9), ("NAME", 16), ("QUEUE", 10), ("STATUS", 11), ("PROGRESS", 15), ("TRY", 5), ("TIME", 7))
+COLUMNS: Final = (
+    ("ID", 9), ("NAME", 16), ("QUEUE", 10), ("STATUS", 11), ("PROGRESS", 15), ("TRY", 5), ("TIME", 7), ("MESSAGE", 9),
+)  # fmt: skip
+
+NARROW: Final = (
+    (72, ()),
+    (56, ("QUEUE", "TRY")),
+    (48, ("QUEUE", "TRY", "TIME", "MESSAGE")),
+    (40, ("QUEUE", "TRY", "TIME", "MESSAGE", "ID")),
+)
+"""From how many characters on which columns are left out; below all of them only NAME and STATUS are shown."""
 
 
 class Screen:
@@ -26,12 +36,12 @@ class Screen:
 
     Args:
         view: What to draw.
-        title: Gives the first line (which server, and the state of the connection).
+        title: Gives the first line (which server, and the state of the connection), for so many characters.
         lines: At most so many; else the whole height.
     """
 
     def __init__(
-        self, view: View, title: Callable[[], Text], *, lines: int | None = None, console: Console | None = None
+        self, view: View, title: Callable[[int], Text], *, lines: int | None = None, console: Console | None = None
     ) -> None:
         self._lines = lines
         self._view = view
@@ -50,31 +60,46 @@ class Screen:
 
     def draw(self) -> None:
         """Draw, if anything has changed since (or a second has passed)."""
-        title = self._title()
         size = self._console.size
+        title = self._title(size.width)
         state = (self._view.updates, title.plain, size.width * 1000 + size.height, int(datetime.now(UTC).timestamp()))
         if state != self._drawn:
             self._drawn = state
             height = min(size.height, self._lines or size.height)
-            self._live.update(render(self._view, title, height, datetime.now(UTC)), refresh=True)
+            self._live.update(render(self._view, title, height, datetime.now(UTC), size.width), refresh=True)
 
 
-def render(view: View, title: Text, height: int, now: datetime) -> Group:
-    """The whole screen, at most ``height`` lines."""
+def render(view: View, title: Text, height: int, now: datetime, width: int = 80) -> Group:
+    """The whole screen, at most ``height`` lines of ``width`` characters."""
     room = max(1, height - CHROME_LINES)
     shown = view.rows(room)
     table = Table(box=None, expand=True, pad_edge=False, header_style="dim", padding=(0, 1))
-    for name, width in COLUMNS:
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=min(width, 5), max_width=max(width, 9) + 8)
-    table.add_column("MESSAGE", no_wrap=True, overflow="ellipsis", ratio=1)
+    columns = _columns(width)
+    for name, usual in columns.items():
+        if name == "MESSAGE":
+            table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1)
+        else:
+            least = usual if name in ("STATUS", "PROGRESS") else min(usual, 5)
+            table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least, max_width=max(usual, 9) + 8)
     for job in shown:
-        table.add_row(*_cells(job, now))
+        cells = _cells(job, now)
+        table.add_row(*(cells[name] for name in columns))
     return Group(title, table, _footer(view, len(shown)))
 
 
-def title(address: str, live: bool, words: str) -> Text:
-    """The first line: which server, and how the connection is."""
+def _columns(width: int) -> dict[str, int]:
+    """The columns for which there is room, and how wide they usually are."""
+    for least, left_out in NARROW:
+        if width >= least:
+            return {name: usual for name, usual in COLUMNS if name not in left_out}
+    return {name: usual for name, usual in COLUMNS if name in ("NAME", "STATUS")}
+
+
+def title(address: str, live: bool, words: str, width: int = 80) -> Text:
+    """The first line: which server, and how the connection is; only that where there is no room for both."""
     mark = ("● ", "green") if live else ("○ ", "yellow")
+    if len(address) + len(words) + 11 > width:
+        return Text.assemble(mark, words, no_wrap=True, overflow="ellipsis")
     return Text.assemble(("jobctl ", "bold"), (address + "  ", "dim"), mark, words, no_wrap=True, overflow="ellipsis")
 
 
@@ -85,20 +110,20 @@ def bar(value: float, width: int = BAR_CHARS) -> Text:
     return Text.assemble(("━" * full, "cyan"), ("─" * (width - full), "dim"), f" {value:>4.0%}")
 
 
-def _cells(job: Job, now: datetime) -> tuple[Text, ...]:
+def _cells(job: Job, now: datetime) -> dict[str, Text]:
     glyph, style = GLYPHS[job.status]
     status = "cancelling" if job.cancel_requested and job.status is Status.RUNNING else job.status.value
     progress = bar(job.progress.value) if job.progress is not None and job.status is Status.RUNNING else Text("")
-    return (
-        Text("…" + safe(job.id[-8:])),
-        Text(safe(job.name)),
-        Text(safe(job.queue), style="dim"),
-        Text(f"{glyph} {status}", style=style),
-        progress,
-        Text(lines.attempt(job), style="dim" if lines.attempt(job).startswith(("0/", "1/")) else "yellow"),
-        Text(_time(job, now)),
-        Text(lines.message(job), style="dim" if job.status is Status.RUNNING else "red"),
-    )
+    return {
+        "ID": Text("…" + safe(job.id[-8:])),
+        "NAME": Text(safe(job.name)),
+        "QUEUE": Text(safe(job.queue), style="dim"),
+        "STATUS": Text(f"{glyph} {status}", style=style),
+        "PROGRESS": progress,
+        "TRY": Text(lines.attempt(job), style="dim" if lines.attempt(job).startswith(("0/", "1/")) else "yellow"),
+        "TIME": Text(_time(job, now)),
+        "MESSAGE": Text(lines.message(job), style="dim" if job.status is Status.RUNNING else "red"),
+    }
 
 
 def _time(job: Job, now: datetime) -> str:

@@ -32,7 +32,7 @@ def token(
         return 0
     from jobctl.cli import credentials
 
-    _check(role or "admin", sub)
+    check(role, sub)
     sys.stdout.write(credentials.sign_local(subject=sub, role=role or "admin") + "\n")
     return 0
 
@@ -53,7 +53,7 @@ def create(
     """Issue an API token, for CI and services, and print it: this once, the server keeps no copy."""
     from jobctl.client import api, tokens
 
-    _check(role, sub)
+    check(role, sub)
     call = tokens.issue(name, role=role, days=days, subject=sub)
     with Target(url, token_file, wait_server).session() as session:
         answer = session.send(call)
@@ -114,8 +114,9 @@ def revoke(
     return 0
 
 
-def _check(role: str, sub: str | None) -> None:
-    if role not in ("user", "admin"):
+def check(role: str | None, sub: str | None) -> None:
+    """See that they can be a role and a subject, where they are given."""
+    if role not in (None, "user", "admin"):
         raise typer.BadParameter("is user or admin", param_hint="--role")
     if sub is not None and not (sub.isprintable() and 0 < len(sub) <= 200):
         raise typer.BadParameter("is 1 to 200 printable characters", param_hint="--sub")

@@ -18,6 +18,8 @@ def parse_json(text: str, where: str) -> Any:
     except RecursionError:
         raise InvalidInput(f"{where} nests too deeply") from None
     except ValueError as error:
+        if "int_max_str_digits" in str(error):
+            raise InvalidInput(f"{where} is not JSON: a number has too many digits") from None
         reason = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise InvalidInput(f"{where} is not JSON: {reason[:1].lower()}{reason[1:]}") from None
 

@@ -13,7 +13,7 @@ from jobctl.cli import lines, running, summary
 from jobctl.cli.deadline import Deadline
 from jobctl.cli.follow import Follower, Order, Silent
 from jobctl.cli.notices import Notices
-from jobctl.cli.output import paint, print_json, safe, say, shorten
+from jobctl.cli.output import drawable, paint, print_json, safe, say, shorten
 from jobctl.cli.view import View
 from jobctl.client import api
 from jobctl.client.waiting import current
@@ -49,8 +49,8 @@ def wait(
     every = JobFilter(ids=tuple(ids))
     view = View(every)
     wanted = every if len(ids) <= MAX_FILTER_IDS else JobFilter()
-    order = Order(wanted, since=since, until_done=True, deadline=deadline, fresh=True)
-    follower = Follower(order, view, Silent(), None if sys.stderr.isatty() else Notices(trio.current_time))
+    order = Order(wanted, since=since, until_done=True, fresh=True)
+    follower = Follower(order, view, Silent(), None if drawable(sys.stderr) else Notices(trio.current_time))
 
     async def main() -> int:
         async with target.client() as client:
@@ -118,7 +118,7 @@ class _StatusLine:
     def __init__(self, view: View, follower: Follower, ids: list[str]) -> None:
         self._view, self._follower, self._ids = view, follower, ids
         self._shown = ""
-        self._done = not sys.stderr.isatty()
+        self._done = not drawable(sys.stderr)
 
     def draw(self) -> None:
         """Show the state, if it has changed."""

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobctl.cli.act import check_statuses
 from jobctl.cli.connect import Target, TokenFile, Url, WaitServer
 from jobctl.cli.interrupts import exit_of_interrupt
-from jobctl.cli.output import ExitCode, say
+from jobctl.cli.output import ExitCode, drawable, say
 from jobctl.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from jobctl.cli.deadline import Deadline
     from jobctl.cli.follow import Follower
     from jobctl.cli.view import View
     from jobctl.model import JobFilter
@@ -44,15 +44,13 @@ def watch(
     """Follow jobs live; it reconnects by itself and misses nothing. Ctrl-C leaves, and cancels nothing."""
     if json + plain + table > 1:
         raise typer.BadParameter("--json, --plain and --table exclude each other")
-    if table and not sys.stdout.isatty():
-        raise typer.BadParameter("needs a terminal", param_hint="--table")
-    from jobctl.cli.deadline import Deadline
+    if table and not drawable(sys.stdout):
+        raise typer.BadParameter("needs a terminal (and TERM)", param_hint="--table")
     from jobctl.model import Position
 
-    deadline = None if timeout is None else Deadline.after(timeout)
     place = Position.parse(since) if since else None
     wanted = _filter(ids, name, queue, status, tag, mine=mine)
-    screen = table or (sys.stdout.isatty() and not json and not plain)
+    screen = table or (drawable(sys.stdout) and not json and not plain)
     import trio
 
     from jobctl.cli.follow import Follower, JsonLines, Order, PlainLines, Silent
@@ -61,14 +59,14 @@ def watch(
 
     whole = screen and wanted == _filter(None, None, None, None, None, mine=False)
     order = Order(
-        wanted, since=place, stats=stats or (whole and not until_done), until_done=until_done, deadline=deadline,
+        wanted, since=place, stats=stats or (whole and not until_done), until_done=until_done, timeout=timeout,
         show_state=(screen or wanted.ids is not None) and place is None,
     )  # fmt: skip
     view = View(wanted)
     printer = Silent() if screen else JsonLines() if json else PlainLines()
     follower = Follower(order, view, printer, None if screen else Notices(trio.current_time))
     try:
-        _run(Target(url, token_file, wait_server), follower, view, deadline, screen=screen)
+        _run(Target(url, token_file, wait_server), follower, view, timeout, screen=screen)
     except KeyboardInterrupt as error:
         if (position := follower.position) is not None:
             say(f"left, nothing was cancelled; to go on from here: {_again(sys.argv[1:], str(position))}")
@@ -77,11 +75,12 @@ def watch(
 
 
 def _run(
-    target: Target, follower: "Follower", view: "View", deadline: "Deadline | None", *, screen: bool
+    target: Target, follower: "Follower", view: "View", timeout: float | None, *, screen: bool
 ) -> None:
+    from jobctl.cli.deadline import Deadline
     from jobctl.cli.follow import run_follower
 
-    target.reach(deadline)
+    target.reach(None if timeout is None else Deadline.after(timeout))
     with target.explained():
         if not screen:
             run_follower(target.client, follower)
@@ -89,7 +88,7 @@ def _run(
         from jobctl.cli.table import Screen, title
 
         address = str(target.address())
-        with Screen(view, lambda: title(address, *follower.connection())) as drawn:
+        with Screen(view, lambda width: title(address, *follower.connection(), width)) as drawn:
             run_follower(target.client, follower, tick=drawn.draw)
 
 
@@ -99,10 +98,8 @@ def _filter(ids: Many, names: Many, queues: Many, statuses: Many, tags: Many, *,
 
     if len(ids or ()) > MAX_FILTER_IDS:
         raise InvalidInput(f"at most {MAX_FILTER_IDS} ids are followed at once")
-    try:
-        wanted = tuple(Status(each) for each in statuses) if statuses else None
-    except ValueError as error:
-        raise InvalidInput(f"--status: {error}; there are: {', '.join(Status)}") from None
+    check_statuses(statuses)
+    wanted = tuple(Status(each) for each in statuses) if statuses else None
     return JobFilter(
         ids=tuple(dict.fromkeys(ids)) if ids else None, names=tuple(names) if names else None,
         queues=tuple(queues) if queues else None, statuses=wanted, tags=tuple(tags) if tags else None, mine=mine,

@@ -239,7 +239,7 @@ def list_jobs(
     query += [("queue", v) for v in queues] + [("tag", v) for v in tags]
     single = (("createdBy", created_by), ("q", q), ("limit", limit), ("cursor", cursor))
     query += [(key, str(value)) for key, value in single if value is not None]
-    return _get("/api/jobs" + (f"?{urlencode(query)}" if query else ""), JobPage)
+    return _get("/api/jobs" + _query(query), JobPage)
 
 
 def stats() -> Call[Stats]:
@@ -348,6 +348,8 @@ def encode(value: Any) -> bytes:
     """
     try:
         text = msgspec.json.encode(value)
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{_short(error.object)} is not Unicode text", field="data") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"this cannot be sent as JSON: {error}", field="data") from None
     if found := not_finite(value, text, ""):
@@ -362,7 +364,22 @@ def _get(path: str, kind: Any) -> Call[Any]:
 def _part(text: str) -> str:
     if not text:
         raise InvalidInput("an id or a name is empty")
-    return quote(text, safe="")
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{_short(text)} is not Unicode text") from None
+
+
+def _query(pairs: Iterable[tuple[str, str]]) -> str:
+    pairs = list(pairs)
+    try:
+        return f"?{urlencode(pairs)}" if pairs else ""
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{_short(error.object)} is not Unicode text") from None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:79] + "…")
 
 
 def _keyed(key: str | None, content_type: str) -> tuple[tuple[str, str], ...]:

@@ -167,7 +167,7 @@ def test_githubs_recipe_stops_its_server_in_order(runner: Runner) -> None:
 
 
 def test_the_summary_is_written_when_the_time_is_up(runner: Runner) -> None:
-    script = github().replace("--wait-timeout 1200", "--wait-timeout 0.3 --delay 60")
+    script = github().replace("--wait-timeout 1200", "--wait-timeout 5 --delay 60")
     assert script != github()
     done = runner.run(["bash", "-e"], script, "cat.png")
     assert done.returncode == 4, done.stderr

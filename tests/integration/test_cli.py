@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -86,16 +87,32 @@ async def test_enqueue_of_a_name_that_the_server_does_not_know_lists_those_it_do
         ("nope",), ("jobs", "nope"), ("jobs", "show"), ("--url", "x"), ("token", "--role", "root"),
         ("jobs", "list", "--limit", "0"), ("jobs", "list", "--url", "localhost:8000"), ("queues", "pause"),
         ("token", "extra"), ("demo", "--path", "/nope"), ("serve", "--config", "none.toml"), ("serve", "--port", "x"),
-        ("serve", "--concurrency", "0"),
+        ("serve", "--concurrency", "0"), ("serve", "--host", ""), ("serve", "--db", "/"), ("serve", "--certfile", "x"),
+        ("jobs", "list", "--search", b"\xff"), ("db", "check", "/"),
+        ("jobs", "show", b"\xff"), ("jobs", "list", "--status", "x"), ("queues", "pause", b"\xff"),
+        ("db", "check", b"\xff"), ("enqueue", "ok", b"k=\xff"), ("enqueue", "ok", "n:=" + "9" * 5000),
+        ("enqueue", "ok", "--idempotency-key", ""), ("open", "--role", "x"), ("token", "--sub", b"\xff"),
     ],
 )  # fmt: skip
-async def test_wrong_usage_is_one_line_and_exit_code_2(cli: Cli, arguments: tuple[str, ...]) -> None:
+async def test_wrong_usage_is_one_line_and_exit_code_2(
+    cli: Cli, tmp_path: Path, arguments: tuple[str | bytes, ...]
+) -> None:
+    auth.ensure_secret(tmp_path / "state")
     cli.url = "http://127.0.0.1:1"
-    done = await cli(*arguments)
+    done = await cli(*(each if isinstance(each, str) else os.fsdecode(each) for each in arguments))
     assert done.code == 2, done
     assert done.out == ""
     assert done.err.startswith("jobctl: ")
     assert done.err.count("\n") == 1
+
+
+async def test_a_folder_that_is_gone_is_one_line(cli: Cli) -> None:
+    command = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m jobctl serve --port 0"
+    done = await trio.run_process(
+        ["bash", "-c", command], capture_stderr=True, check=False, env=cli.env(), cwd=cli.folder
+    )
+    assert done.returncode == 2
+    assert done.stderr == b"jobctl: No such file or directory (the current folder is gone)\n"
 
 
 async def test_a_file_is_enqueued_in_batches_with_an_id_a_line(server: Running, cli: Cli) -> None:
@@ -129,7 +146,7 @@ async def test_a_line_that_the_server_refuses_is_named_by_its_number_in_the_file
     assert done.code == 2
     assert len(done.lines) == 1000
     assert "line 2001: no handler named 'nope'" in done.err
-    assert "1,000 jobs are enqueued, those before line 2000" in done.err
+    assert "1,000 jobs are enqueued, those before line 2001" in done.err
 
 
 async def test_enqueue_waits_and_its_exit_code_is_the_jobs(server: Running, cli: Cli) -> None:
@@ -299,7 +316,7 @@ async def test_json_is_the_streams_messages_as_they_came(server: Running, cli: C
 async def test_without_ids_it_ends_when_nothing_that_matches_is_live(server: Running, cli: Cli) -> None:
     await cli("enqueue", "hold", "--queue", "other")
     assert (await cli("watch", "--queue", "q", "--until-done")).code == 0
-    await cli("enqueue", "--file", "-", stdin=b'{"name":"slow","queue":"q","data":{"seconds":1.5}}\n' * 3)
+    await cli("enqueue", "--file", "-", stdin=b'{"name":"slow","queue":"q","data":{"seconds":3}}\n' * 3)
     done = await cli("watch", "--queue", "q", "--until-done")
     assert done.code == 0
     assert sum("completed" in line for line in done.lines) == 3

@@ -310,6 +310,39 @@ def test_the_table_is_never_higher_than_the_screen() -> None:
     assert "38 more not shown" in text or "…" in text
 
 
+@pytest.mark.parametrize("width", [20, 39, 40, 47, 48, 55, 56, 71, 72, 80, 120])
+def test_the_table_shows_every_status_and_whole_progress_however_narrow_it_is(width: int) -> None:
+    from rich.console import Console
+
+    from jobctl.cli.table import render, title
+
+    view = View(JobFilter())
+    view.apply(update(1, "a", "running", 1, name="thumbnail", progress=Progress(value=0.5, message="m")))
+    view.apply(update(2, "b", "completed", 1, name="thumbnail"))
+    console = Console(width=width, height=12, file=io.StringIO(), force_terminal=True)
+    first = title("http://127.0.0.1:8000", True, "live", width)
+    shown = console.render_lines(render(view, first, 12, datetime.now(UTC), width))
+    text = ["".join(segment.text for segment in line) for line in shown]
+    assert "● live" in text[0]
+    assert any("▶ running" in line for line in text)
+    assert any("✔ complet" in line for line in text)
+    assert width < 40 or any("50%" in line for line in text)
+
+
+def test_a_terminal_that_cannot_be_drawn_on_is_written_to_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for name, drawable in (("xterm", True), ("dumb", False), ("unknown", False), ("", False)):
+        monkeypatch.setenv("TERM", name)
+        assert output.drawable(Terminal()) is drawable
+        assert not output.drawable(io.StringIO())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not output.colour(Terminal())
+
+
 # --- jobs from a file ------------------------------------------------------------------------------------------
 
 
