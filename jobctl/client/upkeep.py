@@ -70,8 +70,9 @@ def said(schedule: Schedule) -> dict[str, Any]:
 
 
 def prune(older_than: float, *, statuses: Iterable[str] = (), dry_run: bool = False) -> Call[PruneResult]:
-    """Remove jobs that ended more than ``older_than`` seconds ago, or count them."""
-    body = encode({"olderThan": older_than, "statuses": list(statuses), "dryRun": dry_run})
+    """Remove jobs that ended more than ``older_than`` seconds ago, or count them; of all ends unless some are named."""
+    fields = {"olderThan": older_than, "statuses": list(statuses), "dryRun": dry_run}
+    body = encode({name: value for name, value in fields.items() if value != []})
     return Call(
         method="POST", path="/api/admin/prune", kind=PruneResult, body=body, headers=_JSON, repeatable=dry_run
     )

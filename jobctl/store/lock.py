@@ -12,6 +12,8 @@ from jobctl.errors import DatabaseInUse, StartupError
 @contextlib.contextmanager
 def own(path: Path) -> Iterator[None]:
     """Hold the lock of the database ``path``: one process at a time. Raises ``DatabaseInUse``, ``StartupError``."""
+    if path.is_dir():
+        raise StartupError(f"{path} is a folder; choose a file with --db")
     with contextlib.suppress(OSError):
         if path.stat().st_nlink > 1:  # under its other name it would have another lock, and another WAL
             raise StartupError(f"{path} has a second name (a hard link); remove one, or choose another file with --db")

@@ -74,8 +74,8 @@ def test_each_error_has_its_exit_code(error: JobctlError, code: int) -> None:
 
 def test_the_exit_codes_are_those_of_the_contract() -> None:
     assert {each.name: each.value for each in ExitCode} == {
-        "DONE": 0, "FAILED": 1, "USAGE": 2, "UNREACHABLE": 3, "TIMED_OUT": 4, "CANCELLED": 5, "INTERNAL": 70,
-        "OUTPUT": 74, "INTERRUPTED": 130,
+        "DONE": 0, "FAILED": 1, "USAGE": 2, "UNREACHABLE": 3, "TIMED_OUT": 4, "CANCELLED": 5, "INVALID": 6,
+        "INCONCLUSIVE": 7, "INTERNAL": 70, "OUTPUT": 74, "INTERRUPTED": 130,
     }  # fmt: skip
 
 
