@@ -162,9 +162,10 @@ def test_every_example_is_understood_by_its_command() -> None:
             words = shlex.split(re.split(r" [|>] ", re.sub(r".*\$\((.*?)\).*", r"\1", plain))[0])[1:]
             command: Any = get_command(main.app)
             context = typer.Context(command, info_name="jobctl")
-            while hasattr(command, "commands") and words:
-                command = command.commands[words.pop(0)]
+            while words and (inner := getattr(command, "commands", {}).get(words[0])):
+                command = inner
+                words.pop(0)
                 context = typer.Context(command, parent=context)
-            if not hasattr(command, "commands"):
+            if words or not hasattr(command, "commands"):
                 command.parse_args(context, words)
             assert command.name in path
