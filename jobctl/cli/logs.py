@@ -21,26 +21,21 @@ def follow(target: "Target", job_id: str, after: int, *, as_json: bool) -> int:
     """Print lines as they come; the exit code is the job's. Ctrl-C leaves, and cancels nothing."""
     seen = after
     ended: Job | None = None
-    log: LogLines | None = None
-    notices = Notices(trio.current_time)
 
     async def main() -> int:
-        nonlocal seen, ended, log
+        nonlocal seen, ended
         async with target.client() as client, LogLines(client, job_id, after) as log:
+            log.look = Notices(trio.current_time).look
             async for line in log:
                 _print(line, as_json=as_json)
                 seen = line.n
             ended = log.job
         return 0
 
-    def look() -> None:
-        if log is not None and log.stream is not None:
-            notices.look(log.stream)
-
     target.reach()
     try:
         with target.explained():
-            running.run(main, tick=look)
+            running.run(main)
     except KeyboardInterrupt as error:
         say(f"left, nothing was cancelled; to go on from here: jobctl jobs logs {job_id} --follow --after {seen}")
         return exit_of_interrupt(error)

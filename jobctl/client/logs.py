@@ -1,6 +1,7 @@
 """Following the log of one job over the stream, until the job ends."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from jobctl.client import api
@@ -23,6 +24,7 @@ class LogLines:
     Attributes:
         after: The number of the last line that was given; go on later from here.
         job: The job as it ended; None before the end.
+        look: Called with the stream behind it whenever its connection may have changed.
     """
 
     def __init__(self, client: "Client", job_id: str, after: int = 0) -> None:
@@ -34,11 +36,7 @@ class LogLines:
         self._lines: deque[LogLine] = deque()
         self.after = after
         self.job: Job | None = None
-
-    @property
-    def stream(self) -> Watch | None:
-        """The stream behind it, for a look at its connection; None where the job had ended already."""
-        return self._watch
+        self.look: Callable[[Watch], None] | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -80,6 +78,8 @@ class LogLines:
             self._take(update)
         else:
             await self._watch.advance()
+            if self.look is not None:
+                self.look(self._watch)
 
     async def _begin(self) -> None:
         call = api.get_job(self._id)
