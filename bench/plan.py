@@ -4,6 +4,7 @@ Blocks are interleaved: a repeat has every one once, in an order of its own, so 
 neighbours, a disk that fills) falls on all scenarios alike. The order follows from the seed.
 """
 
+import math
 import random
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,22 @@ OVERHEAD_S: Final = 3.5
 """What a block takes beside its measured time, before one has been seen: two processes come and go."""
 MIN_POLLS: Final = 5
 """In a block: updates of the first interval and of the last are not looked at, and something must be left."""
+MIN_INTERVAL_S: Final = 0.05
+"""Scaled: requests themselves take some milliseconds."""
+MAX_CLIENTS: Final = 5000
+"""One load generator on one core; each client has a socket or two, and a port of the loopback."""
+MAX_UPDATES: Final = 1000.0
+"""A second, scaled: what one server commits with room to spare."""
+MAX_RATE: Final = 200.0
+"""A second, before scaling: a job is four updates and takes up to 20 s, and the server runs 1,000 at once."""
+MAX_REPEATS: Final = 100
+MAX_SCALE: Final = 1000.0
+MAX_BLOCK_S: Final = 86_400.0
+"""Scaled: a block that breaks off after a day has nothing to show for it."""
+MAX_SEED: Final = 2**63 - 1
+"""What every reader of ``run.json`` can hold."""
+LONG_S: Final = 300.0
+"""A run that takes longer says so before it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +54,8 @@ class Cell:
     """Seed of what the clients do; another one for each repeat."""
     workload: int
     """Seed of the updates: the same for every scenario of a repeat."""
+    foreign: bool = False
+    """The server was there already: no workload is driven, and what changes there is its own affair."""
 
     @property
     def polls(self) -> int:
@@ -59,9 +78,9 @@ def make(profile: str, *, seed: int, url: str | None = None, **given: Any) -> Pl
     if profile not in known:
         raise InvalidInput(f"there is no profile {profile!r}; there are {', '.join(known)}", field="profile")
     if url is not None:
-        _suits_a_foreign_server(given.get("scenarios") or ())
+        _suits_a_foreign_server(given.get("scenarios") or (), given.get("updates"))
         usual = [name for name in known[profile]["scenarios"] if not _needs_our_server(find(name))]
-        known = {profile: {**known[profile], "scenarios": usual}}
+        known = {profile: {**known[profile], "scenarios": usual, "updates": [0.0]}}
     values = {**known[profile], **{name: value for name, value in given.items() if value is not None}}
     plan = Plan(
         profile=profile,
@@ -83,7 +102,13 @@ def _needs_our_server(scenario: Scenario) -> bool:
     return scenario.kind == "none" or scenario.limited
 
 
-def _suits_a_foreign_server(names: Iterable[str]) -> None:
+def _suits_a_foreign_server(names: Iterable[str], updates: object) -> None:
+    if updates is not None:
+        raise InvalidInput(
+            "--updates needs a server that the bench starts itself: with --url they are whatever that server does, "
+            "so leave out one of the two",
+            field="updates",
+        )
     for name in names:
         if _needs_our_server(find(name)):
             raise InvalidInput(f"{name} needs a server that the bench starts itself, so leave out --url", field="url")
@@ -95,10 +120,18 @@ def _check(plan: Plan) -> None:
         raise InvalidInput("two of the scenarios have one name", field="scenario")
     positive = {"interval": plan.interval, "duration": plan.duration, "time-scale": plan.time_scale}
     for name, value in positive.items():
-        if value <= 0:
-            raise InvalidInput(f"--{name} must be more than 0", field=name)
-    if min(plan.clients) < 1 or min(plan.updates) < 0 or plan.repeats < 1:
+        if not 0 < value < math.inf:
+            raise InvalidInput(f"--{name} must be more than 0, and finite", field=name)
+    if min(plan.clients) < 1 or not min(plan.updates) >= 0 or plan.repeats < 1:
         raise InvalidInput("--clients and --repeats are at least 1, --updates at least 0", field="clients")
+    scaled = plan.interval / plan.time_scale
+    if scaled < MIN_INTERVAL_S:
+        raise InvalidInput(
+            f"--time-scale {plan.time_scale:g} makes an interval of {plan.interval:g} s as short as "
+            f"{scaled * 1000:.0f} ms; requests themselves take some milliseconds, so keep it at 50 ms or more",
+            field="time-scale",
+        )
+    _check_sizes(plan)
     polls = plan.duration / plan.interval
     if polls < MIN_POLLS or abs(polls - round(polls)) > 1e-9:
         raise InvalidInput(
@@ -106,13 +139,23 @@ def _check(plan: Plan) -> None:
             f"({plan.duration:g} s is {polls:.3g} times {plan.interval:g} s)",
             field="duration",
         )
-    scaled = plan.interval / plan.time_scale
-    if scaled < 0.05:
-        raise InvalidInput(
-            f"--time-scale {plan.time_scale:g} makes an interval of {plan.interval:g} s as short as "
-            f"{scaled * 1000:.0f} ms; requests themselves take some milliseconds, so keep it at 50 ms or more",
-            field="time-scale",
-        )
+
+
+def _check_sizes(plan: Plan) -> None:
+    """What no machine of one core for each side can do is said before anything runs, not found out in the middle."""
+    rate = max(plan.updates)
+    for name, value, most, what in (
+        ("clients", max(plan.clients), MAX_CLIENTS, ""),
+        ("repeats", plan.repeats, MAX_REPEATS, ""),
+        ("seed", plan.seed, MAX_SEED, ""),
+        ("time-scale", plan.time_scale, MAX_SCALE, ""),
+        ("duration", plan.duration / plan.time_scale, MAX_BLOCK_S, " s after scaling"),
+        ("updates", rate, MAX_RATE, " a second"),
+        ("updates", rate * plan.time_scale, MAX_UPDATES, f" a second after scaling by {plan.time_scale:g}"),
+    ):
+        if not value <= most:
+            told = f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+            raise InvalidInput(f"--{name} is at most {most:,.16g}{what} (it is {told})", field=name)
 
 
 def cells(plan: Plan) -> tuple[Cell, ...]:
@@ -136,6 +179,7 @@ def cells(plan: Plan) -> tuple[Cell, ...]:
                     scale=plan.time_scale,
                     phases=phases,
                     workload=workload,
+                    foreign=plan.url is not None,
                 )
             )
     return tuple(out)
@@ -179,6 +223,13 @@ def seconds_left(plan: Plan, done: int, passed: float, total: int) -> float:
 
 def describe(cell: Cell) -> str:
     """A block for a person: ``poll, 10 clients``."""
-    rate = cell.updates / cell.scale
     who = f"{cell.clients} clients" if cell.clients else "nobody"
-    return f"{cell.scenario.name}, {who}, {rate:g} updates/s"
+    updates = "updates: whatever that server does" if cell.foreign else f"{cell.updates / cell.scale:g} updates/s"
+    return f"{cell.scenario.name}, {who}, {updates}"
+
+
+def length(seconds: float) -> str:
+    """So long, for a person: ``40 s``, ``28 minutes``, ``3.5 hours``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from bench.plan import Cell, describe
+from bench.plan import Cell, describe, length
 from bench.validity import Evidence
 
 
@@ -41,8 +41,7 @@ class Shown(AbstractContextManager["Shown"]):
     def begins(self, cell: Cell, done: int, total: int, left: float) -> None:
         """A block begins."""
         if self._bar is not None and self._task is not None:
-            told = f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min"
-            self._bar.update(self._task, description=describe(cell), completed=done, total=total, left=told)
+            self._bar.update(self._task, description=describe(cell), completed=done, total=total, left=length(left))
 
     def ended(self, found: Evidence, done: int, total: int) -> None:
         """It is over."""

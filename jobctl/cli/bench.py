@@ -13,8 +13,11 @@ from jobctl.cli.quick import QuickCommand, QuickGroup
 from jobctl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bench import block
     from bench.result import Plan
+    from bench.thresholds import Threshold
 
 NEEDS: Final = ("locust", "psutil", "hdrh", "jinja2", "junitparser")
 """What the extra installs."""
@@ -95,7 +98,7 @@ def run(
         raise typer.BadParameter("is for a server that is there already: give --url", param_hint="--token-file")
     chosen = plan.make(profile, seed=secrets.randbelow(2**31) if seed is None else seed, url=url, **given)
     target = None if url is None else Target(url, token_file)
-    command = _command(chosen, given, thresholds)
+    command = _command(chosen, given, thresholds, token_file, strict=strict)
     return _run(chosen, thresholds, out, command, target, strict=strict)
 
 
@@ -120,17 +123,42 @@ def _run(
 ) -> int:
     from functools import partial
 
-    from bench import block, conclusion, driver, verdict
+    from bench import block, conclusion, driver, plan, verdict
     from bench.progress import Shown
 
     asked = conclusion.load(thresholds, chosen)
+    if thresholds is not None:
+        _can_be_judged(asked, chosen, thresholds)
     play = block.run if target is None else partial(block.run, target=_there(target))
     out = _folder(given)
+    takes = plan.seconds_left(chosen, 0, 0.0, len(plan.cells(chosen)))
+    if takes > plan.LONG_S:
+        say(f"this takes about {plan.length(takes)}; Ctrl-C keeps what was measured until then")
     with Shown() as shown:
         ended = driver.run(chosen, out, shown, command=command, play=play)
     judged = conclusion.conclude(ended.run, asked, out)
     say(f"{'stopped; what was measured' if ended.interrupted else 'all of it'} is in {out}")
     return ExitCode.INTERRUPTED if ended.interrupted else verdict.exit_code(judged, strict=strict)
+
+
+def _can_be_judged(asked: "Iterable[Threshold]", chosen: "Plan", path: Path) -> None:
+    """Raise ``ConfigError`` where a threshold is about what this run does not measure: it could but fail."""
+    from bench.metrics import SERVER_SIDE
+    from bench.scenarios import find
+
+    planned = [find(name).name for name in chosen.scenarios]
+    for each in asked:
+        for name in (each.scenario, each.vs):
+            if name is not None and name not in planned:
+                raise ConfigError(
+                    f"{path}: threshold {each.id!r} is about {name}, and this run measures {', '.join(planned)}; "
+                    f"add --scenario {name}, another --profile, or take the threshold out"
+                )
+        if chosen.url is not None and each.metric in SERVER_SIDE:
+            raise ConfigError(
+                f"{path}: threshold {each.id!r} is about {each.metric}, and of a server that was there already only "
+                "the clients' figures are known; leave out --url, or take the threshold out"
+            )
 
 
 def _there(target: Target) -> "block.Target":
@@ -169,7 +197,9 @@ def _folder(out: Path | None) -> Path:
     return out
 
 
-def _command(chosen: "Plan", given: dict[str, Any], thresholds: Path | None) -> tuple[str, ...]:
+def _command(
+    chosen: "Plan", given: dict[str, Any], thresholds: Path | None, token_file: Path | None, *, strict: bool
+) -> tuple[str, ...]:
     """What repeats this run."""
     words = ["jobctl", "bench", "run", "--profile", chosen.profile]
     options = {"scenarios": "--scenario"}
@@ -182,4 +212,8 @@ def _command(chosen: "Plan", given: dict[str, Any], thresholds: Path | None) -> 
         words += ["--thresholds", str(thresholds)]
     if chosen.url is not None:
         words += ["--url", chosen.url]
+    if token_file is not None:
+        words += ["--token-file", str(token_file)]
+    if strict:
+        words.append("--strict")
     return tuple(words)

@@ -62,7 +62,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bench": ("jobctl bench", "jobctl bench --profile ci --out bench-run"),
     "bench run": (
         "jobctl bench run --scenario idle --scenario poll --scenario ws --clients 20 --updates 1",
-        "jobctl bench run --profile ci --thresholds configs/bench-thresholds.toml --strict",
+        "jobctl bench run --profile ci --thresholds configs/bench-ci-gates.toml --strict",
     ),
     "demo": ("jobctl demo", "jobctl demo --path ~/Documents --limit 100"),
 }

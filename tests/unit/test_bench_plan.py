@@ -82,6 +82,15 @@ def test_clients_cover_the_interval_evenly():
         ({"time_scale": -1.0}, "--time-scale must be more than 0"),
         ({"time_scale": 5000.0}, "keep it at 50 ms or more"),
         ({"clients": [0]}, "at least 1"),
+        ({"clients": [5, 5001]}, r"--clients is at most 5,000 \(it is 5,001\)"),
+        ({"updates": [6.0]}, "--updates is at most 1,000 a second after scaling by 180"),
+        ({"updates": [201.0], "time_scale": 1.0}, "--updates is at most 200 a second"),
+        ({"updates": [float("nan")]}, "--updates at least 0"),
+        ({"repeats": 101}, "--repeats is at most 100"),
+        ({"time_scale": 1001.0, "interval": 1e5, "duration": 1e6}, "--time-scale is at most 1,000"),
+        ({"duration": 9e7, "time_scale": 1.0}, "--duration is at most 86,400 s after scaling"),
+        ({"interval": float("nan")}, "--interval must be more than 0, and finite"),
+        ({"duration": float("inf")}, "--duration must be more than 0, and finite"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_reason(given, said):
@@ -134,3 +143,22 @@ def test_only_updates_that_every_client_had_time_for_are_followed():
     followed = workload.looked_at(jobs, 0.5, 5.0)
     assert 0 < len(followed) < len(jobs)
     assert all(jobs[n].start >= 0.75 and jobs[n].end <= 5.0 - 0.75 for n in followed)
+
+
+def test_a_seed_fits_into_what_readers_can_hold():
+    with pytest.raises(InvalidInput, match="--seed is at most"):
+        plan.make("smoke", seed=2**63)
+
+
+def test_with_a_server_that_is_there_no_updates_are_planned_and_none_can_be_asked_for():
+    made = plan.make("ci", seed=1, url="http://127.0.0.1:1")
+    assert made.updates == (0.0,)
+    cells = plan.cells(made)
+    assert all(each.foreign and each.updates == 0 for each in cells)
+    assert plan.describe(cells[0]).endswith("updates: whatever that server does")
+    with pytest.raises(InvalidInput, match="--updates needs a server that the bench starts itself"):
+        plan.make("ci", seed=1, url="http://127.0.0.1:1", updates=[1.0])
+
+
+def test_a_length_reads_as_a_person_says_it():
+    assert [plan.length(each) for each in (40, 300, 9000)] == ["40 s", "5 minutes", "2.5 hours"]
