@@ -85,7 +85,7 @@ THRESHOLD = 'schema = 1\n[[threshold]]\nid = "mine"\nmetric = "{metric}"\nscenar
 @pytest.mark.parametrize(
     ("metric", "scenario", "options", "said"),
     [
-        ("requests_per_client", "ws-churn", [], "threshold 'mine' is about ws-churn, and this run measures idle, poll, ws"),
+        ("requests_per_client", "ws-churn", [], "is about ws-churn, and this run measures idle, poll, ws"),
         ("db_queries", "ws", ["--url", "http://127.0.0.1:1"], "only the clients' figures are known"),
     ],
 )
