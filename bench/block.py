@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from bench import measure, processes
+from bench.clock import seconds_until
 from bench.load.order import Answered, Order, Place, write_whole
 from bench.names import CLIENTS, COMMITS, GO, OBSERVATIONS, SAMPLES
 from bench.plan import Cell, phases
@@ -90,8 +91,7 @@ def _play(cell: Cell, folder: Path, server_cpus: Sequence[int], load_cpus: Seque
         if load is not None:
             word = order_of(cell, start, Place(LOOPBACK, ready.port), ready.tokens)
             write_whole(folder / GO, msgspec.json.encode(word))
-        left = (start - time.monotonic_ns()) / 1e9 + cell.seconds
-        time.sleep(max(0.0, left))
+        time.sleep(seconds_until(start + round(cell.seconds * 1e9)))
         answered = _NOBODY
         if load is not None:
             load.await_file(processes.has_counted(folder), SPARE_S)

@@ -74,7 +74,13 @@ class Reads:
 
 
 class Commits:
-    """When each event was committed. Stamped on the writer's thread, right after COMMIT and before anybody is told."""
+    """When each event was committed. Stamped on the writer's thread, right after COMMIT and before anybody is told.
+
+    A stamp may be late: from COMMIT on other connections read what was written, and the writer's thread has to get hold
+    of the interpreter before it can look at the clock. So a client that was answered from the database (a poll, a long
+    poll, a stream that catches up) may have the news some microseconds before the stamp, or even milliseconds on a
+    loaded machine; its staleness is 0 then. What is pushed comes after it, always.
+    """
 
     def __init__(self, store: SqliteStore) -> None:
         self._stamps: deque[int] = deque()

@@ -1,9 +1,8 @@
 """What the bench's jobs do in the server: wait for their times, report once, and end. ``--app bench.handlers``."""
 
-import time
-
 import trio
 
+from bench.clock import seconds_until
 from bench.names import JOB, SEED
 from jobctl import NoRetry, job
 from jobctl.engine.context import Context
@@ -12,9 +11,9 @@ from jobctl.engine.context import Context
 @job(JOB, timeout=3600, max_attempts=1)
 async def bench(ctx: Context, n: int, report_at: int, end_at: int, fails: bool, note: str) -> dict[str, int]:
     """One job of the workload. ``report_at`` and ``end_at`` are CLOCK_MONOTONIC, ns."""
-    await sleep_until(report_at)
+    await trio.sleep(seconds_until(report_at))
     ctx.progress(0.5, "half way")
-    await sleep_until(end_at)
+    await trio.sleep(seconds_until(end_at))
     if fails:
         raise NoRetry("this one was to fail")
     return {"n": n}
@@ -24,8 +23,3 @@ async def bench(ctx: Context, n: int, report_at: int, end_at: int, fails: bool, 
 async def seed(ctx: Context, n: int, note: str) -> dict[str, int]:
     """One of the jobs that are there before anybody looks."""
     return {"n": n}
-
-
-async def sleep_until(at: int) -> None:
-    """Wait for a time of CLOCK_MONOTONIC, ns. Trio's own clock is another one."""
-    await trio.sleep(max(0, at - time.monotonic_ns()) / 1e9)

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bench.load.record import HIGHEST_US, encoded, new_histogram
+from bench import histograms
+from bench.percentile import percentile
 from bench.result import Staleness, Updates
 from bench.scenarios import JOBS
 
@@ -108,7 +109,8 @@ def follow(commits: Iterable[Committed], followed: Collection[int], seen: Observ
                 fates[client][2] += 1
                 continue
             fates[client][news.version > update.version] += 1
-            delays.append((news.arrived - update.at) / 1e9)
+            # Who reads the database may know of an update before its stamp is taken (see ``counting.Commits``).
+            delays.append(max(0, news.arrived - update.at) / 1e9)
             from_due.append((news.due - update.at) / 1e9)
     due = len(updates) * clients
     _, superseded, lost = (sum(each[fate] for each in fates) for fate in range(3))
@@ -143,22 +145,15 @@ def staleness(delays: Sequence[float]) -> Staleness | None:
     if not delays:
         return None
     ordered = sorted(delays)
-    histogram = new_histogram()
-    for value in ordered:
-        histogram.record_value(min(HIGHEST_US, max(1, round(value * 1e6))))
     return Staleness(
         count=len(ordered),
         mean=sum(ordered) / len(ordered),
-        p50=_at(ordered, 0.5),
-        p95=_at(ordered, 0.95),
-        p99=_at(ordered, 0.99),
+        p50=percentile(ordered, 0.5),
+        p95=percentile(ordered, 0.95),
+        p99=percentile(ordered, 0.99),
         max=ordered[-1],
-        histogram=encoded(histogram),
+        histogram=histograms.record(ordered),
     )
-
-
-def _at(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 _decode: Final = msgspec.json.Decoder().decode

@@ -22,10 +22,11 @@ import msgspec
 import psutil
 import trio
 
+from bench.clock import seconds_until
 from bench.counting import Counters, Reads
-from bench.handlers import sleep_until
 from bench.load.order import write_whole
 from bench.names import COMMITS, JOB, NOTE, SAMPLES, SEED, SEEDED
+from bench.percentile import percentile
 from bench.result import Server
 from bench.scenarios import LIMIT, LIMIT_PERIOD_S
 from bench.workload import Planned, workload
@@ -159,7 +160,7 @@ async def _measure(counters: Counters, start: int, seconds: float, marks: list[S
     """Look at the clocks when the measured time begins, now and then, and when it ends."""
     process = psutil.Process()
     for step in range(SAMPLES + 1):
-        await sleep_until(start + round(seconds * step / SAMPLES * 1e9))
+        await trio.sleep(seconds_until(start + round(seconds * step / SAMPLES * 1e9)))
         now, cpu = time.monotonic_ns(), time.process_time_ns()
         rss = process.memory_info().rss
         marks.append(Snapshot(now, cpu, rss, counters.reads.total, counters.commits.total))
@@ -170,7 +171,7 @@ async def _work(service: Service, jobs: list[Planned], start: int) -> None:
     """Enqueue every job at its time; the queue does the rest."""
     async with trio.open_nursery() as nursery:
         for n, job in enumerate(jobs):
-            await sleep_until(start + round(job.start * 1e9))
+            await trio.sleep(seconds_until(start + round(job.start * 1e9)))
             data = {
                 "n": n, "fails": job.fails, "note": NOTE,
                 "report_at": start + round(job.report * 1e9), "end_at": start + round(job.end * 1e9),
@@ -225,7 +226,7 @@ def _report(counters: Counters, marks: list[Snapshot], late: list[float], second
         db_writes=last.commits - first.commits,
         traffic=counters.traffic(),
     )
-    late_p99 = late[int(0.99 * (len(late) - 1))] if late else 0.0
+    late_p99 = percentile(late, 0.99) if late else 0.0
     return Report(
         server,
         max(late_p99, abs(passed - seconds)),

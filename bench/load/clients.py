@@ -12,6 +12,7 @@ from typing import Any, Final
 import h11
 import msgspec
 
+from bench.clock import seconds_until
 from bench.load.http import Answer, HttpConnection
 from bench.load.order import Order
 from bench.load.record import Recorder
@@ -208,6 +209,5 @@ class Client:
 
 def sleep_until(at: int) -> None:
     """Wait for a time of CLOCK_MONOTONIC, ns."""
-    left = at - time.monotonic_ns()
-    if left > 0:
-        time.sleep(left / 1e9)
+    if (left := seconds_until(at)) > 0:
+        time.sleep(left)

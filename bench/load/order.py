@@ -80,8 +80,6 @@ class Answered(msgspec.Struct, frozen=True):
     """So far, at each of ``SAMPLES`` + 1 times from the start to the end."""
     transferred: tuple[int, ...] = ()
     """Application bytes of both directions, likewise."""
-    latency: dict[str, str] = {}
-    """By route: HdrHistogram of microseconds from the first byte sent to the last received, base64."""
 
 
 def read_order(folder: Path) -> Order | None:

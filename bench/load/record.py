@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from hdrh.histogram import HdrHistogram
 
 from bench.load.order import Answered
 from bench.load.wire import Carrier, Wire, wire_bytes
+from bench.percentile import percentile
 from bench.result import Traffic
 
-HIGHEST_US: Final = 3_600_000_000
-DIGITS: Final = 3
 MAX_ERRORS: Final = 20
 
 
@@ -41,9 +39,8 @@ class Recorder:
         self.late: list[int] = []
         self.errors: list[str] = []
         self._requests: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._latency: dict[str, HdrHistogram] = {}
         self._wire: Wire | None = Wire(0, 0)
-        self._latencies: list[tuple[str, int]] = []
+        self._answers = 0
         self._open: set[Carrier] = set()
         self._series: list[tuple[int, int]] = []
 
@@ -54,7 +51,7 @@ class Recorder:
         """A request was answered."""
         self._requests[route][str(status)] += 1
         self.empty += empty
-        self._latencies.append((route, arrived - sent))
+        self._answers += 1
         self.rows.append(("answer", client, route, status, due, sent, arrived, seq, size, empty, jobs))
 
     def update(self, client: int, stream: int, arrived: int, seq: int, job_id: str, version: int) -> None:
@@ -82,7 +79,7 @@ class Recorder:
     def sample(self) -> None:
         """Note how many requests there were so far, and how many bytes."""
         flowing = sum(each.sent + each.received for each in self._open)
-        self._series.append((len(self._latencies), self.sent + self.received + flowing))
+        self._series.append((self._answers, self.sent + self.received + flowing))
 
     def failed(self, client: int, what: str) -> None:
         """Something went wrong; the block will not be believed."""
@@ -96,9 +93,6 @@ class Recorder:
 
     def summary(self, *, cpu_s: float, seconds: float) -> Answered:
         """All that was counted."""
-        for route, took in self._latencies:
-            histogram = self._latency.setdefault(route, new_histogram())
-            histogram.record_value(max(1, took // 1000))
         late = sorted(self.late)
         return Answered(
             traffic=Traffic(
@@ -111,15 +105,14 @@ class Recorder:
                 wire_received=self._wire and self._wire.received,
             ),
             empty=self.empty,
-            late={name: late[int(part * (len(late) - 1))] / 1e9 if late else 0.0
-                  for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))},
+            late={name: percentile(late, share) / 1e9 if late else 0.0
+                  for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))},
             cpu_s=cpu_s,
             seconds=seconds,
             finished=self.finished,
             errors=tuple(self.errors),
             requests=tuple(requests for requests, _ in self._series),
             transferred=tuple(size for _, size in self._series),
-            latency={route: encoded(each) for route, each in self._latency.items()},
         )  # fmt: skip
 
     def write(self, path: Path) -> None:
@@ -127,14 +120,3 @@ class Recorder:
         encode = msgspec.json.Encoder().encode
         with path.open("wb") as file:
             file.writelines(encode(row) + b"\n" for row in self.rows)
-
-
-def new_histogram() -> HdrHistogram:
-    """Of microseconds, 1 us to 1 h."""
-    return HdrHistogram(1, HIGHEST_US, DIGITS)
-
-
-def encoded(histogram: HdrHistogram) -> str:
-    """As text."""
-    raw = histogram.encode()
-    return raw.decode("ascii") if isinstance(raw, bytes) else str(raw)

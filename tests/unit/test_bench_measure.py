@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
+
 from bench import measure
+from bench.load.record import Recorder
 from bench.measure import Committed, News, Observations
+from bench.percentile import percentile
 
 MS = 1_000_000
 JOB = [Committed(1, 0, "a", 1, 0), Committed(2, 0, "a", 2, 10 * MS), Committed(3, 0, "a", 3, 20 * MS)]
@@ -56,9 +62,32 @@ def test_a_position_that_goes_back_is_disorder():
     assert follow(positions={0: [4, 6, 5]}).updates.out_of_order == 1
 
 
+def test_who_knew_before_the_stamp_was_taken_waited_for_nothing():
+    seen = measure.follow([Committed(1, 0, "a", 1, 10 * MS)], {0}, Observations((told(1, 9),), {}), 1)
+    assert seen.delays == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "rank"),
+    [(1, 0.99, 1), (2, 0.99, 2), (3, 0.99, 3), (2, 0.5, 1), (3, 0.5, 2), (100, 0.99, 99), (101, 0.99, 100),
+     (100, 0.07, 7), (5, 0.0, 1), (5, 1.0, 5)],
+)  # fmt: skip
+def test_a_percentile_is_the_value_at_its_rank_rounded_up(n, share, rank):
+    assert percentile(range(1, n + 1), share) == rank
+
+
+def test_the_lateness_of_few_polls_is_that_of_the_latest():
+    recorder = Recorder()
+    now = time.monotonic_ns()
+    for late_ms in (0, 0, 900):
+        recorder.began(now - late_ms * MS)
+    late = recorder.summary(cpu_s=0.0, seconds=1.0).late
+    assert late["p99"] == late["max"] >= 0.9 > late["p50"]
+
+
 def test_the_distribution_has_its_quantiles_and_a_histogram():
     found = measure.staleness([n / 1000 for n in range(1, 101)])
     assert found is not None
-    assert (found.count, found.p50, found.p99, found.max) == (100, 0.051, 0.1, 0.1)
+    assert (found.count, found.p50, found.p99, found.max) == (100, 0.05, 0.099, 0.1)
     assert found.histogram
     assert measure.staleness([]) is None
