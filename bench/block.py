@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bench import measure, processes
+from bench import folders, measure, processes
 from bench.clock import seconds_until
 from bench.load.order import Answered, Order, Place, write_whole
 from bench.names import CLIENTS, COMMITS, GO, OBSERVATIONS, SAMPLES
@@ -58,8 +57,7 @@ def run(
     Raises:
         processes.Failed: one of the two did not do its part.
     """
-    folder = Path(tempfile.mkdtemp(prefix="jobctl-bench-"))  # mode 0700: tokens are in it
-    try:
+    with folders.held() as folder:
         (folder / "empty").mkdir()
         if target is None:
             report, answered = _play(cell, folder, server_cpus, load_cpus)
@@ -69,8 +67,6 @@ def run(
             if (folder / name).exists():
                 keep.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder / name, keep / name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return evidence(cell, report, answered, keep)
 
 

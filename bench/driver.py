@@ -1,21 +1,21 @@
 """A whole run: every block in its order, the checks, and ``run.json``. What is there when Ctrl-C comes is kept."""
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from bench import block, machine, validity
+from bench import block, folders, machine, validity
+from bench.interrupts import Attended
 from bench.plan import Cell, cells, seconds_left
-from bench.processes import Failed
 from bench.result import SCHEMA, Check, Plan, Run, encode
 from bench.scenarios import find
 from bench.validity import Evidence
+from jobctl.errors import JobctlError
 
 RUN_FILE: Final = "run.json"
 RAW: Final = "blocks"
@@ -23,10 +23,12 @@ RAW: Final = "blocks"
 
 
 class Ended(NamedTuple):
-    """A run, and whether it was Ctrl-C that ended it."""
+    """A run, and whether it was Ctrl-C that ended it, or something that failed."""
 
     run: Run
     interrupted: bool
+    failure: str | None = None
+    """What broke it off."""
 
 
 class Watcher(Protocol):
@@ -40,12 +42,13 @@ class Watcher(Protocol):
 
 
 def run(
-    plan: Plan, out: Path, watcher: Watcher, *, command: Sequence[str] = (), play: Callable[..., Evidence] = block.run
-) -> Ended:
+    plan: Plan, out: Path, watcher: Watcher, *, command: Sequence[str] = (), play: Callable[..., Evidence] = block.run,
+    signals: Attended | None = None,
+) -> Ended:  # fmt: skip
     """Run a plan; ``run.json`` and the raw observations are in ``out``.
 
-    Interrupted (Ctrl-C, SIGTERM), or when a process of a block fails, it returns what has been measured, with
-    ``complete`` False, and leaves no process.
+    Interrupted (Ctrl-C, SIGTERM), or when a block cannot be run, it returns what has been measured, with ``complete``
+    False, and leaves no process.
 
     Args:
         plan: What to do.
@@ -53,16 +56,25 @@ def run(
         watcher: Is told how it goes.
         command: That repeats it.
         play: Runs one block.
+        signals: Entered by a caller who has more to do that is not to be interrupted.
     """
+    with Attended() if signals is None else nullcontext(signals) as attended:
+        return _run(plan, out, watcher, command, play, attended)
+
+
+def _run(
+    plan: Plan, out: Path, watcher: Watcher, command: Sequence[str], play: Callable[..., Evidence], signals: Attended
+) -> Ended:
     started, began = datetime.now(UTC), time.monotonic()
     planned = cells(plan)
     server_cpus, load_cpus = machine.split_cores()
     out.mkdir(parents=True, exist_ok=True)
+    folders.sweep()
     found: list[Evidence] = []
-    failure: Failed | None = None
+    failure: str | None = None
     interrupted = False
     try:
-        with _terminated():
+        with signals.measuring():
             for cell in planned:
                 watcher.begins(cell, len(found), len(planned), seconds_left(
                     plan, len(found), time.monotonic() - began, len(planned)))  # fmt: skip
@@ -71,8 +83,10 @@ def run(
                 watcher.ended(found[-1], len(found), len(planned))
     except KeyboardInterrupt:
         interrupted = True
-    except Failed as error:
-        failure = error
+    except JobctlError as error:
+        failure = str(error)
+    except OSError as error:
+        failure = f"a block could not be run: {error.strerror or error}"
     done = Run(
         schema=SCHEMA,
         started_at=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -82,15 +96,17 @@ def run(
         plan=msgspec.structs.replace(plan, scenarios=tuple(find(name).name for name in plan.scenarios)),
         environment=machine.environment(server_cpus, load_cpus),
         blocks=tuple(each.block for each in found),
-        checks=(*validity.checks(found), _processes(failure, len(found))),
+        checks=_checks(found, failure),
     )
     write(done, out)
-    return Ended(done, interrupted)
+    return Ended(done, interrupted, failure)
 
 
-def _processes(failure: Failed | None, blocks: int) -> Check:
-    told = f"the processes of {blocks} blocks did their part" if failure is None else str(failure)
-    return Check("processes", failure is None, told)
+def _checks(found: Sequence[Evidence], failure: str | None) -> tuple[Check, ...]:
+    """Of all blocks. Where the run broke off, why it did comes first: all else follows from that."""
+    if failure is not None:
+        return Check("processes", False, failure), *validity.checks(found)
+    return *validity.checks(found), Check("processes", True, f"the processes of {len(found)} blocks did their part")
 
 
 def write(done: Run, out: Path) -> Path:
@@ -98,19 +114,3 @@ def write(done: Run, out: Path) -> Path:
     path = out / RUN_FILE
     path.write_bytes(encode(done))
     return path
-
-
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """SIGTERM and a closed terminal end a run as Ctrl-C does: no process outlives it, and what was measured stays."""
-
-    def leave(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [signal.SIGTERM, signal.SIGHUP]
-    before = [signal.signal(number, leave) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

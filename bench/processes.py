@@ -19,6 +19,8 @@ READY_S: Final = 60.0
 """For either to stand by: a loaded machine starts Python slowly."""
 STOP_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.01
+LAST_WORDS: Final = 300
+"""Characters of a process's log that go into an error."""
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT")
 SCENARIO_FILE: Final = Path(bench.__file__).parent / "locustfiles" / "scenario.py"
 
@@ -67,7 +69,7 @@ class Process:
             readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self._process.stdout.fileno(), 65536) if readable else b""
             if not readable:
-                raise Failed(f"the {self.name} did not answer within {seconds:.0f} s")
+                raise Failed(f"the {self.name} did not answer within {seconds:.0f} s{self._last_words()}")
             if not data:
                 raise self.ended_early()
             self._rest += data
@@ -81,14 +83,16 @@ class Process:
             if self._process.poll() is not None and not path.exists():
                 raise self.ended_early()
             if time.monotonic() > deadline:
-                raise Failed(f"the {self.name} did not come to its end within {seconds:.0f} s")
+                raise Failed(f"the {self.name} did not come to its end within {seconds:.0f} s{self._last_words()}")
             time.sleep(LOOK_EVERY_S)
 
     def ended_early(self) -> Failed:
         """An error that says so, with the last that it said."""
+        return Failed(f"the {self.name} ended early{self._last_words()}")
+
+    def _last_words(self) -> str:
         lines = self._log.read_text("utf-8", "replace").strip().splitlines()
-        last = f"; it said: {lines[-1][:300]}" if lines else ""
-        return Failed(f"the {self.name} ended early{last}")
+        return f": {lines[-1].strip()[:LAST_WORDS]}" if lines else ""
 
     def end(self) -> None:
         """End it now, and wait for that. What it had to write is written, and its database is of no more use."""

@@ -75,9 +75,12 @@ class BenchUser(User):
         """The whole of it: times are the order's, not Locust's (``constant_pacing`` drifts after an overrun)."""
         try:
             self.behave()
+        except Exception as error:  # noqa: BLE001 - somebody's own code: the block tells of it, and comes to its end
+            self.client.fail(error)
+            self.client.hang_up()
         finally:
             BLOCK.left -= 1
-        raise StopUser
+        raise StopUser  # else Locust begins the client again, and nobody would be left to wait for
 
     def behave(self) -> None:
         """What the client does."""
@@ -144,7 +147,7 @@ def _conduct(runner: LocalRunner, users: int) -> None:
         sleep_until(order.start + round(order.seconds * step / SAMPLES * 1e9))
         BLOCK.recorder.sample()
     seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu
-    while BLOCK.left:
+    while BLOCK.left > 0:
         gevent.sleep(LOOK_EVERY_S)
     BLOCK.recorder.write(FOLDER / OBSERVATIONS)
     answered = BLOCK.recorder.summary(cpu_s=cpu_s, seconds=seconds)

@@ -15,7 +15,7 @@ from jobctl.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bench import block
+    from bench import block, driver
     from bench.result import Plan
     from bench.thresholds import Threshold
 
@@ -124,6 +124,7 @@ def _run(
     from functools import partial
 
     from bench import block, conclusion, driver, plan, verdict
+    from bench.interrupts import Attended
     from bench.progress import Shown
 
     asked = conclusion.load(thresholds, chosen)
@@ -134,11 +135,18 @@ def _run(
     takes = plan.seconds_left(chosen, 0, 0.0, len(plan.cells(chosen)))
     if takes > plan.LONG_S:
         say(f"this takes about {plan.length(takes)}; Ctrl-C keeps what was measured until then")
-    with Shown() as shown:
-        ended = driver.run(chosen, out, shown, command=command, play=play)
-    judged = conclusion.conclude(ended.run, asked, out)
-    say(f"{'stopped; what was measured' if ended.interrupted else 'all of it'} is in {out}")
-    return ExitCode.INTERRUPTED if ended.interrupted else verdict.exit_code(judged, strict=strict)
+    with Attended() as signals:
+        with Shown() as shown:
+            ended = driver.run(chosen, out, shown, command=command, play=play, signals=signals)
+        judged = conclusion.conclude(ended.run, asked, out)
+        say(f"{_came_to(ended)} is in {out}")
+        return ExitCode.INTERRUPTED if signals.interrupted else verdict.exit_code(judged, strict=strict)
+
+
+def _came_to(ended: "driver.Ended") -> str:
+    if ended.failure is not None:
+        return f"it broke off: {ended.failure}; what was measured"
+    return "stopped; what was measured" if ended.interrupted else "all of it"
 
 
 def _can_be_judged(asked: "Iterable[Threshold]", chosen: "Plan", path: Path) -> None:

@@ -221,10 +221,10 @@ def test_results_are_not_written_over_others(tmp_path, capsys):
 
 def test_a_process_that_fails_makes_a_run_invalid_and_says_why(tmp_path):
     def play(*_: object) -> Evidence:
-        raise driver.Failed("the server ended early; it said: no space")
+        raise processes.Failed("the server ended early: no space")
 
     ended = driver.run(tiny("poll"), tmp_path, Silent(), play=play)
-    assert "processes: the server ended early; it said: no space" in failed_counts(ended.run)
+    assert "processes: the server ended early: no space" in failed_counts(ended.run)
     assert msgspec.json.decode((tmp_path / "run.json").read_bytes())["complete"] is False
 
 
@@ -233,7 +233,7 @@ def test_a_server_that_does_not_start_is_told_with_its_last_words(tmp_path):
     (tmp_path / "order.json").write_text("{}")
     server = processes.start_server(tmp_path / "order.json", tmp_path, ())
     try:
-        with pytest.raises(processes.Failed, match=r"the server ended early; it said: .*ValidationError"):
+        with pytest.raises(processes.Failed, match=r"the server ended early: .*ValidationError"):
             server.hear(processes.READY_S)
     finally:
         server.end()
