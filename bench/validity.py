@@ -224,7 +224,8 @@ RULES: Final = (
     ),
     _Rule(
         "nothing-lost", _lost, "no update was lost, doubled or out of order",
-        lambda looked: f"{sum(each.block.updates.due for each in looked):,} observations", "has clients that are to see every update",
+        lambda looked: f"{sum(each.block.updates.due for each in looked):,} observations",
+        "has clients that are to see every update",
     ),
     _Rule(
         "no-errors", _errors, "every client did all it was to do",

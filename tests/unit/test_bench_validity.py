@@ -143,7 +143,8 @@ def test_where_nobody_is_there_is_nothing_to_look_at():
     idle = replace(nobody, cell=replace(nobody.cell, scenario=scenarios.find("idle"), clients=0), block=block)
     assert failed(idle) == []
     said = {
-        "updates-planned": "no updates were planned", "nothing-lost": "no block has clients that are to see every update",
+        "updates-planned": "no updates were planned",
+        "nothing-lost": "no block has clients that are to see every update",
         "no-errors": "no block has clients", "polls-uniform": "no block polls without a limit",
         "generator-headroom": "no block has clients", "on-schedule": "no block has a schedule",
     }  # fmt: skip
