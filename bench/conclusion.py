@@ -20,7 +20,7 @@ def load(path: Path | None, plan: Plan) -> tuple[Threshold, ...]:
     planned = [find(name).name for name in plan.scenarios]
     if path is not None:
         return thresholds.load(path, tuple(dict.fromkeys([*SCENARIOS, *planned])))
-    return thresholds.defaults(planned, server=plan.url is None)
+    return thresholds.defaults(planned, server=plan.url is None, updates=any(plan.updates))
 
 
 def conclude(run: Run, asked: tuple[Threshold, ...], out: Path) -> Run:

@@ -144,6 +144,10 @@ SERVER_SIDE: Final = (
     "updates_superseded", "updates_lost", "updates_duplicated", "updates_out_of_order",
 )  # fmt: skip
 """Unknown where the server is not ours (``--url``): neither what it spends, nor what it commits and when."""
+BY_WORKLOAD: Final = ("empty_requests", "app_bytes_per_client", "wire_bytes_per_client")
+"""Known there, but of whatever happens to go on: a server where nothing happens has nothing to send, or to find."""
+BY_UPDATES: Final = tuple(name for name in METRICS if name.startswith(("staleness_s.", "updates_")))
+"""There is nothing to see where no update is made (``--updates 0``)."""
 
 
 def cells(run: Run, scenario: str) -> list[Cell]:

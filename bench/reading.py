@@ -47,7 +47,8 @@ def judged(run: Run, asked: tuple[Threshold, ...] | None = None) -> Run:
     Raises:
         InvalidInput: it holds figures that no run can have.
     """
-    own = thresholds.defaults(run.plan.scenarios, server=run.plan.url is None)
+    plan = run.plan
+    own = thresholds.defaults(plan.scenarios, server=plan.url is None, updates=any(plan.updates))
     try:
         return verdict.judge(run, own if asked is None else asked)
     except (ArithmeticError, ValueError) as error:

@@ -5,11 +5,11 @@ import tomllib
 from collections.abc import Collection, Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from bench.metrics import METRICS, SCENARIOS, SERVER_SIDE
+from bench.metrics import BY_UPDATES, BY_WORKLOAD, METRICS, SCENARIOS, SERVER_SIDE
 from bench.result import Comparison, Estimate, Judged, Outcome
 from jobctl.errors import ConfigError
 
@@ -59,7 +59,7 @@ class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: int
-    threshold: tuple[Threshold, ...] = ()
+    threshold: tuple[dict[str, Any], ...] = ()
 
 
 def load(path: Path, scenarios: Collection[str] = SCENARIOS) -> tuple[Threshold, ...]:
@@ -81,19 +81,22 @@ def load(path: Path, scenarios: Collection[str] = SCENARIOS) -> tuple[Threshold,
     return parse(text, str(path), scenarios)
 
 
-def defaults(scenarios: Collection[str], *, server: bool = True, counts_only: bool = False) -> tuple[Threshold, ...]:
-    """The project's own claims, those that can be judged with ``scenarios`` (and, unless it is ours, no ``server``).
+def defaults(scenarios: Collection[str], *, server: bool = True, updates: bool = True) -> tuple[Threshold, ...]:
+    """The project's own claims that a run can answer.
 
     A file of one's own is not thinned out so: what one asks for and does not measure is a failure.
+
+    Args:
+        scenarios: Those of the run.
+        server: Whether the server is ours. What another one spends is not known, and nobody drives updates there.
+        updates: Whether there are any to be seen.
     """
-    name = "ci-gates.toml" if counts_only else "thresholds.toml"
-    text = files("bench").joinpath("defaults", name).read_text(encoding="utf-8")
+    text = files("bench").joinpath("defaults", "thresholds.toml").read_text(encoding="utf-8")
+    unknown = {*(() if server else (*SERVER_SIDE, *BY_WORKLOAD)), *(() if updates else BY_UPDATES)}
     return tuple(
         each
-        for each in parse(text, name)
-        if each.scenario in scenarios
-        and (each.vs is None or each.vs in scenarios)
-        and (server or each.metric not in SERVER_SIDE)
+        for each in parse(text, "thresholds.toml")
+        if each.scenario in scenarios and (each.vs is None or each.vs in scenarios) and each.metric not in unknown
     )
 
 
@@ -104,11 +107,13 @@ def parse(text: str, where: str, scenarios: Collection[str] = SCENARIOS) -> tupl
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not TOML: {error}") from None
     if raw.get("schema") != SCHEMA:
-        raise ConfigError(f"{where}: schema = {SCHEMA} must stand at its top (it says {raw.get('schema')!r})")
+        said = f"it says {raw['schema']!r}" if "schema" in raw else "it is missing"
+        raise ConfigError(f"{where}: schema = {SCHEMA} must stand at its top ({said})")
     try:
-        found = msgspec.convert(raw, _File).threshold
+        tables = msgspec.convert(raw, _File).threshold
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}: {_plainly(error, _File)}") from None
+    found = tuple(_one(table, where, place) for place, table in enumerate(tables, 1))
     if not found:
         raise ConfigError(f"{where}: no [[threshold]] in it, so nothing could fail")
     seen: set[str] = set()
@@ -119,6 +124,21 @@ def parse(text: str, where: str, scenarios: Collection[str] = SCENARIOS) -> tupl
             raise ConfigError(f"{where}: threshold {each.id!r} is there twice")
         seen.add(each.id)
     return found
+
+
+def _one(table: dict[str, Any], where: str, place: int) -> Threshold:
+    try:
+        return msgspec.convert(table, Threshold)
+    except msgspec.ValidationError as error:
+        name = repr(table["id"]) if isinstance(table.get("id"), str) else f"number {place}"
+        raise ConfigError(f"{where}: threshold {name}: {_plainly(error, Threshold)}") from None
+
+
+def _plainly(error: msgspec.ValidationError, of: type[msgspec.Struct]) -> str:
+    """The error in the words of the file: its keys, and where one is not known those that are."""
+    text = str(error).replace("`$.", "`").replace("Object contains unknown field", "unknown key")
+    text = text.replace("Object missing required field", "it lacks")
+    return f"{text}; there are {', '.join(of.__struct_fields__)}" if "unknown key" in text else text
 
 
 def _problems(threshold: Threshold, scenarios: Collection[str]) -> Iterable[str]:
@@ -164,10 +184,10 @@ def _figures(
 ) -> tuple[float | None, float | None, float | None, str]:
     if threshold.vs is None:
         if estimate is None:
-            return None, None, None, f"{threshold.metric} of {threshold.scenario} was not measured"
+            return None, None, None, "not measured"
         return estimate.mean, estimate.low, estimate.high, ""
     if comparison is None:
-        return None, None, None, f"{threshold.scenario} and {threshold.vs} were not measured against each other"
+        return None, None, None, "not measured against each other"
     return comparison.ratio, comparison.low, comparison.high, comparison.note or "no ratio"
 
 

@@ -4,12 +4,12 @@ Where polling is cheaper, that is said in the same breath and the same size.
 """
 
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from bench import cost
 from bench.metrics import METRICS, PUSHING, Cell, cells, common_cell, scaled_back, shown_cell
 from bench.report.figures import amount, between, duration, number, saving
-from bench.result import BreakEven, Comparison, Estimate, Fit, Run
+from bench.result import BreakEven, Comparison, Estimate, Fit, Outcome, Run
 from bench.statistics import Interval, mean
 from bench.verdict import baseline, pairs
 
@@ -71,10 +71,28 @@ def headline(run: Run) -> str:
 def _saved(run: Run) -> str:
     poll = baseline(run)
     found = comparison(run, "requests_per_client", PUSH, poll) if poll else None
-    held = f"all {len(run.thresholds)} thresholds hold" if len(run.thresholds) > 1 else "the threshold holds"
+    held = _held(run)
     if found is None or found.ratio is None or found.ratio >= 1:
         return f"{held[0].upper()}{held[1:]}."
     return f"Push took {saving(found.ratio, counted=True)} requests than polling; {held}."
+
+
+def _held(run: Run) -> str:
+    """How many thresholds hold. Those that only warn fail nothing; still they do not hold."""
+    total = len(run.thresholds)
+    count = {outcome: sum(each.outcome == outcome for each in run.thresholds) for outcome in get_args(Outcome)}
+    if count["pass"] == total:
+        return f"all {total} thresholds hold" if total > 1 else "the threshold holds"
+    parts = [f"{count['pass']} of {total} threshold{'' if total == 1 else 's'} {_verb(count['pass'], 'hold')}"]
+    warned = count["warn"] + count["fail"]
+    parts += [f"{warned} {_verb(warned, 'warn')}"] if warned else []
+    parts += [f"{count['no_data']} without data"] if count["no_data"] else []
+    parts += [f"{count['inconclusive']} undecided"] if count["inconclusive"] else []
+    return ", ".join(parts)
+
+
+def _verb(count: int, word: str) -> str:
+    return f"{word}s" if count == 1 else word
 
 
 def claims(run: Run) -> list[Claim]:

@@ -53,5 +53,6 @@ def _case(run: Run, judged: Judged) -> TestCase:
         case.result = [Failure(text, judged.outcome)]
     elif judged.outcome == "inconclusive":
         case.result = [Skipped(text, "inconclusive")]
-    case.system_out = text
+    warns = judged.severity == "warn" and judged.outcome in ("warn", "fail", "no_data")
+    case.system_out = f"warning: {text}" if warns else text
     return case

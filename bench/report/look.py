@@ -5,15 +5,15 @@ from typing import Final, Literal
 from bench.report.figures import amount, between, number
 from bench.result import Conclusion, Judged, Outcome
 
-Mood = Literal["good", "bad", "open", "plain"]
+Mood = Literal["good", "bad", "open", "warn", "plain"]
 
-GLYPHS: Final[dict[Mood, str]] = {"good": "✔", "bad": "✘", "open": "?", "plain": "·"}
+GLYPHS: Final[dict[Mood, str]] = {"good": "✔", "bad": "✘", "open": "?", "warn": "!", "plain": "·"}
 VERDICTS: Final[dict[Conclusion, tuple[str, Mood]]] = {
     "pass": ("PASS", "good"), "fail": ("FAIL", "bad"), "inconclusive": ("INCONCLUSIVE", "open"),
     "invalid": ("INVALID", "bad"),
 }  # fmt: skip
 OUTCOMES: Final[dict[Outcome, tuple[str, Mood]]] = {
-    "pass": ("pass", "good"), "fail": ("fail", "bad"), "warn": ("warning", "open"),
+    "pass": ("pass", "good"), "fail": ("fail", "bad"), "warn": ("warning", "warn"),
     "inconclusive": ("inconclusive", "open"), "no_data": ("no data", "bad"),
 }  # fmt: skip
 

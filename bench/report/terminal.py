@@ -13,7 +13,7 @@ from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, Mood, measured, spread
 from bench.result import Run
 from jobctl.cli.output import safe
 
-_COLOURS = {"good": "green", "bad": "red", "open": "yellow", "plain": "default"}
+_COLOURS = {"good": "green", "bad": "red", "open": "yellow", "warn": "yellow", "plain": "default"}
 _TONES = {"push": ("›", "cyan"), "poll": ("‹", "yellow"), "even": ("=", "default"), "note": ("·", "default")}
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from bench import thresholds, verdict
 from bench.report import claims, figures, html, junit, markdown, terminal
 from bench.report.charts import svg
+from bench.report.look import GLYPHS, OUTCOMES
 from bench.report.write import write
 from bench.result import Check, Run, decode
 from bench.thresholds import Threshold
@@ -207,6 +208,26 @@ def test_of_an_invalid_run_nothing_is_shown_as_found():
     assert 'class="headline push"' in page()
 
 
+def test_what_only_warns_does_not_hold():
+    few = Threshold("few", "requests_per_client", "ws", "poll", max_ratio=0.1)
+    low = Threshold("low", "requests_per_client", "ws", max=1, severity="warn")
+    none = Threshold("none", "staleness_s.p50", "ws", max=1, severity="warn")
+    run = smoke([few, low])
+    assert run.conclusion == "pass"
+    assert claims.headline(run).endswith("; 1 of 2 thresholds holds, 1 warns.")
+    assert claims.headline(smoke([few, low, none])).endswith("; 1 of 3 thresholds holds, 1 warns, 1 without data.")
+    assert claims.headline(smoke([few, few])).endswith("; all 2 thresholds hold.")
+    assert len({*GLYPHS.values()}) == len(GLYPHS)
+    assert GLYPHS[OUTCOMES["warn"][1]] not in {GLYPHS[OUTCOMES[e][1]] for e in ("pass", "fail", "inconclusive")}
+    for form in (shown(run), markdown.render(run), html.render(run)):
+        assert GLYPHS["warn"] in form
+
+
+def test_what_was_not_measured_is_said_once():
+    run = smoke([Threshold("storm", "updates_lost", "ws-churn", max=0)])
+    assert "no data: updates_lost of ws-churn, not measured\n" in re.sub(" +\n", "\n", shown(run))
+
+
 def test_an_interval_says_its_unit_once():
     assert figures.between(0.219, 0.269, "cpu_s_attributable") == "21.9% to 26.9% of a core"
     assert figures.between(None, 0.2) == ""
@@ -284,6 +305,8 @@ def test_junit_tells_what_failed_what_is_open_and_what_only_warns():
         ),
     )
     document = JUnitXml.fromstring(junit.render(run).encode())
+    told = {each.name: each.system_out for each in list(document)[1]}
+    assert {name for name, text in told.items() if text.startswith("warning: ")} == {"warned", "none-warned"}
     kinds = {each.name: [type(result) for result in each.result] for each in list(document)[1]}
     assert kinds == {
         "low": [Failure],

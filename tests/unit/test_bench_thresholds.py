@@ -35,7 +35,10 @@ def test_the_example_of_the_format_is_understood():
         (toml(GOOD, "schema = 2"), r"it says 2"),
         ("schema = 1", r"no \[\[threshold\]\]"),
         ("schema = 1\nthreshold = 3", "array"),
-        (toml(GOOD + "\nmax_ration = 1"), "max_ration"),
+        (toml(GOOD + "\nmax_ration = 1"), "threshold 'a': unknown key `max_ration`; there are id, metric, .*max_ratio"),
+        (toml(GOOD + '\nmax = "x"'), "threshold 'a': Expected `float .*`max`"),
+        (toml(GOOD).replace('id = "a"', "id = 3"), "threshold number 1: Expected `str`, got `int` - at `id`"),
+        ("[[threshold]]", r"schema = 1 must stand at its top \(it is missing\)"),
         (toml(GOOD, "schema = 1\nmore = 2"), "more"),
         (toml(GOOD.replace("requests_per_client", "requests")), "unknown metric 'requests'; there are requests_per"),
         (toml(GOOD.replace('"ws"', '"wss"')), "unknown scenario 'wss'; there are idle"),
@@ -53,7 +56,7 @@ def test_the_example_of_the_format_is_understood():
         (toml(GOOD + '\ndecide = "mean"'), "mean"),
         (toml(GOOD + '\nseverity = "error"'), "error"),
         (toml(GOOD) + toml(GOOD, ""), "there twice"),
-        (toml(GOOD).replace('id = "a"\n', ""), "id"),
+        (toml(GOOD).replace('id = "a"\n', ""), "threshold number 1: it lacks `id`"),
     ],
 )
 def test_a_wrong_file_is_one_clear_error(text, said):
@@ -153,11 +156,9 @@ def test_a_tighter_bound_never_passes_what_a_looser_one_fails(value, one, other)
     assert not (outcome(tight) == "pass" and outcome(loose) == "fail")
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [("bench-thresholds.toml", "thresholds.toml"), ("bench-ci-gates.toml", "ci-gates.toml")]
-)
-def test_the_files_to_copy_are_those_in_the_package(ours, theirs):
-    assert (ROOT / "configs" / ours).read_text() == (ROOT / "bench" / "defaults" / theirs).read_text()
+def test_the_file_to_copy_is_the_one_in_the_package():
+    packaged = ROOT / "bench" / "defaults" / "thresholds.toml"
+    assert (ROOT / "configs" / "bench-thresholds.toml").read_text() == packaged.read_text()
 
 
 def test_the_defaults_ask_only_for_what_the_scenarios_can_answer():
@@ -168,11 +169,21 @@ def test_the_defaults_ask_only_for_what_the_scenarios_can_answer():
     blind = thresholds.defaults(("idle", "poll", "ws"), server=False)
     assert not {each.metric for each in blind} & {"cpu_s_attributable", "db_queries", "rss_per_client"}
     assert blind
+    assert "empty_requests" in {each.metric for each in asked} - {each.metric for each in blind}
     assert thresholds.defaults(("idle",)) == ()
     assert "poll-limited" in {each.scenario for each in thresholds.defaults(SCENARIOS)}
 
 
+def test_a_foreign_server_and_a_run_without_updates_are_not_asked_what_they_cannot_show():
+    three = ("idle", "poll", "ws")
+    blind = {each.metric for each in thresholds.defaults(three, server=False)}
+    assert blind == {"requests_per_client", "connections_per_client", "rate_limited"}
+    still = {each.metric for each in thresholds.defaults(three, updates=False)}
+    assert not [name for name in still if name.startswith(("staleness", "updates"))]
+    assert {"requests_per_client", "cpu_s_attributable", "empty_requests"} <= still
+
+
 def test_the_gates_for_ci_are_counts_alone():
-    gates = thresholds.defaults(SCENARIOS, counts_only=True)
+    gates = thresholds.load(ROOT / "configs" / "bench-ci-gates.toml")
     assert gates
     assert all(METRICS[each.metric].kind == "count" and each.decided_by == "value" for each in gates)
