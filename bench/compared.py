@@ -1,5 +1,6 @@
 """Two runs beside each other: did a figure change from the one to the other? Pure."""
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,10 +20,17 @@ class Change(NamedTuple):
 
     @property
     def better(self) -> bool | None:
-        """Whether it got better; None where no difference is resolved."""
-        if not self.ratio.resolvable or self.ratio.value is None:
+        """Whether it got better; None where no difference is resolved.
+
+        A count without an interval (a 0 among its values, one repeat) is told by its value: it has no noise.
+        """
+        metric, ratio = METRICS[self.metric], self.ratio
+        if ratio.resolvable and ratio.value is not None:
+            return (ratio.value < 1) == (metric.direction == "lower")
+        ours, theirs = self.after.mean, self.before.mean
+        if metric.kind != "count" or ratio.low is not None or math.isclose(ours, theirs, rel_tol=1e-9):
             return None
-        return (self.ratio.value < 1) == (METRICS[self.metric].direction == "lower")
+        return (ours < theirs) == (metric.direction == "lower")
 
 
 def changes(before: Run, after: Run) -> list[Change]:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from bench import thresholds, verdict
-from bench.metrics import SCENARIOS
+from bench.metrics import SCENARIOS, unknown
 from bench.report import terminal, write
 from bench.result import Plan, Run
 from bench.scenarios import find
@@ -20,7 +20,7 @@ def load(path: Path | None, plan: Plan) -> tuple[Threshold, ...]:
     planned = [find(name).name for name in plan.scenarios]
     if path is not None:
         return thresholds.load(path, tuple(dict.fromkeys([*SCENARIOS, *planned])))
-    return thresholds.defaults(planned, server=plan.url is None, updates=any(plan.updates))
+    return thresholds.defaults(planned, unknown(plan))
 
 
 def conclude(run: Run, asked: tuple[Threshold, ...], out: Path) -> Run:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bench.metrics import cpu_attributable
+from bench.metrics import cpu_attributable, on_the_wire
 from bench.result import Block, BreakEven, Fit, Run
 from bench.statistics import least_squares, t_quantile
 
@@ -37,7 +37,11 @@ CHEAPER_POLL: Final = "polling is cheaper at every rate"
 
 
 class Cost(NamedTuple):
-    """What a fit says of N clients at r updates/s, with the 95% band of the mean."""
+    """What a fit says of N clients at r updates/s, with the 95% band of the mean.
+
+    The band takes the blocks for independent of each other. Those of a repeat share its idle control, whose noise is in
+    all of them, so that the true band is wider.
+    """
 
     value: float
     low: float
@@ -54,9 +58,9 @@ class Saturated(Exception):
         self.clients = clients
 
 
-def _wire(block: Block, run: Run) -> float | None:
-    sent, received = block.client.wire_sent, block.client.wire_received
-    return None if sent is None or received is None or block.seconds <= 0 else (sent + received) / block.seconds
+def _wire(block: Block, _: Run) -> float | None:
+    carried = on_the_wire(block)
+    return None if carried is None or block.seconds <= 0 else carried / block.seconds
 
 
 RESOURCES: Final[dict[str, Callable[[Block, Run], float | None]]] = {"cpu": cpu_attributable, "wire": _wire}

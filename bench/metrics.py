@@ -4,6 +4,9 @@ Counts are *per client and 15 minutes on a clock of 1*: what was counted, times 
 back. A client's first requests and its connection are not repeated every 15 minutes, so a shorter measured time makes
 them weigh more than they do, against the stream, which is the side that has the claim to prove.
 
+CPU is a second's on that clock, too: the same work in time_scale times as long. Exact, as it goes by requests and
+updates; the ratios are those of what was measured.
+
 Times are as measured, not scaled back. What a poll waits for shrinks with the time scale, what a push takes does not:
 the ratio of a scaled run understates what push saves. ``scaled_back`` is for people who compare with their own clock.
 """
@@ -12,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
 from bench import statistics
-from bench.result import Block, Direction, Run
+from bench.result import Block, Direction, Plan, Run
 
 WINDOW_S: Final = 900.0
 """15 minutes, the time that the claims are made for and the access token lives."""
@@ -55,9 +58,15 @@ def _per_client(count: float, block: Block, run: Run) -> float | None:
     return count / block.clients * WINDOW_S / (block.seconds * run.plan.time_scale)
 
 
-def _wire(block: Block, run: Run) -> float | None:
+def on_the_wire(block: Block) -> int | None:
+    """Bytes that TCP carried, both ways; None where the system did not tell."""
     sent, received = block.client.wire_sent, block.client.wire_received
-    return None if sent is None or received is None else _per_client(sent + received, block, run)
+    return None if sent is None or received is None else sent + received
+
+
+def _wire(block: Block, run: Run) -> float | None:
+    carried = on_the_wire(block)
+    return None if carried is None else _per_client(carried, block, run)
 
 
 def _app_bytes(block: Block, run: Run) -> float | None:
@@ -82,7 +91,7 @@ def _alike(a: float, b: float) -> bool:
 
 
 def cpu_attributable(block: Block, run: Run) -> float | None:
-    """CPU seconds a second that the watching costs the server; None without the control."""
+    """CPU seconds a second, as measured, that the watching costs the server; None without the control."""
     if block.scenario == "idle":
         return None  # it is what the others are taken from
     idle = [each.server.cpu_s / each.seconds for each in controls(block, run) if each.server and each.seconds > 0]
@@ -91,14 +100,24 @@ def cpu_attributable(block: Block, run: Run) -> float | None:
     return block.server.cpu_s / block.seconds - sum(idle) / len(idle)
 
 
+def _cpu(block: Block, run: Run) -> float | None:
+    found = cpu_attributable(block, run)
+    return None if found is None else found / run.plan.time_scale
+
+
 def _rss(block: Block, run: Run) -> float | None:
-    """Bytes a client: the slope over all numbers of clients of this scenario, repeat and rate, the control being 0."""
+    """Bytes a client: the slope over all numbers of clients of this scenario, repeat and rate, the control being 0.
+
+    It takes two numbers of clients: from nobody to one number is what serving anybody takes, for the most part.
+    """
     same = [
         each for each in run.blocks
         if each.scenario == block.scenario and each.repeat == block.repeat
         and _alike(each.updates_per_s, block.updates_per_s)
     ]  # fmt: skip
     points = [(float(each.clients), float(each.server.rss)) for each in same if each.server]
+    if len({clients for clients, _ in points if clients > 0}) < 2:
+        return None
     points += [(0.0, float(each.server.rss)) for each in controls(block, run) if each.server]
     found = statistics.slope(points)
     return None if found is None else found.value
@@ -106,6 +125,11 @@ def _rss(block: Block, run: Run) -> float | None:
 
 def _staleness(part: str) -> Callable[[Block, Run], float | None]:
     return lambda block, _: None if block.staleness is None else float(getattr(block.staleness, part))
+
+
+def _became(part: str) -> Callable[[Block, Run], float | None]:
+    """What became of the updates; not known where there was none to be seen."""
+    return lambda block, _: float(getattr(block.updates, part)) if block.updates.due else None
 
 
 def _limited(block: Block) -> int:
@@ -121,20 +145,20 @@ _ALL: Final = (
            lambda block, run: _per_client(block.client.connections, block, run)),
     Metric("app_bytes_per_client", f"bytes {_COUNTED}", "Application bytes", "lower", "count", _app_bytes),
     Metric("wire_bytes_per_client", f"bytes {_COUNTED}", "Bytes on the wire", "lower", "timed", _wire),
-    Metric("cpu_s_attributable", "CPU s/s", "Server CPU beyond the idle control", "lower", "timed", cpu_attributable),
+    Metric("cpu_s_attributable", "CPU s/s", "Server CPU beyond the idle control", "lower", "timed", _cpu),
     Metric("rss_per_client", "bytes", "Server memory a client", "lower", "timed", _rss),
     Metric("db_queries", _COUNTED, "Database reads", "lower", "count", _queries),
     Metric("staleness_s.p50", "s", "Staleness, median", "lower", "timed", _staleness("p50")),
     Metric("staleness_s.p95", "s", "Staleness, 95th percentile", "lower", "timed", _staleness("p95")),
     Metric("staleness_s.p99", "s", "Staleness, 99th percentile", "lower", "timed", _staleness("p99")),
     Metric("updates_superseded", "updates", "Updates that never showed", "lower", "timed",
-           lambda block, _: float(block.updates.superseded), summed=True),
+           _became("superseded"), summed=True),
     Metric("updates_lost", "updates", "Updates lost", "lower", "count",
-           lambda block, _: float(block.updates.lost), summed=True),
+           _became("lost"), summed=True),
     Metric("updates_duplicated", "updates", "Updates twice", "lower", "count",
-           lambda block, _: float(block.updates.duplicated), summed=True),
+           _became("duplicated"), summed=True),
     Metric("updates_out_of_order", "updates", "Updates out of order", "lower", "count",
-           lambda block, _: float(block.updates.out_of_order), summed=True),
+           _became("out_of_order"), summed=True),
     Metric("rate_limited", "answers 429", "Requests refused by the rate limit", "lower", "count",
            lambda block, _: float(_limited(block)), summed=True),
 )  # fmt: skip
@@ -148,6 +172,16 @@ BY_WORKLOAD: Final = ("empty_requests", "app_bytes_per_client", "wire_bytes_per_
 """Known there, but of whatever happens to go on: a server where nothing happens has nothing to send, or to find."""
 BY_UPDATES: Final = tuple(name for name in METRICS if name.startswith(("staleness_s.", "updates_")))
 """There is nothing to see where no update is made (``--updates 0``)."""
+
+
+def unknown(plan: Plan) -> frozenset[str]:
+    """Metrics that a run of ``plan`` says nothing of."""
+    found = set() if plan.url is None else {*SERVER_SIDE, *BY_WORKLOAD}
+    if not any(plan.updates):
+        found |= {*BY_UPDATES}
+    if len(plan.clients) < 2:
+        found |= {"rss_per_client"}
+    return frozenset(found)
 
 
 def cells(run: Run, scenario: str) -> list[Cell]:
@@ -199,7 +233,15 @@ def blocks_of(run: Run, scenario: str) -> Sequence[Block]:
     )
 
 
-def scaled_back(seconds: float, scenario: str, run: Run) -> float:
-    """A staleness on a clock of 1: what waits for a poll waits for longer, what is pushed takes as long as it takes."""
-    polls = any(each.interval > 0 for each in run.blocks if each.scenario == scenario)
-    return seconds * run.plan.time_scale if polls else seconds
+def scaled_back(seconds: float, scenario: str, run: Run, share: float) -> float:
+    """About what a staleness is on a clock of 1: only the wait for the next poll is longer there, no request is.
+
+    Args:
+        seconds: As measured.
+        scenario: Whose.
+        run: Where.
+        share: Of the updates, those that were seen within ``seconds``: they waited for as much of an interval.
+    """
+    interval = next((each.interval for each in run.blocks if each.scenario == scenario), 0.0)
+    wait = min(seconds, share * interval)
+    return wait * run.plan.time_scale + (seconds - wait)

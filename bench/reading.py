@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from bench import thresholds, verdict
-from bench.metrics import SCENARIOS
+from bench.metrics import SCENARIOS, unknown
 from bench.result import SCHEMA, Run, decode
 from bench.thresholds import Threshold
 from jobctl.errors import InvalidInput
@@ -47,8 +47,7 @@ def judged(run: Run, asked: tuple[Threshold, ...] | None = None) -> Run:
     Raises:
         InvalidInput: it holds figures that no run can have.
     """
-    plan = run.plan
-    own = thresholds.defaults(plan.scenarios, server=plan.url is None, updates=any(plan.updates))
+    own = thresholds.defaults(run.plan.scenarios, unknown(run.plan))
     try:
         return verdict.judge(run, own if asked is None else asked)
     except (ArithmeticError, ValueError) as error:

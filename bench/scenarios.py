@@ -75,7 +75,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario("poll-limited", "poll", keep=True, limited=True),
     )
 }
-AT_EVERY_SIZE: Final = frozenset({"ws-idle", "poll", "ws"})
+AT_EVERY_SIZE: Final = frozenset({"ws-idle", "poll", "poll-keepalive", "ws"})
 """Those that are measured for every number of clients; the others at the first."""
 AT_EVERY_RATE: Final = frozenset({"idle", "poll", "ws"})
 """Those that are measured for every rate of updates; the others at the first."""

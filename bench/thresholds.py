@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from bench.metrics import BY_UPDATES, BY_WORKLOAD, METRICS, SCENARIOS, SERVER_SIDE
+from bench.metrics import METRICS, SCENARIOS
 from bench.result import Comparison, Estimate, Judged, Outcome
 from jobctl.errors import ConfigError
 
@@ -81,18 +81,16 @@ def load(path: Path, scenarios: Collection[str] = SCENARIOS) -> tuple[Threshold,
     return parse(text, str(path), scenarios)
 
 
-def defaults(scenarios: Collection[str], *, server: bool = True, updates: bool = True) -> tuple[Threshold, ...]:
+def defaults(scenarios: Collection[str], unknown: Collection[str] = ()) -> tuple[Threshold, ...]:
     """The project's own claims that a run can answer.
 
     A file of one's own is not thinned out so: what one asks for and does not measure is a failure.
 
     Args:
         scenarios: Those of the run.
-        server: Whether the server is ours. What another one spends is not known, and nobody drives updates there.
-        updates: Whether there are any to be seen.
+        unknown: Metrics that it says nothing of.
     """
     text = files("bench").joinpath("defaults", "thresholds.toml").read_text(encoding="utf-8")
-    unknown = {*(() if server else (*SERVER_SIDE, *BY_WORKLOAD)), *(() if updates else BY_UPDATES)}
     return tuple(
         each
         for each in parse(text, "thresholds.toml")
@@ -184,11 +182,15 @@ def _figures(
 ) -> tuple[float | None, float | None, float | None, str]:
     if threshold.vs is None:
         if estimate is None:
-            return None, None, None, "not measured"
+            return None, None, None, _missing(threshold, "not measured")
         return estimate.mean, estimate.low, estimate.high, ""
     if comparison is None:
-        return None, None, None, "not measured against each other"
+        return None, None, None, _missing(threshold, "not measured against each other")
     return comparison.ratio, comparison.low, comparison.high, comparison.note or "no ratio"
+
+
+def _missing(threshold: Threshold, usual: str) -> str:
+    return "not resolvable: a slope takes two numbers of clients" if threshold.metric == "rss_per_client" else usual
 
 
 def _outcome(threshold: Threshold, value: float | None, low: float | None, high: float | None) -> tuple[Outcome, str]:

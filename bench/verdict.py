@@ -6,7 +6,19 @@ from typing import Final
 import msgspec
 
 from bench import cost, thresholds
-from bench.metrics import CONTROLS, METRICS, POLLING, PUSHING, Cell, Metric, cells, common_cell, shown_cell, values
+from bench.metrics import (
+    CONTROLS,
+    METRICS,
+    POLLING,
+    PUSHING,
+    SCENARIOS,
+    Cell,
+    Metric,
+    cells,
+    common_cell,
+    shown_cell,
+    values,
+)
 from bench.result import Check, Comparison, Conclusion, Estimate, Fit, Judged, Run
 from bench.statistics import mean, paired_ratio
 from bench.thresholds import Threshold
@@ -83,12 +95,17 @@ def baseline(run: Run) -> str | None:
     return next((each for each in POLLING if each in run.plan.scenarios), None)
 
 
+def rivals_of_push(run: Run) -> list[str]:
+    """What the stream is set against: every way of polling, and every scenario of somebody's own."""
+    return [each for each in run.plan.scenarios if each in POLLING or each not in SCENARIOS]
+
+
 def _wanted(run: Run) -> Iterable[tuple[str, str, str]]:
-    """Everything against the baseline, and the stream against every way of polling: also the thriftiest ones."""
+    """Everything against the baseline, and the stream against all its rivals: also the thriftiest ones."""
     base = baseline(run)
     others = [each for each in run.plan.scenarios if each not in CONTROLS]
     for ours in sorted(others, key=lambda name: name not in PUSHING):
-        rivals = [each for each in others if each in POLLING] if ours == "ws" else [base] if base else []
+        rivals = rivals_of_push(run) if ours == "ws" else [base] if base else []
         for theirs in rivals:
             if theirs != ours:
                 yield from ((metric, ours, theirs) for metric in METRICS)

@@ -3,19 +3,25 @@
 Where polling is cheaper, that is said in the same breath and the same size.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, get_args
 
 from bench import cost
-from bench.metrics import METRICS, PUSHING, Cell, cells, common_cell, scaled_back, shown_cell
-from bench.report.figures import amount, between, duration, number, saving
+from bench.metrics import METRICS, POLLING, PUSHING, WINDOW_S, Cell, cells, common_cell, scaled_back, shown_cell
+from bench.report.figures import amount, between, duration, number, ratios, saving
 from bench.result import BreakEven, Comparison, Estimate, Fit, Outcome, Run
 from bench.statistics import Interval, mean
-from bench.verdict import baseline, pairs
+from bench.verdict import baseline, pairs, rivals_of_push
 
 Tone = Literal["push", "poll", "even", "note"]
 PUSH: Final = "ws"
-THRIFTY: Final = ("poll-keepalive", "poll-etag", "longpoll")
+DEAREST: Final = {"poll", "poll-limited"}
+THRIFTIER: Final = (
+    "Polling over a connection that is kept, or with ETags, is cheaper in connections and bytes than poll; "
+    "--profile ci measures that."
+)
+WORKLOAD: Final = "updates: whatever that server does"
 THINGS: Final = {
     "cpu_s_attributable": "server CPU", "wire_bytes_per_client": "bytes on the wire", "db_queries": "database reads",
     "connections_per_client": "connections", "rss_per_client": "server memory a client",
@@ -39,6 +45,14 @@ def comparison(run: Run, metric: str, scenario: str, vs: str) -> Comparison | No
     """The two compared, where they were."""
     wanted = (metric, scenario, vs)
     return next((each for each in run.comparisons if (each.metric, each.scenario, each.vs) == wanted), None)
+
+
+def differ(found: Comparison) -> bool:
+    """Whether the two are different: beyond the noise, or in a count, which has none, also where it has no interval."""
+    if found.ratio is None:
+        return False
+    exact = METRICS[found.metric].kind == "count" and found.low is None
+    return found.resolvable or (exact and not math.isclose(found.ratio, 1, rel_tol=1e-9))
 
 
 def compared(run: Run, metric: str, vs: str) -> tuple[Interval, Interval] | None:
@@ -98,7 +112,7 @@ def _verb(count: int, word: str) -> str:
 def claims(run: Run) -> list[Claim]:
     """All sentences, the most telling first. Of an invalid run too: it says why above."""
     poll = baseline(run)
-    found = [*(_against(run, poll) if poll and PUSH in run.plan.scenarios else ()), *_storm(run), *_limits(run)]
+    found = [*(_against(run, poll) if PUSH in run.plan.scenarios else ()), *_storm(run), *_limits(run)]
     return [*found, *_break_even(run), *_at_scale(run)]
 
 
@@ -133,30 +147,57 @@ def shown_at(run: Run) -> str:
 
 def at(run: Run, cell: Cell) -> str:
     """A cell in words, on a clock of 1."""
-    return f"{number(cell.clients)} clients and {number(cell.updates_per_s / run.plan.time_scale)} updates/s"
+    rate = "" if run.plan.url else f" and {number(cell.updates_per_s / run.plan.time_scale)} updates/s"
+    return f"{number(cell.clients)} clients{rate}"
+
+
+def updates(run: Run) -> str:
+    """How many updates there were; nobody drives any at a server that was there already."""
+    return WORKLOAD if run.plan.url else f"{' / '.join(number(each) for each in run.plan.updates)} updates/s"
+
+
+def extrapolated(run: Run) -> str:
+    """That counts are of less than the 15 minutes they are said of, and what that does to them; empty where not."""
+    measured = run.plan.duration
+    if measured >= WINDOW_S:
+        return ""
+    weight = number(WINDOW_S / measured)
+    return f"counts extrapolated from {duration(measured)}: what a client does once weighs {weight}-fold"
 
 
 def where_polling_wins(run: Run) -> list[Claim]:
-    """The sentences that speak for polling; one that says so where there is none."""
-    found = [each for each in claims(run) if each.tone == "poll"]
-    return found or [Claim("In nothing that this run measured was polling cheaper than push.", "note")]
+    """The sentences that speak for polling; one that says so where there is none, or none to be had."""
+    rivals = {each.vs for each in run.comparisons if each.scenario == PUSH and each.vs in POLLING}
+    if not rivals:
+        return [*_for_polling(run), Claim("Push and polling were not compared here.", "note")]
+    found = _for_polling(run) or [Claim("In nothing that this run measured was polling cheaper than push.", "note")]
+    if rivals <= DEAREST:
+        found.append(Claim(THRIFTIER, "note"))
+    return found
 
 
-def _against(run: Run, poll: str) -> Iterator[Claim]:
-    yield from _requests(run, poll)
-    yield from _staleness(run, poll)
-    for metric, thing in THINGS.items():
-        yield from _versus(run, metric, thing, poll)
-    for other in (each for each in THRIFTY if each in run.plan.scenarios and each != poll):
+def _for_polling(run: Run) -> list[Claim]:
+    return [each for each in claims(run) if each.tone == "poll"]
+
+
+def _against(run: Run, poll: str | None) -> Iterator[Claim]:
+    if poll is not None:
+        yield from _requests(run, poll)
+        yield from _staleness(run, poll)
+        for metric, thing in THINGS.items():
+            yield from _versus(run, metric, thing, poll)
+    for other in (each for each in rivals_of_push(run) if each not in (poll, "poll-limited")):
         yield from _in_short(run, other)
     yield from _missed(run, poll)
 
 
 def _in_short(run: Run, other: str) -> Iterator[Claim]:
     """What push saves over another way of polling, in one sentence; each thing that it does not, in one of its own."""
-    found = {metric: list(_versus(run, metric, thing, other)) for metric, thing in THINGS.items()}
+    # The built-in ways of polling send as many requests as the baseline does.
+    things = THINGS if other in POLLING and baseline(run) != other else {"requests_per_client": "requests"} | THINGS
+    found = {metric: list(_versus(run, metric, thing, other)) for metric, thing in things.items()}
     saved = []
-    for metric, thing in THINGS.items():
+    for metric, thing in things.items():
         if any(each.tone == "push" for each in found[metric]):
             ratio = comparison(run, metric, PUSH, other)
             if ratio is not None and ratio.ratio is not None:
@@ -186,7 +227,7 @@ def _requests(run: Run, poll: str) -> Iterator[Claim]:
         f"{number(theirs.value)}: {saving(found.ratio, counted=True)}.", tone,
     )  # fmt: skip
     empty = compared(run, "empty_requests", poll)
-    if empty is not None and empty[1].value > 0:
+    if run.plan.url is None and empty is not None and empty[1].value > 0:
         none, some = empty
         yield Claim(
             f"Of those of {poll}, {number(some.value)} found nothing new; of {PUSH}, {number(none.value)}.",
@@ -199,8 +240,8 @@ def _staleness(run: Run, poll: str) -> Iterator[Claim]:
     if both is None or found is None:
         return
     ours, theirs = both
-    real = scaled_back(theirs.value, poll, run)
-    life = f" ({duration(real)} unscaled)" if run.plan.time_scale != 1 else ""
+    real = scaled_back(theirs.value, poll, run, 0.99)
+    life = f" (about {duration(real)} unscaled)" if run.plan.time_scale != 1 else ""
     told = f"{duration(ours.value)} by {PUSH}, within {duration(theirs.value)}{life} by {poll}"
     if not found.resolvable:
         yield Claim(f"99 of 100 updates were seen within {told}; this run resolves no difference.", "even")
@@ -213,33 +254,45 @@ def _versus(run: Run, metric: str, thing: str, poll: str) -> Iterator[Claim]:
     if found is None or both is None:
         return
     ours, theirs = both
-    figures = f"{amount(ours.value, metric)} against {amount(theirs.value, metric)} of {poll}"
-    counted = METRICS[metric].kind == "count"
+    figures = against(ours, theirs, metric, poll) + scaled_cpu(run, metric)
     many = _many(metric)
+    polling = "Polling" if poll in POLLING else poll
     if found.ratio is None:
         # Nothing, or nothing above the noise, on the side of polling: then what push costs is dearer, if it is a cost.
         costs = ours.low is not None and ours.low > 0
         yield Claim(
-            f"Polling is cheaper in {thing}: {figures}."
+            f"{polling} is cheaper in {thing}: {figures}."
             if costs
             else f"In {thing} neither is above the noise: {figures}.",
             "poll" if costs else "even",
         )
-    elif not found.resolvable and not (counted and found.low is None and found.ratio != 1):
+    elif not differ(found):
         yield Claim(f"In {thing} this run resolves no difference: {figures}.", "even")
     else:
         exact = found.low is None or found.high is None or found.high - found.low < 1e-9
-        interval = "" if exact else f" (ratio {number(found.ratio)}, {between(found.low, found.high)})"
+        interval = "" if exact else f" (paired ratio {number(found.ratio)}, {ratios(found.low, found.high)})"
         if found.ratio < 1:
             yield Claim(f"Push took {saving(found.ratio, counted=many)} {thing}: {figures}{interval}.", "push")
         else:
             yield Claim(
-                f"Polling is cheaper in {thing}: push took {saving(found.ratio, counted=many)}, {figures}{interval}.",
+                f"{polling} is cheaper in {thing}: push took {saving(found.ratio, counted=many)}, {figures}{interval}.",
                 "poll",
             )
 
 
-def _missed(run: Run, poll: str) -> Iterator[Claim]:
+def against(ours: Interval, theirs: Interval, metric: str, vs: str) -> str:
+    """Both figures; where one is below the control, that it is lost in noise."""
+    if theirs.value < 0:
+        return f"{amount(ours.value, metric)}, that of {vs} {amount(theirs.value, metric)}"
+    return f"{amount(ours.value, metric)} against {amount(theirs.value, metric)} of {vs}"
+
+
+def scaled_cpu(run: Run, metric: str) -> str:
+    """That a figure is not what the server's process showed; empty where it is."""
+    return ", scaled back to the real pace" if metric == "cpu_s_attributable" and run.plan.time_scale != 1 else ""
+
+
+def _missed(run: Run, poll: str | None) -> Iterator[Claim]:
     for scenario in (each for each in run.plan.scenarios if each == poll or each in PUSHING):
         lost, superseded = (estimate(run, f"updates_{each}", scenario) for each in ("lost", "superseded"))
         due = sum(each.updates.due for each in run.blocks if each.scenario == scenario)
@@ -259,7 +312,7 @@ def _storm(run: Run) -> Iterator[Claim]:
     if "ws-churn" not in run.plan.scenarios:
         return
     lost = estimate(run, "updates_lost", "ws-churn")
-    if lost is not None:
+    if lost is not None and any(each.updates.due for each in run.blocks if each.scenario == "ws-churn"):
         what = "none was lost" if sum(lost.values) == 0 else f"{number(sum(lost.values))} were lost"
         yield Claim(f"When every client was cut off and came back, of the updates meanwhile {what}.", "note")
 
@@ -300,13 +353,19 @@ def _at_scale(run: Run) -> Iterator[Claim]:
             try:
                 found = cost.cost(fitted, clients, rate)
             except cost.Saturated as full:
-                parts.append(f"{clients:,} clients are beyond one core, which is full at {number(full.clients)}")
+                parts.append(f"{clients:,} clients are beyond one core, {filled(full, fitted)}")
                 break
-            mark = ", an extrapolation" if found.extrapolated else ""
+            mark = f", an extrapolation from up to {number(fitted.max_clients)}" if found.extrapolated else ""
             parts.append(
                 f"{clients:,} clients take {number(found.value)} cores ({between(found.low, found.high)}{mark})"
             )
         yield Claim(f"{fitted.scenario} at {number(rate)} updates/s: {'; '.join(parts)}.", "note")
+
+
+def filled(full: cost.Saturated, fitted: Fit) -> str:
+    """Where a core is full, and what that is known from."""
+    basis = f", extrapolated from up to {number(fitted.max_clients)}" if full.clients > fitted.max_clients else ""
+    return f"which is full at {number(full.clients)}{basis}"
 
 
 def shown_fits(run: Run) -> list[Fit]:

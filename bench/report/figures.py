@@ -9,7 +9,7 @@ _CORE: Final = " of a core"
 _SI: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """Three digits that count, and thousands set apart: ``0.033``, ``1.5``, ``90``, ``12,400``."""
     if not math.isfinite(value):
         return "∞" if value > 0 else "-∞"
@@ -17,7 +17,7 @@ def number(value: float) -> str:
         return "0"
     if abs(value) >= 1000:
         return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100_000 else f"{value:,.0f}"
-    text = f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -42,7 +42,11 @@ def size(count: float) -> str:
 
 
 def amount(value: float, metric: str) -> str:
-    """A value of a metric with its unit, short."""
+    """A value of a metric with its unit, short. One below nothing is a difference that the noise has swallowed."""
+    return "not above the noise" if value < 0 else _with_unit(value, metric)
+
+
+def _with_unit(value: float, metric: str) -> str:
     unit = METRICS[metric].unit if metric in METRICS else ""
     if unit == "s":
         return duration(value)
@@ -59,9 +63,21 @@ def between(low: float | None, high: float | None, metric: str | None = None) ->
         return ""
     if metric is None:
         return f"{number(low)} to {number(high)}"
-    ours, theirs = amount(low, metric), amount(high, metric)
+    ours, theirs = _with_unit(low, metric), _with_unit(high, metric)
     # 21.9% to 26.9% of a core, not 21.9% of a core to 26.9% of a core.
     return f"{ours.removesuffix(_CORE)} to {theirs}"
+
+
+def ratios(low: float | None, high: float | None) -> str:
+    """An interval of ratios, with as many digits as it takes to see whether 1 is in it: ``1.0004 to 1.05``."""
+    if low is None or high is None:
+        return ""
+    return f"{_beside_one(low)} to {_beside_one(high)}"
+
+
+def _beside_one(value: float) -> str:
+    texts = (number(value, digits) for digits in range(3, 10))
+    return next((text for text in texts if text != "1"), "1")
 
 
 def saving(ratio: float, *, counted: bool) -> str:

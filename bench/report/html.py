@@ -8,16 +8,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench import cost
-from bench.metrics import METRICS, POLLING, WINDOW_S, scaled_back
+from bench.metrics import METRICS, WINDOW_S, scaled_back
 from bench.report import claims
 from bench.report.charts import bars, forest, growth, missed, staleness, surface, traffic
 from bench.report.charts.svg import legend
-from bench.report.figures import amount, between, duration, number, repeats, saving, scaled_note, size
+from bench.report.figures import amount, between, duration, number, ratios, repeats, saving, scaled_note, size
 from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, measured, spread
 from bench.result import Fit, Run
-from bench.verdict import baseline
+from bench.verdict import baseline, rivals_of_push
+from jobctl.cli.output import safe
 
 PUSH: Final = "ws"
+OPTIMISTIC: Final = (
+    "Bands are optimistic: the blocks of a repeat share its idle control, and are taken for independent of each other."
+)
 
 
 class Figure(NamedTuple):
@@ -53,8 +57,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.finalize = _visible
     found.filters |= {"number": number, "amount": amount, "duration": duration, "size": size}
     return found
+
+
+def _visible(value: object) -> object:
+    """Text from outside without what a terminal would obey, were the page shown on one, and what hides in a browser."""
+    return safe(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _context(run: Run) -> dict[str, Any]:
@@ -84,8 +94,9 @@ def _about(run: Run) -> list[str]:
     plan = run.plan
     found = [
         f"profile {plan.profile}", f"{' / '.join(str(each) for each in plan.clients)} clients",
-        f"a poll each {duration(plan.interval)}", f"{' / '.join(number(each) for each in plan.updates)} updates/s",
-        repeats(plan.repeats), scaled_note(plan.time_scale), claims.compared_at(run),
+        f"a poll each {duration(plan.interval)}", claims.updates(run),
+        repeats(plan.repeats), scaled_note(plan.time_scale), claims.extrapolated(run),
+        claims.compared_at(run),
         f"against {plan.url}, clients' figures only" if plan.url else "",
     ]  # fmt: skip
     return [each for each in found if each]
@@ -109,11 +120,16 @@ def _ratio(run: Run, words: str, metric: str, poll: str, *, many: bool) -> Headl
     if found is None or both is None:
         return None
     ours, theirs = both
-    detail = f"{amount(ours.value, metric)} against {amount(theirs.value, metric)}"
+    detail = claims.against(ours, theirs, metric, poll) + claims.scaled_cpu(run, metric)
     exact = found.low is None or found.high is None or found.high - found.low < 1e-9
     if found.ratio is not None and not exact:
-        detail += f"; ratio {number(found.ratio)}, {between(found.low, found.high)}"
-    if found.ratio is None or not found.resolvable:
+        detail += f"; paired ratio {number(found.ratio)}, {ratios(found.low, found.high)}"
+    if found.ratio is None:  # nothing above the noise on the side of polling
+        dearer = ours.low is not None and ours.low > 0
+        return Headline(
+            words, f"{poll} is cheaper" if dearer else "not above the noise", detail, "poll" if dearer else "even"
+        )
+    if not claims.differ(found):
         return Headline(words, "no difference", detail + " (none that this run resolves)", "even")
     figure = saving(found.ratio, counted=many).replace(" times as many", "×").replace(" times as much", "×")
     return Headline(words, figure, detail, "push" if found.ratio < 1 else "poll")
@@ -124,14 +140,16 @@ def _delay(run: Run, poll: str) -> Headline | None:
     if both is None or found is None:
         return None
     ours, theirs = both
-    life = f", {duration(scaled_back(theirs.value, poll, run))} unscaled" if run.plan.time_scale != 1 else ""
+    life = (
+        f", about {duration(scaled_back(theirs.value, poll, run, 0.99))} unscaled" if run.plan.time_scale != 1 else ""
+    )
     tone = "even" if not found.resolvable else "push" if ours.value < theirs.value else "poll"
     return Headline("Seen within (p99)", duration(ours.value), f"{poll}: {duration(theirs.value)}{life}", tone)
 
 
 def _sections(run: Run) -> list[tuple[str, list[Figure]]]:
     poll = baseline(run)
-    rivals = [each for each in run.plan.scenarios if each in POLLING and each not in (poll, "poll-limited")]
+    rivals = [each for each in rivals_of_push(run) if each not in (poll, "poll-limited")]
     return [
         ("Push over polling", _forests(run, [each for each in (poll, *rivals) if each])),
         ("How stale an update is", _staleness(run)),
@@ -144,7 +162,10 @@ def _sections(run: Run) -> list[tuple[str, list[Figure]]]:
 
 
 def _forests(run: Run, rivals: Sequence[str]) -> list[Figure]:
-    note = "Dots are ratios, lines their 95% intervals; one that crosses 1 is no difference that this run resolves."
+    note = (
+        "Dots are ratios, the geometric mean of those of each repeat's pair; lines are their 95% intervals. One that "
+        "crosses 1 is no difference that this run resolves."
+    )
     scale = forest.scale_of([each for vs in rivals for each in forest.rows_of(run, PUSH, vs)])
     drawn = [(vs, forest.draw(run, PUSH, vs, scale)) for vs in rivals]
     return [Figure(f"{PUSH} over {vs}", svg, "" if k else note, more=k > 1) for k, (vs, svg) in enumerate(drawn) if svg]
@@ -186,7 +207,8 @@ def _costs(run: Run) -> list[Figure]:
 
 def _bars(run: Run, names: Sequence[str]) -> list[Figure]:
     notes = {
-        "cpu_s_attributable": "Process CPU less that of the idle control of the same repeat. Lines are 95% intervals.",
+        "cpu_s_attributable": "Process CPU less that of the idle control of the same repeat, scaled back to the real "
+        "pace. Lines are 95% intervals.",
         "rss_per_client": "The slope of resident memory over the number of clients, the idle control being none.",
     }
     found = []
@@ -226,7 +248,7 @@ def _line_in_words(run: Run, vs: str, resource: str) -> str:
 def _growth(run: Run, fits: Sequence[Fit]) -> list[Figure]:
     note = (
         "Lines are the fitted a + N(b + c·r), bands their 95% intervals, dots what was measured. Dashed is "
-        "extrapolation; nothing is drawn beyond a full core."
+        "extrapolation, a full core's too; nothing is drawn beyond it. " + OPTIMISTIC
     )
     key = legend(each.scenario for each in fits)
     found: list[Figure] = []
@@ -265,10 +287,10 @@ def _scale_table(run: Run) -> list[dict[str, str]]:
             try:
                 found = cost.cost(fitted, clients, rate)
                 row[str(clients)] = f"{number(found.value)} ({between(found.low, found.high)})" + (
-                    ", extrapolated" if found.extrapolated else ""
+                    f", extrapolated from {number(fitted.max_clients)}" if found.extrapolated else ""
                 )
             except cost.Saturated as full:
-                row[str(clients)] = f"refused: a core is full at {number(full.clients)}"
+                row[str(clients)] = f"refused: beyond a core, {claims.filled(full, fitted)}"
         rows.append(row)
     return rows
 
@@ -286,15 +308,22 @@ def _table(run: Run) -> list[tuple[str, str, list[tuple[str, str]]]]:
         for scenario in _shown_scenarios(run):
             found = claims.estimate(run, name, scenario)
             varies = found is not None and found.low is not None and found.high is not None and found.high > found.low
+            varies = varies and found is not None and found.mean >= 0
+            nothing = "not resolvable (one size)" if name == "rss_per_client" and _of_one_size(run, scenario) else ""
             cells.append(
                 (
-                    amount(found.mean, name) if found else "",
+                    amount(found.mean, name) if found else nothing,
                     between(found.low, found.high, name) if found and varies else "",
                 )
             )
         if any(value for value, _ in cells):
             rows.append((metric.words, metric.unit, cells))
     return rows
+
+
+def _of_one_size(run: Run, scenario: str) -> bool:
+    """Whether there are figures of memory, and no slope to be had of them."""
+    return len({each.clients for each in run.blocks if each.scenario == scenario and each.server is not None}) == 1
 
 
 def _surroundings(run: Run) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from bench.report.figures import amount, between, number
+from bench.report.figures import amount, between, number, ratios
 from bench.result import Conclusion, Judged, Outcome
 
 Mood = Literal["good", "bad", "open", "warn", "plain"]
@@ -29,4 +29,4 @@ def spread(judged: Judged) -> str:
     """Its interval; empty where it has none, or none worth showing."""
     if judged.low is None or judged.high is None or judged.high - judged.low <= 1e-9 * abs(judged.high):
         return ""
-    return between(judged.low, judged.high, None if judged.vs else judged.metric)
+    return ratios(judged.low, judged.high) if judged.vs else between(judged.low, judged.high, judged.metric)

@@ -6,7 +6,7 @@ from typing import Final
 
 from bench.metrics import METRICS
 from bench.report import claims
-from bench.report.figures import amount, between, number, repeats, scaled_note
+from bench.report.figures import amount, number, ratios, repeats, scaled_note
 from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, measured, spread
 from bench.result import Run
 
@@ -24,11 +24,11 @@ def render(run: Run) -> str:
     """The whole page."""
     word, mood = VERDICTS[run.conclusion]
     parts = [f"## {GLYPHS[mood]} jobctl bench: {word}", f"**{escaped(claims.headline(run))}**"]
-    note = scaled_note(run.plan.time_scale)
-    about = f"Profile {run.plan.profile}, {repeats(run.plan.repeats)}, seed {run.plan.seed}" + (
-        f", {note}." if note else "."
-    )
-    parts.append(escaped(about))
+    about = [
+        f"Profile {run.plan.profile}", claims.updates(run), repeats(run.plan.repeats), f"seed {run.plan.seed}",
+        scaled_note(run.plan.time_scale), claims.extrapolated(run),
+    ]  # fmt: skip
+    parts.append(escaped(", ".join(each for each in about if each) + "."))
     if not claims.believed(run):
         parts.append(f"**{claims.NOT_BELIEVED.capitalize()}**:")
     parts.append(_list(each.text for each in claims.beside_polling(run)))
@@ -61,14 +61,14 @@ def _figures(run: Run) -> str:
             found = claims.estimate(run, name, scenario)
             row.append(amount(found.mean, name) if found else "")
         rows.append(row)
-    ratios = [
+    compared = [
         (each.metric, f"{each.scenario} over {each.vs}", "" if each.ratio is None else number(each.ratio),
-         between(each.low, each.high), "yes" if each.resolvable else "no")
+         ratios(each.low, each.high), "yes" if claims.differ(each) else "no")
         for each in run.comparisons
     ]  # fmt: skip
     return "\n\n".join((
         _table(("figure", *scenarios), rows),
-        _table(("metric", "compared", "ratio", "95% interval", "a difference"), ratios),
+        _table(("metric", "compared", "ratio", "95% interval", "a difference"), compared),
     ))  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.report import claims
-from bench.report.figures import duration, number, repeats, scaled_note
+from bench.report.figures import duration, repeats, scaled_note
 from bench.report.look import GLYPHS, OUTCOMES, VERDICTS, Mood, measured, spread
 from bench.result import Run
 from jobctl.cli.output import safe
@@ -64,11 +64,10 @@ def _verdict(run: Run) -> Text:
 def _about(run: Run) -> Text:
     plan = run.plan
     clients = "/".join(str(each) for each in plan.clients)
-    rates = "/".join(number(each) for each in plan.updates)
     parts = [
-        f"profile {plan.profile}", f"{clients} clients", f"a poll each {duration(plan.interval)}", f"{rates} updates/s",
+        f"profile {plan.profile}", f"{clients} clients", f"a poll each {duration(plan.interval)}", claims.updates(run),
         repeats(plan.repeats), f"seed {plan.seed}", scaled_note(plan.time_scale),
-        claims.compared_at(run),
+        claims.extrapolated(run), claims.compared_at(run),
         f"against {plan.url}, clients' figures only" if plan.url else "",
     ]  # fmt: skip
     return Text(safe(" · ".join(each for each in parts if each)), style="dim")

@@ -121,7 +121,9 @@ def write(run: "Run", folder: Path) -> list[Path]:
     try:
         return files.write(run, folder)
     except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error.strerror or error}") from None
+        raise ConfigError(
+            f"cannot write to {folder}: {error.strerror or error}; choose another folder with --out"
+        ) from None
     except ValueError as error:
         raise InvalidInput(f"the run cannot be drawn: {error}") from None
 
@@ -146,7 +148,7 @@ def _changes(changes: "list[Change]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from bench.report.figures import amount, between, number
+    from bench.report.figures import amount, number, ratios
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     table.add_column("figure", overflow="fold")
@@ -161,10 +163,10 @@ def _changes(changes: "list[Change]") -> "Table":
             table.add_row(Text(safe(scenario), style="bold"))
         word, colour = words[each.better]
         ratio = each.ratio
-        varies = ratio.low is not None and ratio.high is not None and number(ratio.low) != number(ratio.high)
+        varies = ratios(ratio.low, ratio.high) if ratio.low != ratio.high else ""
         table.add_row(
             f"  {each.metric}", amount(each.before.mean, each.metric), amount(each.after.mean, each.metric),
-            "" if ratio.value is None else number(ratio.value), between(ratio.low, ratio.high) if varies else "",
+            "" if ratio.value is None else number(ratio.value), varies,
             Text(word, style=colour),
         )  # fmt: skip
     return table

@@ -31,7 +31,7 @@ COSTS = {
 """a, b, c of the CPU beyond the control, on the clock of the run."""
 RSS = {"ws": 14_000, "ws-idle": 13_000, "ws-churn": 14_500, "longpoll": 22_000, "poll-keepalive": 24_000}
 PUSH = ("ws", "ws-churn")
-SWEPT = ("idle", "ws-idle", "poll", "poll-etag", "ws")
+SWEPT = ("idle", "ws-idle", "poll", "poll-keepalive", "poll-etag", "ws")
 """Measured at every number of clients and rate; the others at the first of each."""
 
 

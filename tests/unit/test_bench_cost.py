@@ -130,7 +130,9 @@ def test_a_line_beyond_the_rates_measured_says_so():
 
 def test_the_surface_is_of_the_stream_against_each_fitted_way_of_polling():
     run = verdict.judge(kit.full(), ())
-    assert {(each.scenario, each.vs) for each in run.break_even} == {("ws", "poll"), ("ws", "poll-etag")}
+    assert {(each.scenario, each.vs) for each in run.break_even} == {
+        ("ws", "poll"), ("ws", "poll-keepalive"), ("ws", "poll-etag"),
+    }  # fmt: skip
     assert {each.resource for each in run.break_even} == {"cpu", "wire"}
     at_30 = next(each for each in run.break_even if (each.interval, each.vs, each.resource) == (30.0, "poll", "cpu"))
     # On a clock of 1: (9e-5 - 2e-6) / 20 over (4e-6 - 1e-6).

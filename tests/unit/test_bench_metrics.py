@@ -48,7 +48,8 @@ def test_cpu_is_what_is_beyond_the_idle_control_of_the_same_repeat_and_rate():
     slow = kit.block("idle", repeat=1)
     slow = msgspec.structs.replace(slow, server=msgspec.structs.replace(slow.server, cpu_s=0.9))
     others = [kit.block("idle", repeat=0), kit.block("idle", repeat=1, rate=40.0)]
-    expected = (ws.server.cpu_s - 0.9) / 45
+    expected = (ws.server.cpu_s - 0.9) / 45 / 20  # 20 times the pace is 20 times the work a second
+    assert metrics.cpu_attributable(ws, kit.run([ws, slow, *others])) == pytest.approx(expected * 20)
     assert of("cpu_s_attributable", ws, slow, *others) == pytest.approx(expected)
     assert of("cpu_s_attributable", ws, *others) is None  # no control of its own
     assert of("cpu_s_attributable", slow) is None
@@ -57,7 +58,8 @@ def test_cpu_is_what_is_beyond_the_idle_control_of_the_same_repeat_and_rate():
 def test_memory_is_the_slope_over_clients_the_control_being_none():
     blocks = [kit.block("ws", clients=n) for n in (50, 100, 200)]
     assert of("rss_per_client", blocks[0], *blocks[1:], kit.block("idle")) == pytest.approx(14_000)
-    assert of("rss_per_client", blocks[0], kit.block("idle")) == pytest.approx(14_000)
+    assert of("rss_per_client", blocks[0], blocks[1], kit.block("idle")) == pytest.approx(14_000)
+    assert of("rss_per_client", blocks[0], kit.block("idle")) is None  # nobody and one number are no slope
     assert of("rss_per_client", blocks[0]) is None
     assert of("rss_per_client", blocks[0], kit.block("ws", repeat=1, clients=200)) is None  # another server
 
@@ -67,8 +69,10 @@ def test_staleness_is_as_measured_and_scaled_back_only_where_it_waits_for_a_poll
     assert of("staleness_s.p50", poll) == of("staleness_s.p50", ws) == 0.5
     assert of("staleness_s.p99", poll) == 1.0
     run = kit.run([poll, ws])
-    assert metrics.scaled_back(1.0, "poll", run) == 20.0
-    assert metrics.scaled_back(1.0, "ws", run) == 1.0
+    assert metrics.scaled_back(1.0, "poll", run, 0.99) == 20.0
+    # Of 1.6 s at most 99% of the interval of 1.5 s was waiting; the rest is the request, which is no longer in life.
+    assert metrics.scaled_back(1.6, "poll", run, 0.99) == pytest.approx(0.99 * 30 + (1.6 - 0.99 * 1.5))
+    assert metrics.scaled_back(1.0, "ws", run, 0.99) == 1.0
 
 
 def test_scenarios_are_shown_at_what_all_were_measured_at_and_compared_at_the_most_clients():
@@ -90,6 +94,13 @@ def test_a_loss_counts_wherever_it_was():
     lost = msgspec.structs.replace(lost, updates=msgspec.structs.replace(lost.updates, lost=1))
     run = kit.run([lost, kit.block("ws"), kit.block("ws", repeat=1)])
     assert metrics.values(run, METRICS["updates_lost"], "ws", None) == {0: 1.0, 1: 0.0}
+
+
+def test_where_no_update_was_due_nothing_is_said_of_updates():
+    still = kit.block("ws", rate=0.0)
+    for name in ("updates_lost", "updates_duplicated", "updates_out_of_order", "updates_superseded"):
+        assert of(name, still) is None
+        assert of(name, kit.block("ws")) == 0
 
 
 def test_every_metric_has_words_and_a_unit():

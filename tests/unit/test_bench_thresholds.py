@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import bench_kit as kit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import thresholds
-from bench.metrics import METRICS, SCENARIOS
+from bench.metrics import METRICS, SCENARIOS, unknown
 from bench.result import Comparison, Estimate
 from bench.thresholds import Threshold
 from jobctl.errors import ConfigError
@@ -166,7 +167,7 @@ def test_the_defaults_ask_only_for_what_the_scenarios_can_answer():
     assert {each.scenario for each in asked} == {"ws"}
     assert {each.vs for each in asked} == {None, "poll"}
     assert "cpu_s_attributable" in {each.metric for each in asked}
-    blind = thresholds.defaults(("idle", "poll", "ws"), server=False)
+    blind = thresholds.defaults(("idle", "poll", "ws"), unknown(kit.plan(url="http://there")))
     assert not {each.metric for each in blind} & {"cpu_s_attributable", "db_queries", "rss_per_client"}
     assert blind
     assert "empty_requests" in {each.metric for each in asked} - {each.metric for each in blind}
@@ -176,11 +177,15 @@ def test_the_defaults_ask_only_for_what_the_scenarios_can_answer():
 
 def test_a_foreign_server_and_a_run_without_updates_are_not_asked_what_they_cannot_show():
     three = ("idle", "poll", "ws")
-    blind = {each.metric for each in thresholds.defaults(three, server=False)}
+    blind = {each.metric for each in thresholds.defaults(three, unknown(kit.plan(url="http://there")))}
     assert blind == {"requests_per_client", "connections_per_client", "rate_limited"}
-    still = {each.metric for each in thresholds.defaults(three, updates=False)}
+    still = {each.metric for each in thresholds.defaults(three, unknown(kit.plan(updates=(0.0,))))}
     assert not [name for name in still if name.startswith(("staleness", "updates"))]
     assert {"requests_per_client", "cpu_s_attributable", "empty_requests"} <= still
+    sizes = [
+        {each.metric for each in thresholds.defaults(SCENARIOS, unknown(kit.plan(clients=n)))} for n in [(5,), (5, 9)]
+    ]
+    assert [("rss_per_client" in each) for each in sizes] == [False, True]
 
 
 def test_the_gates_for_ci_are_counts_alone():

@@ -105,6 +105,34 @@ def test_the_stream_is_held_against_every_way_of_polling():
     assert not {each.scenario for each in judged.comparisons} & {"idle", "ws-idle"}
 
 
+def test_a_scenario_of_somebodys_own_is_set_against_the_stream():
+    blocks = [
+        msgspec.structs.replace(each, scenario="mine") if each.scenario == "poll-etag" else each
+        for each in kit.run(repeats=2, scenarios=("idle", "poll-etag", "ws")).blocks
+    ]
+    judged = verdict.judge(kit.run(blocks, repeats=2, scenarios=("idle", "mine", "ws")), [])
+    assert {(each.scenario, each.vs) for each in judged.comparisons} == {("ws", "mine")}
+
+
+def test_a_count_that_was_nothing_and_is_something_got_worse():
+    def lost(n):
+        blocks = [
+            msgspec.structs.replace(each, updates=msgspec.structs.replace(each.updates, lost=n, duplicated=n))
+            if each.scenario == "ws" and each.repeat
+            else each
+            for each in run().blocks
+        ]
+        return verdict.judge(run(blocks=tuple(blocks)), [FEW])
+
+    for metric in ("updates_lost", "updates_duplicated"):
+        told = {
+            n: {(e.scenario, e.metric): e.better for e in compared.changes(lost(n), lost(7))}["ws", metric]
+            for n in (0, 7, 9)
+        }
+        assert told == {0: False, 7: None, 9: True}
+    assert {e.better for e in compared.changes(lost(7), lost(0)) if e.metric == "updates_lost"} == {None, True}
+
+
 def test_a_loss_at_any_number_of_clients_fails():
     bare = kit.run(repeats=2, clients=(10, 40))
     blocks = [

@@ -6,6 +6,7 @@ from typing import Final
 from markupsafe import Markup
 
 from bench.report.charts.svg import WIDTH, Scale, drawing, line, polygon, tag, text
+from bench.report.claims import differ
 from bench.report.figures import number
 from bench.result import Comparison, Run
 
@@ -61,7 +62,7 @@ def draw(run: Run, scenario: str, vs: str, scale: Scale) -> Markup | None:
 def _row(each: Comparison, scale: Scale, y: float) -> list[Markup]:
     ratio = each.ratio or 0.0
     x = scale(ratio)
-    side = "even" if not each.resolvable else "less" if ratio < 1 else "more"
+    side = "even" if not differ(each) else "less" if ratio < 1 else "more"
     parts = [
         text(_LEFT - 8, y + 4, SHOWN[each.metric], "label", "end"),
         text(WIDTH - 4, y + 4, f"{number(ratio)}×", "figure", "end"),

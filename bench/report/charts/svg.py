@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from markupsafe import Markup, escape
 
 from bench.report.figures import number
+from jobctl.cli.output import safe
 
 WIDTH: Final = 440.0
 
@@ -24,7 +25,8 @@ def tag(name: str, content: str | Markup = "", **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     ]
-    return Markup("<{0}{1}>{2}</{0}>").format(escape(name), Markup("").join(parts), escape(content))
+    inside = content if isinstance(content, Markup) else safe(content)
+    return Markup("<{0}{1}>{2}</{0}>").format(escape(name), Markup("").join(parts), escape(inside))
 
 
 def join(parts: Iterable[str]) -> Markup:
@@ -156,7 +158,7 @@ def legend(scenarios: Iterable[str], *more: tuple[str, str]) -> Markup:
     samples = [
         tag("span", join((
             tag("svg", line(0, 5, 26, 5, class_), viewBox="0 0 26 10", width=26, height=10, aria_hidden="true"),
-            escape(name),
+            escape(safe(name)),
         )))
         for class_, name in items
     ]  # fmt: skip
