@@ -75,14 +75,16 @@ def run(
         Path | None, typer.Option("--out", metavar="DIR", help="For run.json, reports and raw observations.")
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="A server that is there already: clients' figures only.")
+        str | None,
+        typer.Option("--url", metavar="URL", help="A server that is there: the clients' figures; drives no updates."),
     ] = None,
     token_file: TokenFile = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 7 where a threshold cannot be decided.")] = False,
 ) -> int:
     """Run a profile: servers and load are started here, and gone at the end.
 
-    Exit codes: 0 passed, 1 a threshold failed, 6 the run cannot be believed, 7 undecided (--strict), 130 Ctrl-C.
+    Exit codes: 0 passed, 1 a threshold failed, 2 usage or a wrong file, 6 the run cannot be believed, 7 undecided
+    (--strict), 130 Ctrl-C.
     """
     require_extra()
     import secrets

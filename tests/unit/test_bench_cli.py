@@ -106,3 +106,11 @@ def test_a_long_run_says_how_long_before_it_begins(tmp_path, monkeypatch, capsys
     for profile in ("smoke", "full"):
         assert main._guarded(["bench", "--profile", profile, "--out", str(tmp_path / profile)]) == 2
     assert capsys.readouterr().err.count("this takes about 2") == 1
+
+
+def test_help_names_every_exit_code_and_says_what_url_leaves_out(capsys):
+    assert main._guarded(["bench", "run", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for said in ("0 passed, 1 a threshold failed, 2 usage or a wrong file, 6 the run", "7 undecided", "130 Ctrl-C"):
+        assert said in text
+    assert "drives no updates" in text

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 import sys
+import textwrap
 import time
 import types
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
+import bench
+from bench import thresholds
 from jobctl.cli.bill import ENDPOINTS, WINDOW_S, Bill, bill_lines
 from jobctl.engine import registry as registry_module
 from jobctl.engine.registry import Registry, job
@@ -80,3 +83,14 @@ def test_the_recording_of_the_demo_has_the_words_and_the_sums_of_the_demo() -> N
     seconds = ENDPOINTS * WINDOW_S / in_window * (updates - 1)
     for line in bill_lines(Bill(seconds, updates, requests, connections=1)):
         assert f"  {line}\n" in recording
+
+
+def test_the_scenario_and_the_gate_that_are_shown_are_of_the_kind_that_bench_takes() -> None:
+    shown = snippet("class Mine(BenchUser)")
+    source = (Path(bench.__file__).parent / "locustfiles" / "scenario.py").read_text("utf-8")
+    assert textwrap.indent(shown.strip(), "    ") in source  # which cannot be imported here: it patches the interpreter
+    for name in ("class BenchUser(User):", "def ask_each_interval(client: Client, routes:", "def behave(self)"):
+        assert name in source
+    [gate] = [each for each in re.findall(r"```toml\n(.*?)```", README, re.DOTALL) if "[[threshold]]" in each]
+    [threshold] = thresholds.parse(gate, "README.md")
+    assert (threshold.metric, threshold.max_ratio, threshold.decide) == ("requests_per_client", 0.1, "value")
