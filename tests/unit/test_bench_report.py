@@ -230,6 +230,7 @@ def test_lost_updates_are_seen_however_few():
 def test_elements_are_escaped_whatever_is_in_them():
     assert svg.text(1.0, 2.0, HOSTILE, '"><b>').count("<") == 2
     assert "&lt;img" in svg.legend([HOSTILE])
+    assert "\x1b" not in svg.legend([HOSTILE]) + svg.text(1.0, 2.0, HOSTILE)
 
 
 @pytest.mark.parametrize("log", [False, True])
