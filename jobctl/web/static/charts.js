@@ -63,8 +63,8 @@ class Charts extends Part {
       return { line, figure, most };
     });
     this.append(h("span.chart-span", { "aria-hidden": "true" }, "last 5 min"));
-    this.app.painter.on(["tick", "identity"], () => this.#paint());
-    this.app.painter.on(["charts"], () => (this.stale = true));
+    this.paints(["tick", "identity"], () => this.#paint());
+    this.paints(["charts"], () => (this.stale = true));
     this.#paint();
   }
 

@@ -51,17 +51,31 @@ export const time = (className = "") => h(`time${className}`);
 
 /**
  * A web component in the page's own tree: built once, with `app` set before, also where the element was there before
- * its class.
+ * its class. Taken out of the page it is not put in again: what it listens to with `ended` or by `paints` ends there.
  * @abstract
  * @property {import("./app.js").App} app
  */
 export class Part extends HTMLElement {
   #built = false;
+  #ending = new AbortController();
+
+  get ended() {
+    return this.#ending.signal;
+  }
 
   connectedCallback() {
     if (this.#built) return;
     this.#built = true;
     this.build();
+  }
+
+  disconnectedCallback() {
+    this.#ending.abort();
+  }
+
+  /** @param {string[]} kinds @param {() => void} paint */
+  paints(kinds, paint) {
+    this.app.painter.on(kinds, paint, this.ended);
   }
 
   build() {}

@@ -97,8 +97,8 @@ class JobDrawer extends Part {
       this.content,
     );
     this.append(this.pane);
-    app.painter.on(["detail", "route", "identity"], () => this.#paint());
-    app.painter.on(["tick"], () => this.#tick());
+    this.paints(["detail", "route", "identity"], () => this.#paint());
+    this.paints(["tick"], () => this.#tick());
     this.#paint();
   }
 

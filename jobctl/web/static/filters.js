@@ -42,7 +42,7 @@ class Filters extends Part {
         this.clear,
       ),
     );
-    app.painter.on(["route", "page", "stats"], () => this.#paint());
+    this.paints(["route", "page", "stats"], () => this.#paint());
     this.#paint();
   }
 
@@ -80,7 +80,7 @@ class Filters extends Part {
           ...options.map((value) => h("option", { value }, visible(value).slice(0, 80))),
         );
         if (chosen.length > 1)
-          each.list.append(h("option", { value: chosen.join(",") }, chosen.join(", ").slice(0, 80)));
+          each.list.append(h("option", { value: chosen.join(",") }, visible(chosen.join(", ")).slice(0, 80)));
       }
       each.list.value = chosen.length > 1 ? chosen.join(",") : (chosen[0] ?? "");
       attribute(each.list, "data-active", chosen.length > 0);

@@ -14,7 +14,7 @@ class JobLog extends Part {
     /** @type {string|undefined} */
     this.shownId = undefined;
     this.last = 0;
-    this.app.painter.on(["log", "detail"], () => this.#paint());
+    this.paints(["log", "detail"], () => this.#paint());
   }
 
   #paint() {

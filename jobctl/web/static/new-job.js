@@ -99,7 +99,7 @@ class NewJob extends Part {
       ),
     );
     this.append(this.dialog);
-    document.addEventListener("new-job", () => app.who && this.isConnected && this.#open());
+    document.addEventListener("new-job", () => app.who && this.#open(), { signal: this.ended });
   }
 
   async #open() {

@@ -12,6 +12,18 @@ import { matches } from "./filter.js";
 /** @param {Job} a @param {Job} b */
 const newer = (a, b) => (a.createdAt === b.createdAt ? a.id > b.id : a.createdAt > b.createdAt);
 
+/** Of what waits only so many are told apart; of more it is said that there are more. */
+export const MAX_WAITING = 100_000;
+
+/**
+ * Whether a job is among those of `statuses` that ended before a time.
+ * @param {Job|null} job
+ * @param {string[]} statuses
+ * @param {string} finishedBefore
+ */
+export const pruned = (job, statuses, finishedBefore) =>
+  job !== null && statuses.includes(job.status) && !!job.completedAt && job.completedAt < finishedBefore;
+
 export class Page {
   /** @param {number} limit rows */
   constructor(limit) {
@@ -24,6 +36,7 @@ export class Page {
     this.waiting = new Map();
     /** @type {string[]} those of them that are kept whole, oldest first */
     this.whole = [];
+    this.overfull = false;
     /** @type {Set<string>} rows changed since `takeTouched` */
     this.touched = new Set();
     this.reordered = true;
@@ -65,6 +78,7 @@ export class Page {
     this.left.clear();
     this.waiting.clear();
     this.whole = [];
+    this.overfull = false;
     this.reordered = true;
   }
 
@@ -121,13 +135,8 @@ export class Page {
    * @param {number} now
    */
   prune(statuses, finishedBefore, now) {
-    const gone = (/** @type {Job|null} */ job) =>
-      job !== null &&
-      statuses.includes(job.status) &&
-      (job.completedAt ?? "") !== "" &&
-      (job.completedAt ?? "") < finishedBefore;
-    for (const row of this.rows) if (gone(row)) this.remove(row.id, now);
-    for (const [id, job] of this.waiting) if (gone(job)) this.waiting.delete(id);
+    for (const row of this.rows) if (pruned(row, statuses, finishedBefore)) this.remove(row.id, now);
+    for (const [id, job] of this.waiting) if (pruned(job, statuses, finishedBefore)) this.waiting.delete(id);
   }
 
   /**
@@ -176,6 +185,10 @@ export class Page {
 
   /** @param {Job} job */
   #wait(job) {
+    if (this.waiting.size >= MAX_WAITING) {
+      this.overfull = true;
+      this.waiting.delete(/** @type {string} */ (this.waiting.keys().next().value));
+    }
     this.waiting.set(job.id, job);
     this.whole.push(job.id);
     if (this.whole.length > this.limit) {

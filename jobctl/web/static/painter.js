@@ -1,7 +1,7 @@
 /** Gathers what has changed and paints it once a frame; nothing while the page is hidden. */
 export class Painter {
   constructor() {
-    /** @type {Map<string, Set<() => void>>} */
+    /** @type {Map<string, Set<{paint: () => void, until?: AbortSignal}>>} */
     this.listeners = new Map();
     /** @type {Set<string>} */
     this.dirty = new Set();
@@ -12,12 +12,17 @@ export class Painter {
   /**
    * @param {string[]} kinds
    * @param {() => void} paint
+   * @param {AbortSignal} [until]
    */
-  on(kinds, paint) {
+  on(kinds, paint, until) {
+    const entry = { paint, until };
     for (const kind of kinds) {
       if (!this.listeners.has(kind)) this.listeners.set(kind, new Set());
-      this.listeners.get(kind)?.add(paint);
+      this.listeners.get(kind)?.add(entry);
     }
+    until?.addEventListener("abort", () => {
+      for (const kind of kinds) this.listeners.get(kind)?.delete(entry);
+    });
   }
 
   /** @param {string} kind */
@@ -34,9 +39,9 @@ export class Painter {
     this.frame = 0;
     const due = new Set([...this.dirty].flatMap((kind) => [...(this.listeners.get(kind) ?? [])]));
     this.dirty.clear();
-    for (const paint of due) {
+    for (const { paint, until } of due) {
       try {
-        paint();
+        if (!until?.aborted) paint();
       } catch (error) {
         reportError(error);
       }

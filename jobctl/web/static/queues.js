@@ -23,9 +23,9 @@ class Queues extends Part {
       h("p", {}, "A queue is there as soon as a job is put into it."),
     );
     this.append(h("h1.view-title", {}, "Queues"), this.list, this.empty);
-    app.painter.on(["stats", "identity"], () => this.#paint());
-    app.painter.on(["tick"], () => this.#tick());
-    app.painter.on(["route"], () => this.#opened());
+    this.paints(["stats", "identity"], () => this.#paint());
+    this.paints(["tick"], () => this.#tick());
+    this.paints(["route"], () => this.#opened());
     void this.#opened();
   }
 

@@ -10,6 +10,8 @@ export class Row {
     this.app = app;
     this.id = job.id;
     this.job = job;
+    /** @type {import("./route.js").Route|null} */
+    this.route = null;
     this.box = h("input", {
       type: "checkbox",
       "data-select": job.id,
@@ -17,7 +19,7 @@ export class Row {
     });
     this.glyph = h("span.glyph", { "aria-hidden": "true" });
     this.status = h("span.status-word", {});
-    this.link = h("a.name", { href: this.#href(), "data-open": job.id }, job.name);
+    this.link = h("a.name", { "data-open": job.id }, job.name);
     this.under = h("span.under", {});
     this.queue = h("td.queue", { title: job.queue }, job.queue);
     this.bar = h("span.bar", {});
@@ -51,8 +53,11 @@ export class Row {
     );
   }
 
-  #href() {
-    return write({ ...this.app.route, job: this.id });
+  /** The job's own address, with the filter that is set. @param {import("./route.js").Route} route */
+  follow(route) {
+    if (route === this.route) return;
+    this.route = route;
+    attribute(this.link, "href", write({ ...route, job: this.id }));
   }
 
   /** @param {import("./states.js").Job} job @param {boolean} left @param {number} now */

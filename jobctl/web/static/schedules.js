@@ -40,8 +40,8 @@ class Schedules extends Part {
       this.empty,
       this.form,
     );
-    app.painter.on(["schedules", "identity", "route"], () => this.#paint());
-    app.painter.on(["tick"], () => this.#tick());
+    this.paints(["schedules", "identity", "route"], () => this.#paint());
+    this.paints(["tick"], () => this.#tick());
     this.#paint();
   }
 

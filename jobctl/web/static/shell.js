@@ -21,6 +21,8 @@ const TICK_MS = 1000;
 class Shell extends Part {
   build() {
     const { app } = this;
+    /** Ends with the frame. */
+    this.leaving = new AbortController();
     this.append((this.gate = part("jc-sign-in", app)), part("jc-toasts", app));
     this.gate.hidden = true;
     app.painter.on(["identity"], () => this.#identity());
@@ -36,6 +38,8 @@ class Shell extends Part {
   #identity() {
     const { app } = this;
     this.frame?.remove();
+    this.leaving.abort();
+    this.leaving = new AbortController();
     this.gate.hidden = app.who !== null || app.signedOut === null; // not known yet
     if (!app.who) return;
     this.views = {
@@ -108,6 +112,7 @@ class Shell extends Part {
     document.addEventListener(
       "click",
       (event) => !menu.contains(/** @type {Node} */ (event.target)) && menu.removeAttribute("open"),
+      { signal: this.leaving?.signal },
     );
     return h(
       "header.top",

@@ -73,9 +73,9 @@ class Jobs extends Part {
       this.empty,
     );
     this.#listen();
-    app.painter.on(["rows", "page", "identity", "selection"], () => this.#paint());
-    app.painter.on(["tick"], () => this.#tick());
-    app.painter.on(["route"], () => this.#current());
+    this.paints(["rows", "page", "identity", "selection"], () => this.#paint());
+    this.paints(["tick"], () => this.#tick());
+    this.paints(["route"], () => this.#current());
     this.#paint();
   }
 
@@ -187,7 +187,11 @@ class Jobs extends Part {
   }
 
   #current() {
-    for (const [id, row] of this.rows ?? []) attribute(row.element, "data-current", id === this.app.route.job);
+    const { route } = this.app;
+    for (const [id, row] of this.rows ?? []) {
+      attribute(row.element, "data-current", id === route.job);
+      row.follow(route);
+    }
   }
 
   #tick() {
@@ -201,12 +205,13 @@ class Jobs extends Part {
     const { page } = app.state;
     const waiting = page.waiting.size;
     const thin = page.loaded && page.hasMore && page.rows.length - page.left.size < ROWS / 2;
-    const text = waiting ? `${plural(waiting, "more job")} · show` : thin ? "More match · show" : "";
+    const more = `${page.overfull ? "over " : ""}${plural(waiting, "more job")}`;
+    const text = waiting ? `${more} · show` : thin ? "More match · show" : "";
     put(this.news, text);
     this.news.disabled = !text;
     if (waiting && Date.now() - this.toldAt > TELL_MS) {
       this.toldAt = Date.now();
-      put(this.told, `${plural(waiting, "more job")} to show`);
+      put(this.told, `${more} to show`);
     } else if (!waiting) put(this.told, "");
     const rows = page.rows.length;
     put(
@@ -230,10 +235,10 @@ class Jobs extends Part {
   #emptiness() {
     const { app } = this;
     const { page } = app.state;
-    const why = page.rows.length
-      ? ""
-      : app.listError
-        ? "error"
+    const why = app.listError
+      ? "error"
+      : page.rows.length
+        ? ""
         : !page.loaded
           ? "loading"
           : isEmpty(app.route.filter)

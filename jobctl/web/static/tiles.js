@@ -25,8 +25,8 @@ class Tiles extends Part {
       return { status, tile, number };
     });
     this.append(...this.tiles.map(({ tile }) => tile));
-    app.painter.on(["stats", "identity"], () => this.#counts());
-    app.painter.on(["route"], () => this.#pressed());
+    this.paints(["stats", "identity"], () => this.#counts());
+    this.paints(["route"], () => this.#pressed());
     this.#counts();
     this.#pressed();
   }
