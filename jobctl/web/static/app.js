@@ -14,6 +14,8 @@ export const ROWS = 50;
 /** A row that has left stays so long, so that one sees where it went. */
 const LEAVING_MS = 1600;
 const SNAPSHOT_MS = 1000;
+/** A list that could not be had is asked for again. */
+const AGAIN_MS = 2000;
 
 export class App {
   constructor() {
@@ -29,8 +31,8 @@ export class App {
     this.stream = new Stream(this.api, this.session, this);
     this.tabs = new Tabs((message) => this.#heard(message));
     this.route = read(location.search);
-    /** Cursors of the pages before this one. @type {(string|null)[]} */
-    this.behind = [];
+    /** Cursors of the pages before this one; the browser's history has them too. @type {(string|null)[]} */
+    this.behind = history.state?.behind ?? [];
     /** @type {Set<string>} */
     this.selection = new Set();
     /** Why nobody is signed in; null: not known yet. @type {string|null} */
@@ -45,7 +47,10 @@ export class App {
     /** @type {{id: string, error: ApiError}|null} */
     this.detailError = null;
     addEventListener("hashchange", () => location.hash.includes("code=") && void this.start());
-    addEventListener("popstate", () => this.#arrive(read(location.search)));
+    addEventListener("popstate", (event) => {
+      this.behind = event.state?.behind ?? [];
+      this.#arrive(read(location.search));
+    });
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden && this.overdue) void this.load();
     });
@@ -91,12 +96,13 @@ export class App {
         this.stream.rebase(position);
       this.began = true;
     } catch (error) {
+      if (ticket !== this.state.ticket) return; // another question has been asked meanwhile
       this.state.failed(ticket);
       if (cursor && error instanceof ApiError && error.code === "invalid_cursor")
         return this.go({ cursor: null }, true);
       this.listError = message(error);
-      if (error instanceof ApiError && error.status === 0)
-        setTimeout(() => this.state.ticket === ticket && void this.load(), 2000);
+      if (error instanceof ApiError && (error.status === 0 || error.status === 429 || error.status >= 500))
+        setTimeout(() => this.state.ticket === ticket && void this.load(), AGAIN_MS);
     } finally {
       if (ticket === this.state.ticket) this.loading = false;
       this.painter.mark("page");
@@ -166,8 +172,10 @@ export class App {
       next.cursor = null;
       this.tabs.tell({ kind: "filter", subject: this.who?.subject, filter: to.filter });
     }
+    if (!next.cursor) this.behind = [];
     const url = write(next);
-    if (url !== location.pathname + location.search) history[quietly ? "replaceState" : "pushState"](null, "", url);
+    if (url !== location.pathname + location.search)
+      history[quietly ? "replaceState" : "pushState"]({ behind: this.behind }, "", url);
     this.#arrive(next);
   }
 
@@ -208,6 +216,7 @@ export class App {
   /** @param {import("./route.js").Route} next */
   #arrive(next) {
     const before = this.route;
+    if (next.view === "schedules" && this.who && !this.isAdmin) next.view = "jobs";
     this.route = next;
     if (!next.cursor) this.behind = [];
     if (!same(before.filter, next.filter) || before.cursor !== next.cursor) {
@@ -231,13 +240,15 @@ export class App {
 
   /** @param {string} id */
   async #loadDetail(id) {
+    const asked = this.state.detail;
     try {
       const [job, history] = await Promise.all([
         this.api.get(`/api/jobs/${id}`),
         this.api.get(`/api/jobs/${id}/events`),
       ]);
-      this.state.detailLoaded(job.data, history.data.events);
+      if (asked === this.state.detail) this.state.detailLoaded(job.data, history.data.events);
     } catch (error) {
+      if (asked !== this.state.detail) return;
       this.detailError = { id, error: error instanceof ApiError ? error : new ApiError(0, "failed", message(error)) };
       this.painter.mark("detail");
     }
@@ -255,10 +266,11 @@ export class App {
     this.stream.stop();
     this.state.reset();
     this.began = false;
-    this.behind = [];
+    this.listError = null;
     this.selection.clear();
     this.signedOut = reason;
-    if (reason === null) {
+    if (reason !== null) this.behind = [];
+    else {
       this.stream.start(this.isAdmin);
       if (!this.isAdmin && this.route.view === "schedules") this.route.view = "jobs";
       if (this.route.job) this.#show(this.route.job);

@@ -27,6 +27,8 @@ export class Session {
     /** @type {Promise<boolean>|null} */
     this.renewing = null;
     this.freshUntil = 0;
+    /** Counts who has come and gone: what was asked for one of before is not theirs who is there now. */
+    this.turn = 0;
     api.renew = () => this.renew();
   }
 
@@ -70,20 +72,22 @@ export class Session {
     return this.renewing;
   }
 
-  /** As `renew`, where the token is in the second half of its life. */
+  /** As `renew`, where the token is in the second half of its life. A pasted one is used to its end. */
   renewIfOld() {
-    if (performance.now() > this.freshUntil) void this.renew();
+    if (!this.pasted && performance.now() > this.freshUntil) void this.renew();
   }
 
   async #renew() {
-    if (this.pasted || !this.who) {
-      this.#out(this.pasted ? "The token that you pasted has ended, or was revoked." : "");
-      return false;
-    }
+    if (this.pasted) this.#out("The token that you pasted has ended, or was revoked.");
+    if (!this.who) return false;
+    const { turn } = this;
     try {
-      this.#take((await this.api.send("POST", "/api/auth/refresh", { open: true })).data);
+      const { data } = await this.api.send("POST", "/api/auth/refresh", { open: true });
+      if (turn !== this.turn) return false;
+      this.#take(data);
       return true;
     } catch (error) {
+      if (turn !== this.turn) return false;
       if (error instanceof ApiError && (error.status === 401 || error.status === 403))
         this.#out("Your session has ended.");
       else this.#later(RETRY_MS);
@@ -125,6 +129,7 @@ export class Session {
   /** @param {string} reason */
   #out(reason) {
     clearTimeout(this.timer);
+    this.turn += 1;
     this.api.token = null;
     this.who = null;
     this.pasted = false;

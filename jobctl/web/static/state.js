@@ -15,7 +15,7 @@
  * @property {boolean} gone
  */
 import { Overlay } from "./overlay.js";
-import { Page } from "./page.js";
+import { Page, pruned } from "./page.js";
 import { Series } from "./series.js";
 
 /** Lines of a log that the page keeps. */
@@ -46,7 +46,8 @@ export class State {
     this.listed = null;
     /** @type {Detail|null} */
     this.detail = null;
-    this.ticket = 0;
+    /** Of the newest question; never one twice, so that an answer for the person before is not taken. */
+    this.ticket = (this.ticket ?? 0) + 1;
     /** @type {any[]|null} updates that came while a list was on its way */
     this.recorded = null;
     /** Of the newest update. */
@@ -115,6 +116,10 @@ export class State {
         this.#lines(message);
         return;
       case "jobs_pruned":
+        if (this.detail && pruned(this.detail.job, message.statuses, message.finishedBefore)) {
+          this.detail.gone = true;
+          this.changed("detail");
+        }
         break;
       default:
         return;
@@ -217,7 +222,8 @@ export class State {
   #lines(message) {
     const detail = this.detail;
     if (detail?.id !== message.id) return;
-    detail.lines.push(...message.lines);
+    const last = detail.lines.at(-1)?.n ?? 0;
+    detail.lines.push(...message.lines.filter((line) => line.n > last));
     const over = detail.lines.length - MAX_LINES;
     if (over > 0) {
       detail.lines.splice(0, over);
