@@ -44,7 +44,8 @@ export class Follower {
     /** @type {Map<string, number>} followed logs, and the last line of each */
     this.logs = new Map();
     this.backfill = 0;
-    this.openedAt = 0;
+    /** Since when the server owes an answer; 0: the next tick says. */
+    this.askedAt = 0;
     this.liveAt = 0;
     this.heardAt = 0;
     this.pingedAt = 0;
@@ -53,7 +54,7 @@ export class Follower {
   /** @param {number} now */
   opened(now) {
     this.phase = "greeting";
-    this.openedAt = this.heardAt = now;
+    this.askedAt = this.heardAt = now;
     this.pingedAt = this.liveAt = 0;
     this.silent = false;
   }
@@ -136,10 +137,11 @@ export class Follower {
    */
   tick(now) {
     if (this.phase === "closed") return [];
-    if (this.phase !== "live")
-      return now - this.openedAt > GREETING_MS && this.phase !== "waiting" && this.phase !== "stale"
-        ? [{ do: "drop" }]
-        : [];
+    if (this.phase === "waiting" || this.phase === "stale") return [];
+    if (this.phase !== "live") {
+      this.askedAt ||= now;
+      return now - this.askedAt > GREETING_MS ? [{ do: "drop" }] : [];
+    }
     if (this.pingedAt) {
       this.silent = now - this.pingedAt >= ANSWER_MS;
       return now - this.pingedAt >= DEAD_MS ? [{ do: "drop" }] : [];
@@ -187,6 +189,7 @@ export class Follower {
   /** @returns {Output} */
   #subscribe() {
     this.phase = "subscribing";
+    this.askedAt = 0;
     const { seq, epoch } = /** @type {Position} */ (this.position);
     return {
       do: "send",

@@ -6,6 +6,7 @@ import { count, plural } from "./format.js";
 const SAYS = {
   connecting: ["◌", "Connecting…", "wait"],
   live: ["●", "Live", "good"],
+  "catching up": ["◌", "Catching up…", "wait"],
   silent: ["◍", "No answer…", "wait"],
   waiting: ["◌", "Reconnecting", "wait"],
   offline: ["○", "Offline", "bad"],
@@ -22,7 +23,9 @@ const WHY = {
 class LinkState extends Part {
   build() {
     this.glyph = h("span", { "aria-hidden": "true" });
-    this.words = h("span.words", { role: "status" });
+    this.words = h("span.words");
+    /** Tries on the way are not told to screen readers, only where they lead. */
+    this.told = h("span.offscreen", { role: "status" });
     this.rest = h("span.words.tabular", { "aria-hidden": "true" });
     this.button = h(
       "button.link",
@@ -31,8 +34,8 @@ class LinkState extends Part {
       this.words,
       this.rest,
     );
-    this.append(this.button);
-    this.app.painter.on(["link", "identity"], () => this.#paint());
+    this.append(this.button, this.told);
+    this.paints(["link", "identity"], () => this.#paint());
     this.#paint();
   }
 
@@ -41,6 +44,7 @@ class LinkState extends Part {
     const [glyph, words, mood] = SAYS[link.kind];
     put(this.glyph, glyph);
     put(this.words, words);
+    if (link.kind !== "connecting" && link.kind !== "catching up") put(this.told, words);
     put(
       this.rest,
       link.until === undefined ? "" : ` in ${Math.max(0, Math.ceil((link.until - performance.now()) / 1000))} s`,
@@ -60,7 +64,7 @@ class BillLine extends Part {
   build() {
     const line = h("p", {});
     this.append(h("footer", {}, line));
-    const { bill, painter } = this.app;
+    const { bill } = this.app;
     const since = new Date(bill.opened).toLocaleTimeString(undefined, {
       hour: "2-digit",
       minute: "2-digit",
@@ -71,7 +75,7 @@ class BillLine extends Part {
         line,
         `Since ${since} this page has sent ${plural(bill.requests, "request")} over ${plural(bill.connections, "connection")} for ${plural(bill.updates, "update")}; polling every 30 s would have sent ${count(bill.polled(Date.now()))}, and been up to 30 s behind.`,
       );
-    painter.on(["tick", "link", "page"], paint);
+    this.paints(["tick", "link", "page"], paint);
     paint();
   }
 }

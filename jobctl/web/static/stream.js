@@ -2,7 +2,7 @@
  * The live connection: a WebSocket driven by a `Follower`, and the long poll where no WebSocket can be had.
  *
  * @typedef {object} Link what the indicator says
- * @property {"connecting"|"live"|"silent"|"waiting"|"offline"|"polling"|"paused"|"closed"} kind
+ * @property {"connecting"|"live"|"catching up"|"silent"|"waiting"|"offline"|"polling"|"paused"|"closed"} kind
  * @property {number} [until] when the next try is (ms, `performance.now`)
  *
  * @typedef {object} Owner
@@ -60,6 +60,7 @@ export class Stream {
     this.suspected = false;
     this.#connect();
     this.timers.tick = setInterval(() => this.#tick(), TICK_MS);
+    this.#seen(); // it may have been opened behind another tab
   }
 
   stop() {
@@ -140,7 +141,7 @@ export class Stream {
     }
     const enough = this.worked ? REFUSALS_AFTER_LIVE : REFUSALS;
     if (this.refusals >= enough && this.follower.position && navigator.onLine && (await this.poll.works())) {
-      if (!this.running || this.socket) return;
+      if (!this.running || this.socket || this.link.kind === "paused") return;
       if (!this.suspected) {
         this.suspected = true; // or the server has just come back
         return this.#connect();
@@ -163,7 +164,10 @@ export class Stream {
       else if (output.do === "deliver") this.owner.deliver(output.message);
       else if (output.do === "sign in") this.socket?.send(this.follower.signIn(this.api.token ?? ""));
       else if (output.do === "renew") this.session.renewIfOld();
-      else if (output.do === "stale") this.owner.stale();
+      else if (output.do === "stale") {
+        this.#say({ kind: "catching up" });
+        this.owner.stale();
+      }
       else if (output.do === "live") this.#say({ kind: "live" });
       else if (output.do === "drop") {
         this.#drop();
