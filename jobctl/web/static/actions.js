@@ -18,7 +18,7 @@ const DONE = { retry: "will run again", cancel: "cancelled", delete: "deleted" }
  */
 async function one(app, action, job) {
   const { state, api } = app;
-  state.overlay.set(job, expected(action, job));
+  const guess = state.overlay.set(job, expected(action, job));
   state.page.touched.add(job.id);
   for (const kind of ["rows", "detail"]) app.painter.mark(kind);
   try {
@@ -34,7 +34,7 @@ async function one(app, action, job) {
   } catch (error) {
     return message(error);
   } finally {
-    state.overlay.drop(job.id);
+    state.overlay.drop(job.id, guess);
     state.page.touched.add(job.id);
     for (const kind of ["rows", "detail"]) app.painter.mark(kind);
   }
@@ -123,10 +123,12 @@ export async function copy(text, what) {
 
 /** Where there is no clipboard to write to (plain http on another machine). @param {string} text */
 function byHand(text) {
+  const before = /** @type {HTMLElement|null} */ (document.activeElement);
   const field = h("textarea.offstage", { "prop:value": text });
-  document.body.append(field);
+  (document.querySelector("dialog[open]") ?? document.body).append(field); // nothing else can be selected meanwhile
   field.select();
   const done = document.execCommand("copy");
   field.remove();
+  before?.focus({ preventScroll: true });
   return done;
 }

@@ -9,14 +9,16 @@ export class Overlay {
     this.patches = new Map();
   }
 
-  /** @param {Job} job @param {Partial<Job>|null} patch */
+  /** @param {Job} job @param {Partial<Job>|null} patch @returns {object} this guess, for `drop` */
   set(job, patch) {
-    this.patches.set(job.id, { patch, version: job.version });
+    const guess = { patch, version: job.version };
+    this.patches.set(job.id, guess);
+    return guess;
   }
 
-  /** @param {string} id */
-  drop(id) {
-    return this.patches.delete(id);
+  /** @param {string} id @param {object} [guess] only if it is still this one */
+  drop(id, guess = this.patches.get(id)) {
+    if (this.patches.get(id) === guess) this.patches.delete(id);
   }
 
   /** The server has told a state: what was guessed before it is void. @param {Job} job */
