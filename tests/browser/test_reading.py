@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -76,6 +77,31 @@ def test_nothing_is_wider_than_the_window(browser: Browser, server: Server, furn
             assert wide == [], place
             assert watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
     finally:
+        context.close()
+
+
+def test_news_a_selection_and_a_message_leave_each_other_room(browser: Browser, server: Server) -> None:
+    for width in (360, 700, 1280):
+        tag = f"room-{width}"
+        server.batch([{"name": "later", "delay": 9000, "tags": [tag]} for _ in range(60)])
+        context = browser.new_context(viewport={"width": width, "height": 740})
+        watched = Watched(context, server).sign_in(rest=f"/?tag={tag}")
+        page = watched.page
+        page.locator("tbody input").first.click()
+        page.mouse.move(1, 1)
+        server.batch([{"name": "later", "delay": 9000, "tags": [tag]} for _ in range(1200)])
+        until(lambda page=page: page.locator("[data-news]").inner_text().startswith("1,200 more jobs"))
+        page.evaluate("document.dispatchEvent(new CustomEvent('toast', {detail: {text: 'told', kind: 'bad'}}))")
+        page.locator(".toast").wait_for()
+        box = "each => { const at = each.getBoundingClientRect(); return [at.left, at.right, at.top, at.bottom]; }"
+        card = page.locator("jc-jobs").evaluate(box)
+        for each in page.locator(".list-head > :not(.offscreen)").all():
+            left, right, *_ = each.evaluate(box)
+            assert card[0] <= left <= right <= card[1], each.inner_text()
+        head = [each.evaluate(box) for each in page.locator(".list-head :is(button, select)").all()]
+        for one, other in itertools.combinations(head, 2):
+            assert one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
+        assert page.locator(".toast").evaluate(box)[3] <= page.locator(".bulk").evaluate(box)[2]
         context.close()
 
 
@@ -180,6 +206,24 @@ def test_screen_readers_are_told_little(server: Server, open_page: Open, context
         page.wait_for_timeout(150)
     until(lambda: page.locator("[data-news]").inner_text().startswith("20 more"))
     assert len(page.evaluate("window.told")) == 1
+
+
+def test_screen_readers_are_told_once_that_the_server_is_away(server: Server, open_page: Open) -> None:
+    watched = open_page(server)
+    told = watched.page.evaluate("""async () => {
+        const { app } = document.querySelector('jc-shell');
+        const told = [];
+        const region = document.querySelector('jc-link [role=status]');
+        new MutationObserver(() => told.push(region.textContent))
+            .observe(region, {subtree: true, childList: true, characterData: true});
+        for (const kind of ['waiting', 'connecting', 'waiting', 'connecting', 'waiting', 'connecting', 'live']) {
+            app.stream.link = {kind, ...(kind === 'waiting' ? {until: performance.now() + 900} : {})};
+            app.changed();
+            for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+        }
+        return told;
+    }""")
+    assert told == ["Reconnecting", "Live"]
 
 
 def test_nothing_shifts_while_it_loads(server: Server, context: BrowserContext) -> None:

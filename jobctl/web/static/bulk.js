@@ -3,7 +3,7 @@ import { actAll, actOnMatching, copy } from "./actions.js";
 import { message } from "./app.js";
 import { act } from "./command.js";
 import { ask } from "./confirm.js";
-import { Part, h, put } from "./dom.js";
+import { Part, attribute, h, put } from "./dom.js";
 import { toBulk } from "./filter.js";
 import { count, plural } from "./format.js";
 import { allowed } from "./states.js";
@@ -31,13 +31,13 @@ class Bulk extends Part {
       this.buttons.map(({ button }) => button),
       h(
         "button.quiet",
-        { type: "button", onclick: () => copy(act("retry", [...app.selection]), "Command") },
+        { type: "button", onclick: () => copy(act("retry", this.#chosen().map((job) => job.id)), "Command") },
         "Copy command",
       ),
       h("button.quiet", { type: "button", "aria-label": "Clear the selection", onclick: () => app.select([]) }, "✕"),
     );
     this.append(this.bar);
-    app.painter.on(["selection", "rows", "route", "identity"], () => this.#paint());
+    this.paints(["selection", "rows", "route", "identity"], () => this.#paint());
     this.#paint();
   }
 
@@ -49,6 +49,7 @@ class Bulk extends Part {
   #paint() {
     const chosen = this.#chosen();
     this.bar.hidden = chosen.length === 0 || this.app.route.view !== "jobs";
+    attribute(document.documentElement, "data-bulk", !this.bar.hidden);
     if (this.bar.hidden) return;
     put(this.number, count(chosen.length));
     for (const { action, button } of this.buttons ?? []) {
