@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,12 @@ from jobctl.engine.registry import Registry
 from jobctl.service import Service, serve
 from jobctl.settings import Settings, load
 from tests.kit import Running, StartServer
+
+if threading.current_thread() is threading.main_thread():
+    # A shell's `&` and nohup start programs that ignore these, and their children do, too: no test of Ctrl-C would end.
+    for each, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, usual)
 
 
 @pytest.fixture(autouse=True)
