@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
-from tests.browser.kit import Server, Watched, launch
+from tests.browser.kit import PATIENCE_S, Server, Watched, launch
 
 Open = Callable[..., Watched]
 HERE = Path(__file__).parent
+expect.set_options(timeout=PATIENCE_S * 1000)  # a page is drawn a frame later; under load, some frames later
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

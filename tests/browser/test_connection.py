@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.conftest import Open
 from tests.browser.kit import Server, Watched, until
@@ -48,11 +48,9 @@ def test_a_server_that_was_killed_and_comes_back_is_resumed_and_nothing_is_misse
     watched.shows(fresh, "completed")
     watched.shows(held, "completed")
     watched.live()
-    steps = watched.page.locator(".timeline .step")
-    until(lambda: steps.count() == 3)
-    told = [text.split(" after")[0] for text in steps.all_inner_texts()]
-    assert told == ["Created", "Attempt 1: failed", "Attempt 2: completed"]
-    assert watched.page.locator(".log-line").all_inner_texts()[0].endswith("waiting")
+    steps = [re.compile(f"^{step}") for step in ("Created", "Attempt 1: failed", "Attempt 2: completed")]
+    expect(watched.page.locator(".timeline .step")).to_have_text(steps)
+    expect(watched.page.locator(".log-line").first).to_have_text(re.compile("waiting$"))
     until(lambda: watched.count("completed") == "2")
     lists = [url for _, url in watched.requests if url.startswith("/api/") and "/api/auth" not in url]
     assert lists == []  # resumed by position: no list was fetched again
@@ -69,7 +67,7 @@ def test_a_log_that_cannot_be_continued_is_fetched_anew(own_server: Callable[...
     server.start()
     job_id = server.enqueue()
     watched.shows(job_id, "completed")
-    assert watched.page.locator("tbody tr").count() == 1
+    expect(watched.page.locator("tbody tr")).to_have_count(1)
     assert ("GET", "/api/jobs?limit=50") in watched.requests
 
 
@@ -113,7 +111,7 @@ def test_a_hidden_tab_costs_nothing_and_is_right_again_when_it_is_shown(
     job_id = server.enqueue()
     until(lambda: server.job(job_id)["status"] == "completed")
     page.clock.fast_forward(3_600_000)
-    assert watched.row(job_id).count() == 0
+    expect(watched.row(job_id)).to_have_count(0)
     assert [url for _, url in watched.requests if url.startswith("/api/jobs")] == []
     page.evaluate(HIDE, False)
     page.clock.resume()
@@ -130,7 +128,7 @@ def test_where_websockets_are_forbidden_it_says_so_and_asks_by_long_poll(
     page = watched.page
     page.goto(server.link())
     page.locator('[data-link="polling"]').wait_for()
-    assert "forbids WebSockets" in str(page.locator("[data-link]").get_attribute("title"))
+    expect(page.locator("[data-link]")).to_have_attribute("title", re.compile("forbids WebSockets"))
     gate = tmp_path / "gate"
     job_id = server.enqueue("hold", data={"gate": str(gate)}, tags=["polled"])
     watched.shows(job_id, "running")

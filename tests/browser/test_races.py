@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.conftest import Open
 from tests.browser.kit import Server, Watched, go_to, until
@@ -45,7 +45,8 @@ def test_who_signs_in_after_another_sees_their_own_list_and_asks_once(server: Se
     watched.settle()
     watched.page.keyboard.press("3")
     watched.page.locator(".queue-card").first.wait_for()
-    watched.page.wait_for_timeout(200)
+    until(lambda: ("GET", "/api/queues") in watched.requests)
+    watched.page.wait_for_timeout(200)  # for those that should not come
     asked = [each for each in watched.requests if each[1].startswith("/api/")]
     assert asked == [("GET", "/api/queues")]  # by the view that is there, not by those that were
 
@@ -97,7 +98,7 @@ def test_rows_of_another_filter_are_not_shown_for_one_whose_list_cannot_be_had(s
     page.route("**/api/jobs?*status=failed*", fails)
     page.locator('.tile[data-status="failed"]').click()
     page.get_by_text("out of order").wait_for()
-    assert page.locator("tbody").is_hidden()
+    expect(page.locator("tbody")).to_be_hidden()
     page.unroute("**/api/jobs?*status=failed*")
     page.get_by_text("Nothing matches").wait_for()  # it is asked for again without a click
 
@@ -115,7 +116,7 @@ def test_a_refusal_of_a_question_of_before_is_not_told_of_the_next(server: Serve
     go_to(page, "/?tag=slow")
     page.get_by_text("Nothing matches").wait_for()
     page.wait_for_timeout(200)
-    assert page.locator(".empty >> text=out of order").count() == 0
+    expect(page.locator(".empty >> text=out of order")).to_have_count(0)
 
 
 def test_a_page_that_waits_for_its_list_is_not_called_live(server: Server, open_page: Open) -> None:
@@ -281,4 +282,4 @@ def test_a_command_is_copied_from_a_dialog_also_without_a_clipboard(server: Serv
     button.click()
     page.locator(".toast", has_text="Command copied").wait_for()
     assert page.evaluate("window.copied").startswith("jobctl enqueue")
-    assert button.evaluate("each => each === document.activeElement")
+    expect(button).to_be_focused()

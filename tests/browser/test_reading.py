@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.conftest import Open
 from tests.browser.kit import Server, Watched, until
@@ -95,6 +95,7 @@ def test_news_a_selection_and_a_message_leave_each_other_room(browser: Browser, 
         page.locator(".toast").wait_for()
         box = "each => { const at = each.getBoundingClientRect(); return [at.left, at.right, at.top, at.bottom]; }"
         card = page.locator("jc-jobs").evaluate(box)
+        expect(page.locator(".bulk")).to_be_visible()
         for each in page.locator(".list-head > :not(.offscreen)").all():
             left, right, *_ = each.evaluate(box)
             assert card[0] <= left <= right <= card[1], each.inner_text()
@@ -122,7 +123,7 @@ def test_hostile_text_is_text_and_breaks_nothing(server: Server, open_page: Open
         text = page.locator(place).inner_text()
         assert not [each for each in text if each in "\u202e\u202c\u200b\x1b\x00"], place
     assert page.evaluate("document.querySelectorAll('jc-shell script, jc-shell b, jc-shell i, aside img').length") == 0
-    assert page.title() == "Jobs · jobctl"
+    expect(page).to_have_title("Jobs · jobctl")
     assert watched.row(job_id).bounding_box()["height"] < 60
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     # As a filter it goes to the server and back, and still is text.
@@ -156,14 +157,14 @@ def test_all_of_it_by_keyboard(server: Server, open_page: Open) -> None:
     page.keyboard.type("keys")
     until(lambda: page.locator("tbody tr").count() == 3)
     page.keyboard.press("Escape")
-    assert page.locator("[data-search]").input_value() == "keys"
+    expect(page.locator("[data-search]")).to_have_value("keys")
     page.keyboard.press("j")
-    assert focused() == ids[0]
+    until(lambda: focused() == ids[0])
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("k")
-    assert focused() == ids[1]
+    until(lambda: focused() == ids[1])
     page.keyboard.press("x")
     until(lambda: page.locator(".bulk strong").inner_text() == "1 selected")
     page.locator(f'[data-open="{ids[1]}"]').focus()
@@ -205,7 +206,9 @@ def test_screen_readers_are_told_little(server: Server, open_page: Open, context
         server.batch([{"name": "noop", "tags": ["quiet"]} for _ in range(5)])
         page.wait_for_timeout(150)
     until(lambda: page.locator("[data-news]").inner_text().startswith("20 more"))
-    assert len(page.evaluate("window.told")) == 1
+    until(lambda: page.evaluate("window.told.length"))
+    page.wait_for_timeout(200)  # for a second that should not come
+    assert page.evaluate("window.told.length") == 1
 
 
 def test_screen_readers_are_told_once_that_the_server_is_away(server: Server, open_page: Open) -> None:

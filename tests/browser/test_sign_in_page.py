@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.conftest import Open
 from tests.browser.kit import Server, Watched, until
@@ -27,7 +27,7 @@ def test_a_link_signs_in_once_and_leaves_no_trace(server: Server, context: Brows
     watched = Watched(context, server)
     watched.page.goto(link)
     watched.live()
-    assert watched.page.url == server.url + "/"
+    expect(watched.page).to_have_url(server.url + "/")
     code = link.partition("code=")[2]
     assert not any(code in url for _, url in watched.requests)
     assert code not in stored(watched)
@@ -35,7 +35,7 @@ def test_a_link_signs_in_once_and_leaves_no_trace(server: Server, context: Brows
     watched.settle()
     watched.page.reload()
     watched.live()
-    assert ("POST", "/api/auth/refresh") in watched.requests
+    until(lambda: ("POST", "/api/auth/refresh") in watched.requests)
     watched.page.close()
     context.clear_cookies()
     again = Watched(context, server)
@@ -61,7 +61,7 @@ def test_a_token_can_be_pasted_and_a_bad_one_is_told(server: Server, context: Br
     page.locator("#token").fill(server.token("bob", "user"))
     page.get_by_role("button", name="Sign in").click()
     watched.live()
-    assert page.locator("summary").first.get_attribute("aria-label") == "Account: bob, user"
+    expect(page.locator("summary").first).to_have_attribute("aria-label", "Account: bob, user")
     assert "eyJ" not in stored(watched)
 
 
@@ -73,7 +73,7 @@ def test_a_pasted_token_ends_and_the_page_says_so(server: Server, context: Brows
     page.get_by_role("button", name="Sign in").click()
     page.locator("[data-new-job]").wait_for()
     page.get_by_text("The token that you pasted has ended").wait_for()
-    assert page.locator("tbody tr").count() == 0
+    expect(page.locator("tbody tr")).to_have_count(0)
 
 
 def test_a_session_is_renewed_before_its_token_ends_without_losing_the_stream(
@@ -88,7 +88,7 @@ def test_a_session_is_renewed_before_its_token_ends_without_losing_the_stream(
     watched.shows(job_id, "completed")
     assert {url for _, url in watched.requests} == {"/api/auth/refresh"}
     assert watched.sockets == 1
-    assert watched.page.locator('[data-link="live"]').count() == 1
+    expect(watched.page.locator('[data-link="live"]')).to_have_count(1)
 
 
 def test_a_user_sees_only_their_own_jobs_and_nothing_for_admins(server: Server, open_page: Open) -> None:
@@ -97,15 +97,15 @@ def test_a_user_sees_only_their_own_jobs_and_nothing_for_admins(server: Server, 
     watched = open_page(server, subject="eve", role="user", rest="/?view=schedules")
     page = watched.page
     watched.row(own).wait_for()
-    assert page.locator("tbody tr").count() == 1
+    expect(page.locator("tbody tr")).to_have_count(1)
     until(lambda: watched.count("pending") == "1")
-    assert page.locator("nav a").all_inner_texts() == ["Jobs", "Queues"]
-    assert page.get_by_text("Mine").count() == 0
+    expect(page.locator("nav a")).to_have_text(["Jobs", "Queues"])
+    expect(page.get_by_text("Mine")).to_have_count(0)
     page.keyboard.press("2")
-    assert page.locator("jc-schedules").is_hidden()
+    expect(page.locator("jc-schedules")).to_be_hidden()
     page.keyboard.press("3")
     page.locator(".queue-card").first.wait_for()
-    assert page.locator("[data-pause]").count() == 0
+    expect(page.locator("[data-pause]")).to_have_count(0)
     page.goto(f"{server.url}/?job={others}")
     page.get_by_text("There is no such job.").wait_for()
     assert not any(re.match("/api/(queues|tokens|jobs/schedules)", url) for _, url in watched.requests)
@@ -118,7 +118,7 @@ def test_signing_out_ends_it_in_every_tab_and_for_good(server: Server, open_page
     one.page.get_by_role("button", name="Sign out").click()
     for each in (one, two):
         each.page.locator("#token").wait_for()
-        assert each.page.locator("tbody").count() == 0
+        expect(each.page.locator("tbody")).to_have_count(0)
     until(lambda: ("POST", "/api/auth/logout") in one.requests)
     two.page.reload()
     two.page.locator("#token").wait_for()
