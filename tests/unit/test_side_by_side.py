@@ -1,0 +1,102 @@
+"""What is measured beside each other: turns, spreads, ratios within a round, and what was asked for."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import msgspec
+import pytest
+
+from bench.side_by_side import (
+    Absent,
+    Asked,
+    Report,
+    Run,
+    cpu_ns,
+    judge,
+    number,
+    ratio,
+    resident,
+    show,
+    spread,
+    take_turns,
+    verdict,
+)
+
+
+def test_contestants_take_turns() -> None:
+    order: list[str] = []
+    contestants = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
+    assert take_turns(3, contestants) == {"a": [1, 3, 5], "b": [2, 4, 6]}
+    assert order == ["a", "b"] * 3
+
+
+def test_a_spread_keeps_the_rounds_in_their_order() -> None:
+    found = spread([3.0, 1.0, 2.0, 10.0])
+    assert (found.median, found.low, found.high, found.values) == (2.5, 1.0, 10.0, (3.0, 1.0, 2.0, 10.0))
+
+
+def test_a_ratio_is_of_values_of_the_same_round() -> None:
+    drifted = ratio([2.0, 20.0, 4.0], [1.0, 10.0, 4.0])
+    assert drifted.values == (2.0, 2.0, 1.0)  # the medians' ratio would be 1
+    assert drifted.median == 2.0
+    with pytest.raises(ValueError, match="shorter"):
+        ratio([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "values", "met", "missed_by", "told"),
+    [
+        (Asked("", 2.0, "x"), [1.0, 2.0, 9.0], True, 0.0, "met"),
+        (Asked("", 2.0, "x"), [2.0, 2.5, 9.0], False, 0.25, "missed by 25%"),
+        (Asked("", 2.0, "x", at_most=False), [1.0, 2.0, 9.0], True, 0.0, "met"),
+        (Asked("", 2.0, "x", at_most=False), [1.0, 1.5, 9.0], False, 0.25, "missed by 25%"),
+    ],
+)
+def test_the_median_is_judged(asked: Asked, values: list[float], met: bool, missed_by: float, told: str) -> None:
+    found = judge(asked, spread(values))
+    assert (found.met, found.missed_by, found.low, found.high) == (met, missed_by, values[0], 9.0)
+    assert verdict(found) == told
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    found = judge(Asked("", 2.0, "x"), None, "no node here")
+    assert (found.met, found.value, verdict(found)) == (None, None, "no node here")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12345.6, "12,346"), (99.94, "99.9"), (2.345, "2.35"), (0.01234, "0.0123"), (0, "0")]
+)
+def test_numbers_have_three_digits_that_mean_something(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_the_clock_of_a_process_is_its_own_and_read_from_outside() -> None:
+    before, ours = cpu_ns(os.getpid()), time.process_time_ns()
+    while time.process_time_ns() - ours < 5_000_000:
+        pass
+    assert 4_000_000 < cpu_ns(os.getpid()) - before < 500_000_000
+    assert resident(os.getpid()) > 1_000_000
+
+
+def test_a_report_names_what_is_missing_and_reads_back(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run("test", {"connections": 5}, packages=("msgspec", "no-such-package"))
+    run.add("cost", "us", {"floor": [1.0, 2.0], "ours": [2.0, 3.0]}, versus="floor")
+    run.ask(Asked("ours, against the floor", 1.5, "x"), run.figures[1].versus)
+    run.ask(Asked("theirs", 1.0, "us"), None, "no node here")
+    run.absent.append(Absent("node", "there is no [node] here"))
+    report = run.report()
+    assert [each.met for each in report.judged] == [False, None]
+    assert report.figures[0].versus is None
+    assert "msgspec" in report.environment.versions
+    assert "no-such-package" not in report.environment.versions
+
+    show(report, as_json=True)
+    assert msgspec.json.decode(capsys.readouterr().out, type=Report) == report
+
+    show(report, as_json=False)
+    shown = capsys.readouterr().out
+    assert "not measured: node: there is no [node] here" in shown
+    assert "missed by 17%" in shown
+    assert "python -m bench.test" in shown
