@@ -101,6 +101,11 @@ class Commits:
         self.total += 1
         self._events += [(stamp, event) for event in commit.events]
 
+    @property
+    def stamped(self) -> list[tuple[int, Event]]:
+        """When each event was committed (ns), in their order."""
+        return self._events
+
     def rows(self, name: str) -> list[tuple[int, int, str, int, int]]:
         """``(seq, n, job id, version, ns)`` of each update of the jobs of that name; ``n`` is of their data."""
         found = []

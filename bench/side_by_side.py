@@ -32,6 +32,8 @@ SCHEMA: Final = 1
 """Of the JSON object; rises when a reader of the former one would misread."""
 ROUNDS: Final = 5
 """Fewer have no spread worth the name."""
+WIDTH: Final = 140
+"""Columns of a table that goes into a file."""
 BUSY: Final = 1.0
 """Load average above which somebody else is at work here."""
 
@@ -251,7 +253,7 @@ def show(report: Report, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(report).decode())
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     for quantity in dict.fromkeys(each.quantity for each in report.figures):
         console.print(_figures(quantity, [each for each in report.figures if each.quantity == quantity]))
     if report.judged:
