@@ -186,7 +186,7 @@ class Endpoint:
         scheme = self._scheme_of(upgrade.peer, told, "https" if upgrade.tls else "http")
         if not handshake.origin_allowed(upgrade.headers, scheme=scheme, allowed=self._origins):
             return handshake.WRONG_ORIGIN
-        return handshake.answer(upgrade.headers, upgrade.target)
+        return handshake.answer(upgrade.headers)
 
     async def _attend(self, transport: Transport, leftover: bytes) -> None:
         now = trio.current_time()

@@ -17,7 +17,8 @@ from jobctl.protocol import close_codes, messages
 from jobctl.protocol.close_codes import Close
 from jobctl.states import TERMINAL
 from jobctl.store.base import Store
-from jobctl.stream.hub import Entry, Hub, Member, chunks, scoped
+from jobctl.stream.groups import Member
+from jobctl.stream.hub import Entry, Hub, chunks, scoped
 from jobctl.stream.log_feed import LogFeed
 from jobctl.stream.outbox import Expired, Outbox
 from jobctl.stream.subscription import Subscription

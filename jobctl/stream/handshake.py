@@ -3,10 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from wsproto.connection import ConnectionState, ConnectionType
-from wsproto.events import AcceptConnection
-from wsproto.handshake import H11Handshake
-from wsproto.utilities import RemoteProtocolError
+from wsproto.utilities import generate_accept_token
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -33,18 +30,28 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 STOPPING: Final = Refused(503, "Service Unavailable", ("Retry-After", "1"))
 
 
-def answer(headers: Headers, target: bytes) -> bytes | Refused:
-    """The 101 answer, without any extension or subprotocol; or why not."""
+def answer(headers: Headers) -> bytes | Refused:
+    """The 101 answer, without any extension or subprotocol; or why not.
+
+    wsproto's handshake would say the same (a test compares them), but writes the request anew and parses it a second
+    time: a fifth of what a new connection costs.
+
+    Args:
+        headers: Of a GET request of HTTP/1.1, names in lower case.
+    """
+    said = dict(headers)  # of a repeated one the last
     version = _one(headers, b"sec-websocket-version")
     if version is not None and version.strip() != b"13":
         return WRONG_VERSION
-    shake = H11Handshake(ConnectionType.SERVER)
-    try:
-        shake.initiate_upgrade_connection(list(headers), target)
-        accepted = shake.send(AcceptConnection())
-    except (RemoteProtocolError, ValueError, KeyError):
+    key = said.get(b"sec-websocket-key")
+    connection = {token.strip() for token in said.get(b"connection", b"").lower().split(b",")}
+    upgrade = said.get(b"upgrade", b"").lower()
+    if version is None or key is None or b"upgrade" not in connection or upgrade != b"websocket":
         return BAD_HANDSHAKE
-    return accepted if shake.state is ConnectionState.OPEN else BAD_HANDSHAKE
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + generate_accept_token(key) + b"\r\n\r\n"
+    )
 
 
 def origin_allowed(headers: Headers, *, scheme: str, allowed: Collection[str]) -> bool:

@@ -1,15 +1,16 @@
 """The hub: takes commits in order, encodes each event once, and gives it to everybody who is live.
 
-Subscriptions that are alike form one ``Group``: its filter is evaluated once per event, however many members it has.
+Subscriptions that are alike form one ``Group``: its filter is evaluated at most once per event, however many members it
+has, and not at all where the event lacks what it asks for (``groups``).
 Who is not live (new with ``since``, or slow) is fed from the log by its own connection, and joins its group here in
 one step with copying the rest from the ring.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -19,7 +20,8 @@ from jobctl.model import wire_time
 from jobctl.protocol import messages
 from jobctl.store.base import Counters, Store
 from jobctl.stream import frames
-from jobctl.stream.filters import FilterKey, Predicate, predicate
+from jobctl.stream.filters import FilterKey
+from jobctl.stream.groups import Group, Index, Member
 from jobctl.stream.schedules import ScheduleFeed
 from jobctl.stream.tally import Tally
 
@@ -32,36 +34,6 @@ CHUNK: Final = 32 * 1024
 STATS_EVERY_S: Final = 0.25
 MAX_DUTY: Final = 0.5
 """Share of the loop's time that flushing may take before commits are gathered into larger flushes."""
-
-
-class Member(Protocol):
-    """A live connection, as the hub sees it."""
-
-    def deliver(self, chunk: bytes, before: int) -> bool:
-        """Take ``chunk``; False when it does not fit: the member was at ``before`` and has left its group."""
-
-    def send_stats(self, frame: bytes) -> None:
-        """Take a snapshot of the counts, or drop it when behind."""
-
-    def send_schedules(self, frame: bytes) -> None:
-        """Take a snapshot of the schedules; a newer one replaces one that still waits."""
-
-    def log_grew(self, job_id: str) -> None:
-        """A followed log has new lines."""
-
-    def cut_off(self) -> None:
-        """End: a flush failed, and who has what is not known. Whoever comes back resumes from what it has."""
-
-
-class Group:
-    """All live connections with the same filter and scope."""
-
-    __slots__ = ("key", "matches", "members")
-
-    def __init__(self, key: FilterKey) -> None:
-        self.key = key
-        self.matches: Predicate | None = predicate(key)
-        self.members: dict[Member, None] = {}
 
 
 class Entry:
@@ -94,6 +66,7 @@ class Hub:
         self._log_start = 0
         self._waiting: list[Event] = []
         self._groups: dict[FilterKey, Group] = {}
+        self._index = Index()
         self._stats: dict[str | None, dict[Member, None]] = {}
         self._owed: dict[Member, str | None] = {}
         self._logs: dict[str, dict[Member, None]] = {}
@@ -165,9 +138,11 @@ class Hub:
             self.tally.apply(event)
         self.flushes += 1
         self.metrics.events += len(entries)
-        for group in tuple(self._groups.values()):
+        for group, matching in self._index.chosen(entries):
             try:
-                self._give(group, entries, before)
+                if isinstance(matching, Exception):
+                    raise matching  # noqa: TRY301 - the same becomes of it
+                self._give(group, matching, before)
             except Exception:
                 log.debug("the stream failed for a filter", exc_info=True)
                 for member in tuple(group.members):
@@ -184,13 +159,9 @@ class Hub:
         while self._ring and self._ring[0].event.seq < self._log_start:
             self._ring.popleft()
 
-    def _give(self, group: Group, entries: Sequence[Entry], before: int) -> None:
-        matching = entries if group.matches is None else [e for e in entries if group.matches(e.event)]
-        if not matching:
-            return
-        matching = scoped(matching, group.key.owner)
-        members: Iterable[Member] = tuple(group.members)
-        for chunk, position, n in chunks(matching):
+    def _give(self, group: Group, matching: Sequence[Entry], before: int) -> None:
+        members = tuple(group.members)
+        for chunk, position, n in chunks(scoped(matching, group.key.owner)):
             for member in members:
                 if not member.deliver(chunk, before):
                     log.debug("a reader is behind at %d", before)
@@ -224,15 +195,18 @@ class Hub:
 
     def join(self, group: Group, member: Member) -> Group:
         """Make ``member`` live; returns the group that it is in now."""
-        group = self._groups.setdefault(group.key, group)
-        group.members[member] = None
-        return group
+        known = self._groups.setdefault(group.key, group)
+        if not known.members:
+            self._index.add(known)
+        known.members[member] = None
+        return known
 
     def leave(self, group: Group, member: Member) -> None:
         """Take ``member`` out; harmless if it is not in."""
         group.members.pop(member, None)
         if not group.members and self._groups.get(group.key) is group:
             del self._groups[group.key]
+            self._index.remove(group)
 
     def since(self, position: int) -> Iterator[Entry] | None:
         """The ring's entries after ``position``; None when it does not reach back so far."""

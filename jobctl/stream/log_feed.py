@@ -11,7 +11,8 @@ from jobctl.model import Identity
 from jobctl.protocol import messages
 from jobctl.store.base import Store
 from jobctl.stream import frames
-from jobctl.stream.hub import Hub, Member
+from jobctl.stream.groups import Member
+from jobctl.stream.hub import Hub
 
 PAGE: Final = 200
 """Lines of one read."""

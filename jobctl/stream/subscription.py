@@ -2,7 +2,8 @@
 
 import msgspec
 
-from jobctl.stream.hub import Group, Hub, Member
+from jobctl.stream.groups import Group, Member
+from jobctl.stream.hub import Hub
 
 
 class Subscription(msgspec.Struct):

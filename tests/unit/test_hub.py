@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
-from jobctl.events import JOB_UPDATE, Event
+from jobctl.events import JOB_UPDATE, JOBS_PRUNED, Event, Pruning
 from jobctl.model import Identity, JobFilter
 from jobctl.states import Status
 from jobctl.store.base import Counters
-from jobctl.stream.filters import key_of, predicate
+from jobctl.stream.filters import FilterKey, key_of, predicate
+from jobctl.stream.groups import PLACES, Group, Index
 from jobctl.stream.hub import CHUNK, Entry, chunks
 from jobctl.stream.tally import Tally
 
@@ -105,3 +107,86 @@ def test_progress_does_not_change_the_counts() -> None:
     tally = Tally(Counters(counts={}, queues={}))
     tally.apply(event(status_before="running", status="running"))
     assert tally.take_changed() == set()
+
+
+def test_an_index_finds_whom_a_look_at_every_filter_would_find() -> None:
+    draw = random.Random(11)
+
+    def some(values: str) -> tuple[str, ...] | None:
+        return tuple(draw.sample(values, draw.randrange(3))) if draw.random() < 0.4 else None
+
+    groups: dict[FilterKey, Group] = {}
+    index = Index()
+    for _ in range(300):
+        statuses = some("prc")
+        wanted = JobFilter(
+            ids=some("123"), names=some("xyz"), queues=some("qrs"), tags=some("abc"), mine=draw.random() < 0.2,
+            statuses=None if statuses is None else tuple(STATUSES[each] for each in statuses),
+        )  # fmt: skip
+        key = key_of(wanted, draw.choice([ADMIN, ALICE, Identity("bob", "user", 0.0, "t")]))
+        if key not in groups:
+            groups[key] = Group(key)
+            index.add(groups[key])
+    for key in draw.sample([*groups], 40):
+        index.remove(groups.pop(key))
+    assert len(groups) > 100
+    entries = [Entry(some_event(draw, seq)) for seq in range(1, 60)]
+    found = dict(index.chosen(entries))
+    expected = {
+        group: chosen
+        for group in groups.values()
+        if (chosen := [each for each in entries if group.matches is None or group.matches(each.event)])
+    }
+    assert found == expected
+    assert len(expected) > 60
+    for group in groups.values():
+        index.remove(group)
+    assert not [*index.chosen(entries)]
+    assert not any(getattr(index, name) for name in index.__slots__)
+
+
+STATUSES = {"p": Status.PENDING, "r": Status.RUNNING, "c": Status.COMPLETED}
+
+
+def some_event(draw: random.Random, seq: int) -> Event:
+    if draw.random() < 0.1:
+        counts = {draw.choice(["alice", "bob"]): {"q": {"completed": 1}}}
+        body = msgspec.json.encode(Pruning(finished_before="2026-01-01T00:00:00.000Z", counts=counts))
+        return event(seq, kind=JOBS_PRUNED, job_id="", owner="", name="", queue="", tags=(), status_before=None,
+                     status=None, body=body)  # fmt: skip
+    return event(
+        seq, job_id=draw.choice("123"), owner=draw.choice(["alice", "bob", "root"]), name=draw.choice("xyz"),
+        queue=draw.choice("qrs"), tags=tuple(draw.sample("abc", draw.randrange(4))),
+        status_before=draw.choice(["pending", "running", None]), status=draw.choice(["running", "completed", None]),
+    )  # fmt: skip
+
+
+def test_only_filters_that_can_match_are_asked() -> None:
+    asked: list[str] = []
+    index = Index()
+    for name in ("resize", "pack", "mail"):
+        group = Group(key_of(JobFilter(names=(name,)), ADMIN))
+        group.matches = lambda each, name=name: asked.append(name) or True  # type: ignore[misc]
+        index.add(group)
+    assert len([*index.chosen([Entry(event(name="pack")), Entry(event(2, name="other"))])]) == 1
+    assert asked == ["pack"]
+
+
+def test_a_filter_that_fails_is_told_and_the_others_are_served() -> None:
+    index = Index()
+    broken, whole = (Group(key_of(JobFilter(names=names), ADMIN)) for names in (("resize",), ("resize", "x")))
+    broken.matches = lambda _: 1 / 0  # type: ignore[assignment]
+    index.add(broken)
+    index.add(whole)
+    found = dict(index.chosen([Entry(event())]))
+    assert isinstance(found[broken], ZeroDivisionError)
+    assert not isinstance(found[whole], Exception)
+    assert len(found[whole]) == 1
+
+
+def test_a_filter_with_many_values_takes_no_places() -> None:
+    index = Index()
+    many = Group(key_of(JobFilter(ids=tuple(f"j{n}" for n in range(PLACES + 1))), ADMIN))
+    index.add(many)
+    assert [group for group, _ in index.chosen([Entry(event(job_id="j5"))])] == [many]
+    assert not index._ids
