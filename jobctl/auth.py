@@ -7,15 +7,17 @@ Here is what a token says about itself. Whether it still stands (is registered, 
 of ``jobctl.access``.
 """
 
+import base64
 import hmac
 import os
 import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import jwt
+import msgspec
 
 from jobctl.errors import ConfigError, Unauthorized
 from jobctl.model import SCHEDULE_OWNER, Identity
@@ -98,13 +100,54 @@ class Verifier:
             raise Unauthorized
         for secret in self._secrets:
             try:
-                claims = _claims(token, secret)
+                claims = _claims_of_ours(token, secret) or _claims(token, secret)
             except jwt.InvalidSignatureError:
                 continue
             except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):
                 raise Unauthorized from None
             return _identity(claims, time.time() if now is None else now)
         raise Unauthorized
+
+
+class _Claims(msgspec.Struct, forbid_unknown_fields=True):
+    """What ``mint`` writes, and nothing else."""
+
+    iss: Literal["jobctl"]
+    aud: Literal["jobctl"]
+    sub: str
+    role: str
+    iat: int
+    exp: int
+    jti: str
+    sid: str | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Claims).decode
+_HEAD: Final = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=") + b"."
+
+
+def _claims_of_ours(token: str, secret: bytes) -> dict[str, Any] | None:
+    """The claims of a good token of the very form that ``mint`` makes. None: whatever else it is, PyJWT has to say.
+
+    PyJWT looks at each character by itself, which is a fifth of what a new stream costs when thousands come back at
+    once. What is found good here is good for PyJWT too; nothing is refused here.
+    """
+    signed, _, signature = token.encode("ascii").rpartition(b".")
+    if not signed.startswith(_HEAD):
+        return None
+    if not hmac.compare_digest(_base64(hmac.digest(secret, signed, "sha256")), signature):
+        return None
+    body = signed[len(_HEAD) :]
+    try:
+        raw = base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4))
+        claims = _decode(raw)
+    except (ValueError, RecursionError):  # also msgspec's errors
+        return None
+    return msgspec.structs.asdict(claims) if _base64(raw) == body else None
+
+
+def _base64(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
 def _claims(token: str, secret: bytes) -> dict[str, Any]:

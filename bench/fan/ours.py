@@ -78,6 +78,7 @@ class _Target:
                 events = tuple(update.make(self._seq + k, name) for k, name in enumerate(names, start=1))
                 self._seq += command.batch
                 self._service.hub.publish(Commit(events=events))
+                await self._service.hub.reached(self._seq)  # or a busy machine would get many in one flush
         stamps = tuple((event.seq, at) for at, event in self._commits.stamped[first:])
         return Done(stamps=stamps, unsent=self._most_unsent())
 

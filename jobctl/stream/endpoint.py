@@ -371,7 +371,10 @@ async def _see_off(connection: Connection) -> None:
 
 
 async def _send(transport: Transport, data: bytes) -> None:
-    """Write the handshake's answer: a few hundred bytes on a fresh connection."""
+    """Write the handshake's answer: a few hundred bytes on a fresh connection, which takes them at once."""
+    data = data[transport.try_send(data) :]
+    if not data:
+        return
     with trio.fail_after(CLOSE_TIMEOUT_S):
         while data:
             if transport.direct:
