@@ -68,6 +68,14 @@ async def hold(ctx: Any, gate: str) -> str:
     return "let go"
 
 
+@job("large")
+async def large(ctx: Any, gate: str, size: int, more: str = "") -> str:
+    """A result of that many characters, as soon as the file ``gate`` is there."""
+    while not Path(gate).exists():
+        await trio.sleep(0.02)
+    return "r" * size
+
+
 @job("chatter")
 async def chatter(ctx: Any, updates: int, seconds: float) -> int:
     """So many progress updates as evenly as can be, by jobs that run at the same time."""

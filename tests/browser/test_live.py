@@ -207,7 +207,7 @@ def test_two_thousand_updates_in_ten_seconds_are_painted_once_a_frame(
         requestAnimationFrame(frame);
     }""")
     chrome = context.new_cdp_session(page)
-    chrome.send("Performance.enable")
+    chrome.send("Performance.enable", {"timeDomain": "threadTicks"})  # what others do to this machine does not count
 
     def busy() -> float:
         told = {each["name"]: each["value"] for each in chrome.send("Performance.getMetrics")["metrics"]}
