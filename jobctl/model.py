@@ -34,6 +34,10 @@ SCHEDULE_OWNER: Final = "schedule:"
 DEFAULT_ATTEMPTS: Final = 3
 DEFAULT_TIMEOUT_S: Final = 3600.0
 
+JOB_ID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""How an id is written: a UUID in lower case."""
+
+Id = Annotated[str, Meta(pattern=rf"^{JOB_ID}$(?!\n)", description="a job's id")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,100}$(?!\n)", description="1 to 100 of A-Z a-z 0-9 . _ : -")]
 Tag = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters, no control characters")

@@ -14,6 +14,7 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from jobctl.errors import JobctlError
 from jobctl.events import Commit, Event
 from jobctl.model import Job, JobPage, JobQuery, LogLine, NewJob, Position, Queue, Stats
 from jobctl.states import TRANSITIONS, Action, Status
@@ -164,10 +165,14 @@ class Matching(msgspec.Struct, frozen=True):
 
 
 class Acted(msgspec.Struct, frozen=True):
-    """What was done with the first ``changed + skipped`` of the ids; for the rest there was no time."""
+    """What was done with the first ``changed + skipped`` of the ids; for the rest there was no time.
+
+    ``refused`` has those that were skipped, each with the reason.
+    """
 
     changed: int
     skipped: int
+    refused: Mapping[str, JobctlError] = {}
 
 
 class Store(Protocol):

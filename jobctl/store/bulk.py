@@ -10,7 +10,7 @@ from typing import Final
 
 import apsw
 
-from jobctl.errors import Conflict, NotFound
+from jobctl.errors import Conflict, IllegalTransition, JobctlError, NotFound
 from jobctl.model import JobQuery
 from jobctl.store import writes
 from jobctl.store.base import Acted, BulkAction, Matching, can
@@ -49,26 +49,24 @@ def tally(connection: apsw.Connection, query: JobQuery) -> Mapping[str, int]:
 
 def act(tx: Tx, action: BulkAction, ids: Sequence[str], owner: str | None, statuses: Sequence[str]) -> Acted:
     """Act on the first of ``ids``, as many as there is time for, at least one."""
-    changed = skipped = 0
+    changed = 0
+    refused: dict[str, JobctlError] = {}
     until = time.monotonic() + BUDGET_S
     for job_id in ids:
-        if _acted(tx, action, job_id, owner, statuses):
+        try:
+            _act(tx, action, job_id, owner, statuses)
             changed += 1
-        else:
-            skipped += 1
+        except (NotFound, Conflict) as error:  # each is raised before anything is written
+            refused[job_id] = error
         if time.monotonic() >= until:
             break
-    return Acted(changed=changed, skipped=skipped)
+    return Acted(changed=changed, skipped=len(refused), refused=refused)
 
 
-def _acted(tx: Tx, action: BulkAction, job_id: str, owner: str | None, statuses: Sequence[str]) -> bool:
-    try:
-        row = writes.find(tx, job_id, owner)
-        if (statuses and row.status not in statuses) or not can(action, row.status):
-            return False
-        if action == "cancel" and row.cancel_requested:
-            return False
-        _WRITES[action](tx, job_id, owner)
-    except (NotFound, Conflict):  # each is raised before anything is written
-        return False
-    return True
+def _act(tx: Tx, action: BulkAction, job_id: str, owner: str | None, statuses: Sequence[str]) -> None:
+    row = writes.find(tx, job_id, owner)
+    if (statuses and row.status not in statuses) or not can(action, row.status):
+        raise IllegalTransition(action, row.status)
+    if action == "cancel" and row.cancel_requested:
+        raise Conflict("it has been asked to stop already")
+    _WRITES[action](tx, job_id, owner)

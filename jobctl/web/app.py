@@ -20,6 +20,7 @@ from werkzeug.routing import BaseConverter
 from jobctl import logs
 from jobctl.errors import JobctlError
 from jobctl.metrics import OTHER
+from jobctl.model import JOB_ID
 from jobctl.web import problems
 from jobctl.web.backup import BackupRoutes
 from jobctl.web.bulk import BulkRoutes
@@ -57,7 +58,7 @@ _POLICY: Final = "default-src 'none'"
 class JobId(BaseConverter):
     """A job's id (UUID); anything else is no path of ours, as if it were not there."""
 
-    regex = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    regex = JOB_ID
     part_isolating = True
 
 

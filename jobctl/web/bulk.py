@@ -1,6 +1,7 @@
-"""``POST /api/jobs/bulk``: retry, cancel or delete all jobs that a filter matches."""
+"""``POST /api/jobs/bulk``: retry, cancel or delete all jobs that a filter matches, or those that are named."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from msgspec import Meta, json
@@ -9,7 +10,7 @@ from quart import Quart, Response
 from quart_schema import document_request, document_response, operation_id, tag
 
 from jobctl.errors import InvalidInput
-from jobctl.model import JobQuery, Name, Tag, Wire
+from jobctl.model import MAX_FILTER_IDS, Id, JobQuery, Name, Tag, Wire
 from jobctl.states import Status
 from jobctl.store.base import BulkAction, Store, can
 from jobctl.web.answers import data
@@ -38,18 +39,31 @@ class BulkFilter(Wire, frozen=True, forbid_unknown_fields=True):
 
 
 class BulkRequest(Wire, frozen=True, forbid_unknown_fields=True):
-    """What to do, to which jobs. `dryRun` only counts; `cursor` goes on where a former answer ended."""
+    """What to do, to which jobs: those that `filter` matches, or those named by `ids`.
+
+    With a filter, `dryRun` only counts, and `cursor` goes on where a former answer ended.
+    """
 
     action: BulkAction
-    filter: BulkFilter
+    filter: BulkFilter | None = None
+    ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MAX_FILTER_IDS)] | None = None
     dry_run: bool = False
     cursor: Annotated[str, Meta(max_length=500)] | None = None
+
+
+class Refusal(Wire, frozen=True):
+    """One of `ids` that was left as it was, and why, as a request for it alone would have been told."""
+
+    id: str
+    code: str
+    detail: str
 
 
 class BulkDone(Wire, frozen=True):
     """`matched` is `changed + skipped`; skipped are jobs whose status does not allow it.
 
-    `byStatus` counts those that matched. `cursor` is null when all have been looked at.
+    With a filter: `byStatus` counts those that matched, and `cursor` is null when all have been looked at. With `ids`:
+    `refused` has those that were skipped, each with the reason; a job that does not exist is one of them.
     """
 
     matched: int
@@ -57,6 +71,7 @@ class BulkDone(Wire, frozen=True):
     skipped: int
     by_status: dict[str, int]
     cursor: str | None = None
+    refused: tuple[Refusal, ...] = ()
 
 
 class BulkAnswer(Wire, frozen=True):
@@ -84,18 +99,25 @@ class BulkRoutes:
     @operation_id("bulk")
     @tag(["jobs"])
     async def bulk(self) -> Response:
-        """Retry, cancel or delete all jobs that a filter matches.
+        """Retry, cancel or delete all jobs that a filter matches, or those that are named by `ids`.
 
-        With `dryRun` nothing is done, and all that match are counted. Without, up to 10,000 jobs are looked at, in
-        many small transactions; where there are more, send the same again with the `cursor` of the answer. A `user`
-        reaches what it created.
+        With a filter and `dryRun` nothing is done, and all that match are counted. Without, up to 10,000 jobs are
+        looked at, in many small transactions; where there are more, send the same again with the `cursor` of the
+        answer. With `ids` (at most 1,000) the answer says of each that was refused, why. A `user` reaches what it
+        created.
         """
         request = signed_in()
         media_type(request)
         asked = decode(_decoder, await request.body.read())
+        if asked.ids is not None:
+            if asked.filter is not None or asked.dry_run or asked.cursor is not None:
+                raise InvalidInput("ids go with nothing but an action", field="ids")
+            return data(await _chosen(self._store, asked.action, asked.ids, request.who.scope))
+        if asked.filter is None:
+            raise InvalidInput("say which jobs: filter or ids", field="filter")
         if asked.filter == BulkFilter():
             raise InvalidInput("the filter has no condition; to mean all jobs, list all statuses", field="filter")
-        query = _query(asked, request.who.scope)
+        query = _query(asked.filter, asked.cursor, request.who.scope)
         return data(await (_counted if asked.dry_run else _done)(self._store, asked.action, query))
 
 
@@ -104,6 +126,21 @@ async def _counted(store: Store, action: BulkAction, query: JobQuery) -> BulkDon
     changed = sum(n for status, n in counts.items() if can(action, status))
     matched = sum(counts.values())
     return BulkDone(matched=matched, changed=changed, skipped=matched - changed, by_status=dict(counts))
+
+
+async def _chosen(store: Store, action: BulkAction, ids: Sequence[str], scope: str | None) -> BulkDone:
+    left = list(dict.fromkeys(ids))
+    matched = len(left)
+    refused: list[Refusal] = []
+    while left:
+        acted = await store.act(action, left, owner=scope, statuses=())
+        refused += [
+            Refusal(id=job_id, code=error.code, detail=str(error)) for job_id, error in acted.refused.items()
+        ]
+        del left[: acted.changed + acted.skipped]
+    return BulkDone(
+        matched=matched, changed=matched - len(refused), skipped=len(refused), by_status={}, refused=tuple(refused)
+    )
 
 
 async def _done(store: Store, action: BulkAction, query: JobQuery) -> BulkDone:
@@ -125,8 +162,7 @@ async def _done(store: Store, action: BulkAction, query: JobQuery) -> BulkDone:
     return BulkDone(matched=changed + skipped, changed=changed, skipped=skipped, by_status=by_status, cursor=cursor)
 
 
-def _query(asked: BulkRequest, scope: str | None) -> JobQuery:
-    wanted = asked.filter
+def _query(wanted: BulkFilter, cursor: str | None, scope: str | None) -> JobQuery:
     return JobQuery(
         owner=scope,
         statuses=tuple(status.value for status in wanted.status),
@@ -136,5 +172,5 @@ def _query(asked: BulkRequest, scope: str | None) -> JobQuery:
         created_by=wanted.created_by,
         q=wanted.q,
         limit=PAGE,
-        cursor=asked.cursor,
+        cursor=cursor,
     )

@@ -6,6 +6,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import expect
@@ -115,6 +116,57 @@ def test_bulk_actions_do_what_can_be_done_and_say_how_many(server: Server, open_
     until(lambda: page.locator("tbody tr").count() == 0)
 
 
+def test_a_selection_is_one_request_and_what_was_refused_is_told_and_taken_back(
+    server: Server, open_page: Open
+) -> None:
+    ids = server.batch([{"name": "later", "delay": 9000, "tags": ["chosen"]} for _ in range(2)])
+    taken = server.enqueue("later", delay=9000, uniqueKey="chosen", tags=["chosen"])
+    server.ask("POST", "/api/jobs/bulk", {"action": "cancel", "filter": {"tag": ["chosen"]}})
+    live = server.enqueue("later", delay=9000, uniqueKey="chosen")
+    watched = open_page(server, rest="/?tag=chosen")
+    page = watched.page
+    page.locator("thead input").click()
+    asked: list[Any] = []
+
+    def late(route: Any) -> None:
+        asked.append(route.request.post_data_json)
+        for each in (*ids, taken):
+            expect(watched.row(each)).to_have_attribute("data-status", "pending")
+            expect(watched.row(each)).to_have_attribute("data-guessed", "")
+        route.continue_()
+
+    page.route("**/api/jobs/bulk", late)
+    watched.settle()
+    page.locator('[data-bulk="retry"]').click()
+    toast(watched, f"2 jobs will run again, 1 could not be retried: job {live} is live with the same unique key")
+    assert asked == [{"action": "retry", "ids": [taken, *ids[::-1]]}]
+    assert watched.requests == [("POST", "/api/jobs/bulk")]
+    watched.shows(taken, "cancelled")
+    for each in ids:
+        watched.shows(each, "pending")
+        assert server.job(each)["status"] == "pending"
+    expect(page.locator("tr[data-guessed]")).to_have_count(0)
+
+
+def test_a_selection_whose_request_fails_is_taken_back_whole(server: Server, open_page: Open) -> None:
+    ids = waiting(server, 3, "chosen-in-vain")
+    watched = open_page(server, rest="/?tag=chosen-in-vain")
+    page = watched.page
+    page.locator("thead input").click()
+
+    def fails(route: Any) -> None:
+        expect(page.locator('tr[data-status="cancelled"]')).to_have_count(3)
+        route.fulfill(status=503, content_type="application/problem+json",
+                      body=json.dumps({"status": 503, "code": "store_unavailable", "detail": "disk full"}))  # fmt: skip
+
+    page.route("**/api/jobs/bulk", fails)
+    page.locator('[data-bulk="cancel"]').click()
+    toast(watched, "3 jobs could not be cancelled: disk full")
+    for each in ids:
+        watched.shows(each, "pending")
+    expect(page.locator("tr[data-guessed]")).to_have_count(0)
+
+
 def test_all_that_match_are_counted_before_anything_is_done(server: Server, open_page: Open) -> None:
     ids = waiting(server, 60, "masses")
     watched = open_page(server, rest="/?tag=masses")
@@ -165,16 +217,18 @@ def test_a_running_job_shows_how_long_it_still_takes_and_can_be_stopped(server: 
     until(lambda: "Asked to stop" in page.locator(".timeline .step").all_inner_texts())
 
 
-def test_a_large_result_is_fetched_when_asked_for(server: Server, open_page: Open) -> None:
-    job_id = server.enqueue("thumbnail", data={"path": "p" * 9000, "steps": 1, "pause": 0.4})
+def test_a_large_result_is_fetched_when_asked_for(server: Server, open_page: Open, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    job_id = server.enqueue("large", data={"gate": str(gate), "size": 9000, "more": "d" * 9000})
     watched = open_page(server, rest=f"/?job={job_id}")
     page = watched.page
-    page.locator('aside[data-status="completed"]').wait_for()
-    page.locator(f'tr[data-id="{job_id}"]').wait_for()
-    if page.get_by_role("button", name="Load the whole result").is_visible():
-        page.get_by_role("button", name="Load the whole result").click()
-    until(lambda: "p" * 9000 in page.locator('pre[aria-label="Result"]').inner_text())
-    expect(page.locator('pre[aria-label="Data"]')).to_contain_text("p" * 9000)
+    expect(page.locator('pre[aria-label="Data"]')).to_contain_text("d" * 9000)  # the whole job is there
+    result = page.locator('pre[aria-label="Result"]')
+    gate.touch()
+    expect(result).to_have_text("larger than 4 KiB")
+    page.get_by_role("button", name="Load the whole result").click()
+    expect(result).to_have_text(json.dumps("r" * 9000))
+    expect(page.locator('pre[aria-label="Data"]')).to_contain_text("d" * 9000)
 
 
 def test_queues_are_paused_and_resumed_for_everybody(server: Server, open_page: Open) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from rest_kit import Api, api, make_api, user
 
+from jobctl.store import bulk as store_bulk
 from jobctl.web import bulk
 
 PATH = "/api/jobs/bulk"
+ID = "01890000-0000-7000-8000-000000000000"
 
 
 async def statuses(api: Api) -> dict[str, int]:
@@ -23,6 +25,7 @@ async def test_a_dry_run_counts_and_changes_nothing(api: Api) -> None:
     asked = {"action": "delete", "filter": {"queue": ["q", "default", "r"]}, "dryRun": True}
     assert (await api.post(PATH, asked)).data == {
         "matched": 5, "changed": 4, "skipped": 1, "byStatus": {"pending": 4, "running": 1}, "cursor": None,
+        "refused": [],
     }  # fmt: skip
     assert await statuses(api) == {"pending": 4, "running": 1}
 
@@ -32,7 +35,9 @@ async def test_all_that_match_are_acted_on_and_no_other(api: Api) -> None:
     await api.seed(2, queue="q")
     await api.seed(2, queue="r", tags=("t",))
     done = (await api.post(PATH, {"action": "cancel", "filter": {"queue": ["q"], "tag": ["t"]}})).data
-    assert done == {"matched": 3, "changed": 3, "skipped": 0, "byStatus": {"pending": 3}, "cursor": None}
+    assert done == {
+        "matched": 3, "changed": 3, "skipped": 0, "byStatus": {"pending": 3}, "cursor": None, "refused": [],
+    }  # fmt: skip
     assert await statuses(api) == {"pending": 4, "cancelled": 3}
     done = (await api.post(PATH, {"action": "retry", "filter": {"status": ["cancelled", "pending"]}})).data
     assert (done["changed"], done["skipped"]) == (3, 4)
@@ -65,6 +70,32 @@ async def test_a_long_list_is_worked_off_in_pieces(api: Api, monkeypatch: pytest
     assert await statuses(api) == {"pending": 1}
 
 
+async def test_those_that_are_named_are_acted_on_and_each_refusal_is_told(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_bulk, "BUDGET_S", 0.0)  # a job a transaction
+    [first, twice, other] = await api.seed(3)
+    await api.post(f"/api/jobs/{other}/cancel")
+    done = (await api.post(PATH, {"action": "cancel", "ids": [first, other, ID, twice, first]})).data
+    assert done == {
+        "matched": 4, "changed": 2, "skipped": 2, "byStatus": {}, "cursor": None,
+        "refused": [
+            {"id": other, "code": "illegal_transition", "detail": "cannot cancel a job that is cancelled"},
+            {"id": ID, "code": "not_found", "detail": "there is no such job"},
+        ],
+    }  # fmt: skip
+    assert await statuses(api) == {"cancelled": 3}
+
+
+async def test_a_user_acts_on_no_job_of_anybody_else_by_its_id(api: Api) -> None:
+    [own] = await api.seed(1, owner="ann")
+    [theirs] = await api.seed(1, owner="ben")
+    asked = {"action": "delete", "ids": [theirs, own]}
+    done = (await api.post(PATH, asked, bearer=user("ann"))).data
+    assert (done["changed"], [each["code"] for each in done["refused"]]) == (1, ["not_found"])
+    assert (await api.get(f"/api/jobs/{theirs}")).status == 200
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -76,6 +107,12 @@ async def test_a_long_list_is_worked_off_in_pieces(api: Api, monkeypatch: pytest
         ({"action": "delete", "filter": {"queue": "q"}}, "filter.queue"),
         ({"action": "delete", "filter": {"status": ["nope"]}}, "filter.status[0]"),
         ({"action": "delete", "filter": {"ids": ["x"]}}, "filter.ids"),
+        ({"action": "delete", "ids": []}, "ids"),
+        ({"action": "delete", "ids": ["x"]}, "ids[0]"),
+        ({"action": "delete", "ids": [ID] * 1001}, "ids"),
+        ({"action": "delete", "ids": [ID], "filter": {"queue": ["q"]}}, "ids"),
+        ({"action": "delete", "ids": [ID], "dryRun": True}, "ids"),
+        ({"action": "delete", "ids": [ID], "cursor": "x"}, "ids"),
         ({"action": "delete", "filter": {"queue": ["q"]}, "dryrun": True}, "dryrun"),
         ({"action": "delete", "filter": {"queue": ["q"]}, "dryRun": "yes"}, "dryRun"),
     ],

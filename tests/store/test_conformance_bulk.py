@@ -42,6 +42,9 @@ async def test_each_status_allows_what_it_allows_one_by_one(
     done = await store.act(action, list(ids.values()), owner=None, statuses=())
     assert (done.changed, done.skipped) == (len(acted), 6 - len(acted))
     assert {event.job_id for event in heard.events} == {ids[status] for status in acted}
+    assert {job_id: str(error) for job_id, error in done.refused.items()} == {
+        job_id: f"cannot {action} a job that is {status}" for status, job_id in ids.items() if status not in acted
+    }
     left = (await store.matching(JobQuery(limit=100))).value.jobs
     for status, job_id in ids.items():
         if status not in acted:
@@ -70,6 +73,8 @@ async def test_what_belongs_to_somebody_else_or_is_gone_is_skipped(store: Store)
     gone = "01890000-0000-7000-8000-000000000000"
     done = await store.act("delete", [theirs, gone, mine], owner=ANN, statuses=())
     assert (done.changed, done.skipped) == (1, 2)
+    assert list(done.refused) == [theirs, gone]
+    assert {str(error) for error in done.refused.values()} == {"there is no such job"}
     assert dict((await store.matching(JobQuery())).value.jobs) == {theirs: "pending"}
 
 
@@ -79,6 +84,7 @@ async def test_a_job_whose_unique_key_is_live_elsewhere_is_skipped_and_the_other
     other = await ended(store, priority=1)
     done = await store.act("retry", [old, other], owner=None, statuses=())
     assert (done.changed, done.skipped) == (1, 1)
+    assert {job_id: error.code for job_id, error in done.refused.items()} == {old: "unique_key_live"}
     assert (await shown(store, old)).status == "completed"
     assert (await shown(store, other)).status == "pending"
 

@@ -5,39 +5,32 @@ import { h } from "./dom.js";
 import { plural, tail } from "./format.js";
 import { allowed, expected } from "./states.js";
 
-/** Requests of one bulk action that are under way at once. */
-const AT_ONCE = 4;
 const DONE = { retry: "will run again", cancel: "cancelled", delete: "deleted" };
+const NOT_DONE = { retry: "could not be retried", cancel: "could not be cancelled", delete: "could not be deleted" };
 /** @typedef {"retry"|"cancel"|"delete"} Action */
 
 /**
+ * Show what the action most likely makes of the job.
  * @param {import("./app.js").App} app
  * @param {Action} action
  * @param {import("./states.js").Job} job
- * @returns {Promise<string|null>} why not; null: it is done
  */
-async function one(app, action, job) {
-  const { state, api } = app;
-  const guess = state.overlay.set(job, expected(action, job));
-  state.page.touched.add(job.id);
+function guess(app, action, job) {
+  const guessed = app.state.overlay.set(job, expected(action, job));
+  repaint(app, job.id);
+  return guessed;
+}
+
+/** @param {import("./app.js").App} app @param {string} id */
+function repaint(app, id) {
+  app.state.page.touched.add(id);
   for (const kind of ["rows", "detail"]) app.painter.mark(kind);
-  try {
-    if (action === "delete") {
-      await api.send("DELETE", `/api/jobs/${job.id}`);
-      state.page.drop(job.id);
-      if (state.detail?.id === job.id) state.detail.gone = true;
-    } else {
-      const { data } = await api.post(`/api/jobs/${job.id}/${action}`);
-      state.told(data, now());
-    }
-    return null;
-  } catch (error) {
-    return message(error);
-  } finally {
-    state.overlay.drop(job.id, guess);
-    state.page.touched.add(job.id);
-    for (const kind of ["rows", "detail"]) app.painter.mark(kind);
-  }
+}
+
+/** It has been deleted. @param {import("./state.js").State} state @param {string} id */
+function gone(state, id) {
+  state.page.drop(id);
+  if (state.detail?.id === id) state.detail.gone = true;
 }
 
 /**
@@ -46,36 +39,54 @@ async function one(app, action, job) {
  * @param {import("./states.js").Job} job
  */
 export async function act(app, action, job) {
-  const refused = await one(app, action, job);
-  if (refused === null)
-    toast(
-      `${job.name} ${tail(job.id)}: ${action === "cancel" && job.status === "running" ? "asked to stop" : DONE[action]}`,
-    );
-  else toast(`${job.name} ${tail(job.id)}: cannot ${action}: ${refused}`, "bad");
+  const { state, api } = app;
+  const name = `${job.name} ${tail(job.id)}`;
+  const guessed = guess(app, action, job);
+  try {
+    if (action === "delete") {
+      await api.send("DELETE", `/api/jobs/${job.id}`);
+      gone(state, job.id);
+    } else state.told((await api.post(`/api/jobs/${job.id}/${action}`)).data, now());
+    toast(`${name}: ${action === "cancel" && job.status === "running" ? "asked to stop" : DONE[action]}`);
+  } catch (error) {
+    toast(`${name}: cannot ${action}: ${message(error)}`, "bad");
+  } finally {
+    state.overlay.drop(job.id, guessed);
+    repaint(app, job.id);
+  }
 }
 
 /**
+ * All of `jobs` that allow it, by one request.
  * @param {import("./app.js").App} app
  * @param {Action} action
  * @param {import("./states.js").Job[]} jobs
  */
 export async function actAll(app, action, jobs) {
+  const { state, api } = app;
   const fit = jobs.filter((job) => allowed(action, job));
-  /** @type {string[]} */
-  const refusals = [];
-  const queue = [...fit];
-  await Promise.all(
-    Array.from({ length: AT_ONCE }, async () => {
-      for (let job = queue.shift(); job; job = queue.shift()) {
-        const refused = await one(app, action, job);
-        if (refused !== null) refusals.push(refused);
-      }
-    }),
-  );
-  const done = fit.length - refusals.length;
-  if (refusals.length)
-    toast(`${plural(done, "job")} ${DONE[action]}, ${refusals.length} refused: ${refusals[0]}`, "bad");
-  else toast(`${plural(done, "job")} ${DONE[action]}`);
+  if (!fit.length) return;
+  const guesses = new Map(fit.map((job) => [job.id, guess(app, action, job)]));
+  const back = (/** @type {string} */ id) => {
+    state.overlay.drop(id, guesses.get(id));
+    repaint(app, id);
+  };
+  try {
+    const { data } = await api.post("/api/jobs/bulk", { action, ids: [...guesses.keys()] });
+    /** @type {Map<string, string>} */
+    const refused = new Map(data.refused.map((/** @type {any} */ each) => [each.id, each.detail]));
+    for (const id of refused.keys()) back(id);
+    // What was done is told by the stream; until then the guess stands for it.
+    if (action === "delete") for (const id of guesses.keys()) if (!refused.has(id)) (gone(state, id), back(id));
+    const told = [];
+    if (data.changed) told.push(`${plural(data.changed, "job")} ${DONE[action]}`);
+    for (const why of [...refused.values()].slice(0, 1))
+      told.push(`${told.length ? refused.size : plural(refused.size, "job")} ${NOT_DONE[action]}: ${why}`);
+    toast(told.join(", "), refused.size ? "bad" : "good");
+  } catch (error) {
+    for (const id of guesses.keys()) back(id);
+    toast(`${plural(fit.length, "job")} ${NOT_DONE[action]}: ${message(error)}`, "bad");
+  }
 }
 
 /**

@@ -31,7 +31,17 @@ class Bulk extends Part {
       this.buttons.map(({ button }) => button),
       h(
         "button.quiet",
-        { type: "button", onclick: () => copy(act("retry", this.#chosen().map((job) => job.id)), "Command") },
+        {
+          type: "button",
+          onclick: () =>
+            copy(
+              act(
+                "retry",
+                this.#chosen().map((job) => job.id),
+              ),
+              "Command",
+            ),
+        },
         "Copy command",
       ),
       h("button.quiet", { type: "button", "aria-label": "Clear the selection", onclick: () => app.select([]) }, "✕"),
