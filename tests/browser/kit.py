@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,7 +29,8 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
+"""A machine may be busy; only a test that fails waits so long."""
 
 
 def launch(playwright: Playwright) -> Browser:
@@ -139,6 +142,54 @@ class Server:
     def link(self, subject: str = "root", role: str = "admin", rest: str = "/") -> str:
         code = self.ask("POST", "/api/auth/codes", {"subject": subject, "role": role})["code"]
         return f"{self.url}{rest}#code={code}"
+
+
+class Proxy:
+    """In front of a server. A stream is cut when the server says ``word`` in it; everything else goes through."""
+
+    def __init__(self, server: Server, word: bytes) -> None:
+        self.word: bytes | None = word
+        self._to = ("127.0.0.1", server.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._acceptor = threading.Thread(target=self._accept)
+        self._acceptor.start()
+
+    def close(self) -> None:
+        """End every connection; wait for what served them."""
+        self._shut(self._listener)
+        self._acceptor.join()
+
+    def _accept(self) -> None:
+        served = []
+        with self._listener, contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                served.append((client, threading.Thread(target=self._serve, args=(client,))))
+                served[-1][1].start()
+        for client, thread in served:
+            self._shut(client)
+            thread.join()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._to) as server:
+            back = threading.Thread(target=self._pipe, args=(server, client))
+            back.start()
+            self._pipe(client, server)
+            back.join()
+
+    def _pipe(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                sink.sendall(chunk)
+                if self.word is not None and self.word in chunk:
+                    break
+        self._shut(source)
+        self._shut(sink)
+
+    def _shut(self, each: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
 
 
 class Watched:

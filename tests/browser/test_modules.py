@@ -220,6 +220,13 @@ def test_it_comes_back_with_full_jitter_from_half_a_second_to_ten(js: Js) -> Non
     assert js("follower", steady) == 250
 
 
+def test_tries_that_fail_after_a_good_connection_wait_longer_and_longer(js: Js) -> None:
+    script = FOLLOWER + """
+        follower.rebase({epoch: 'e', seq: 1}); join({epoch: 'e', seq: 1});
+        return [...Array(5)].map(() => Math.round(follower.closed(null, 0.999999, 60000)));"""
+    assert js("follower", script) == [500, 1000, 2000, 4000, 8000]
+
+
 def test_silence_is_asked_about_and_told_within_two_seconds(js: Js) -> None:
     script = FOLLOWER + """
         follower.rebase({epoch: 'e', seq: 1}); join({epoch: 'e', seq: 1}); said.length = 0;
@@ -247,6 +254,154 @@ def test_a_log_goes_on_after_its_last_line(js: Js) -> None:
         follower.closed(null, 0, 0); said.length = 0; join({epoch: 'e', seq: 1});
         return [lines, said.find(each => each.type === 'subscribe_logs').after];"""
     assert js("follower", script) == [[1, 2, 3], 3]
+
+
+# --- where connections are of no use ---------------------------------------------------------------------------------
+
+REFUSED, CUT, USED = ["closed", None, 0], ["closed", None, 9000], ["closed", None, 10_000]
+WORKS, AWAY = ["asked", True], ["asked", False]
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([REFUSED, REFUSED, WORKS, REFUSED, WORKS], ["", "doubt", "connect", "doubt", "poll"]),
+        ([CUT, CUT, WORKS, CUT, WORKS], ["", "doubt", "connect", "doubt", "poll"]),
+        ([REFUSED, REFUSED, AWAY, REFUSED, WORKS], ["", "doubt", "wait", "doubt", "connect"]),
+        ([CUT, REFUSED, WORKS, REFUSED, AWAY, WORKS], ["", "doubt", "connect", "doubt", "wait", "connect"]),
+        ([["closed", code, 0] for code in (1001, 4401, 4408, 4429)], ["", "", "", ""]),
+        ([REFUSED, USED, REFUSED], ["", "", ""]),
+        ([USED, *[CUT] * 8], [*[""] * 8, "doubt"]),
+        ([["left", 0]] * 4, [""] * 4),
+    ],
+)
+def test_a_plain_request_decides_after_connections_that_were_of_no_use(js: Js, steps: Any, told: list[str]) -> None:
+    script = """
+        const fallback = new m.Fallback();
+        return given.map(([what, ...rest]) => {
+            const said = fallback[what](...rest);
+            return what === 'asked' ? said : fallback.doubtful ? 'doubt' : '';
+        });"""
+    assert js("fallback", script, steps) == told
+
+
+def test_the_long_poll_ends_with_a_connection_that_was_of_use_or_with_the_server(js: Js) -> None:
+    script = """
+        const polling = after => {
+            const fallback = new m.Fallback();
+            fallback.asked(true); fallback.asked(true); after(fallback);
+            return fallback.polling;
+        };
+        const cases = [f => f.closed(null, 9999), f => f.left(9999), f => f.closed(null, 10000), f => f.left(10000)];
+        return [...cases, f => f.away()].map(polling);"""
+    assert js("fallback", script) == [True, True, False, False, False]
+
+
+def test_beside_the_long_poll_a_connection_is_tried_less_and_less_often(js: Js) -> None:
+    script = "const f = new m.Fallback(); return [...Array(6)].map(() => f.again() / 60000);"
+    assert js("fallback", script) == [1, 2, 4, 8, 10, 10]
+
+
+STREAM = """
+    const [sockets, links, asked, delivered] = [[], [], [], []];
+    const real = [window.WebSocket, Math.random, performance.now];
+    let clock = 1000, answer;
+    Math.random = () => 0;
+    performance.now = () => clock;
+    window.WebSocket = class {
+        static OPEN = 1;
+        readyState = 1;
+        sent = [];
+        constructor() { sockets.push(this); }
+        send(text) { this.sent.push(JSON.parse(text)); }
+        close() { this.readyState = 3; }
+        hear(...messages) { for (const each of messages) this.onmessage({data: JSON.stringify(each)}); }
+        join(seq) {
+            this.onopen();
+            this.hear({type: 'auth_required'}, {type: 'connected'});
+            this.hear({type: 'jobs_subscribed', seq, head: seq, epoch: 'e', recovered: true});
+        }
+    };
+    const api = {
+        bill: {connections: 0}, token: 't',
+        get(path, signal) {
+            asked.push(path);
+            if (path.includes('wait=0')) return Promise.resolve({data: {}});
+            return new Promise((done, fail) => { answer = done; signal.onabort = fail; });
+        },
+    };
+    const owner = {
+        deliver: told => told.id && delivered.push(told.id),
+        changed: () => links.push(stream.link.kind),
+        stale() {}, polled() {},
+    };
+    const stream = new m.Stream(api, {renew: async () => true, awake: async () => {}, renewIfOld() {}}, owner);
+    const until = async condition => {
+        for (let n = 0; n < 2000 && !condition(); n++) await new Promise(done => setTimeout(done, 5));
+        if (!condition()) throw new Error(`${condition}: ${links}`);
+    };
+    const cut = {
+        'at once': socket => { socket.onopen(); socket.onclose({code: 1006}); },
+        'after some messages': socket => { socket.join(5); socket.onclose({code: 1006}); },
+        'as being of no use': socket => socket.onclose({code: 1006}),
+        'never, but nothing comes through': socket => { socket.onopen(); clock += 11000; },
+    };
+    try {
+        stream.start(false);
+        stream.begin({epoch: 'e', seq: 5});
+        SCRIPT
+    } finally {
+        stream.stop();
+        [window.WebSocket, Math.random, performance.now] = real;
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    "how", ["at once", "after some messages", "as being of no use", "never, but nothing comes through"]
+)
+def test_a_proxy_that_cuts_every_stream_leads_to_the_long_poll(js: Js, how: str) -> None:
+    script = STREAM.replace(
+        "SCRIPT",
+        """
+        for (let n = 0; n < 3; n++) { await until(() => sockets.length === n + 1); cut[given](sockets[n]); }
+        await until(() => answer);
+        const said = stream.link.kind;
+        answer({data: {recovered: true, events: [{type: 'job_deleted', id: 'polled', seq: 6}], position: 'e:6'}});
+        await until(() => delivered.length === 1);
+        stream.retry(); // as from time to time by itself
+        const beside = stream.link.kind;
+        await until(() => sockets.length === 4);
+        sockets[3].join(6);
+        const [live, since] = [stream.link.kind, sockets[3].sent.at(-1).since];
+        sockets[3].hear({type: 'job_deleted', id: 'streamed', seq: 7});
+        answer = null;
+        sockets[3].onclose({code: 1006});
+        await until(() => answer);
+        const again = stream.link.kind;
+        stream.retry();
+        await until(() => sockets.length === 5);
+        sockets[4].join(7);
+        clock += 10000;
+        sockets[4].onclose({code: 1006}); // it was of use: as ever
+        await until(() => sockets.length === 6);
+        return [said, beside, live, since, again, stream.link.kind, delivered, asked.at(-1)];""",
+    )
+    told = js("stream", script, how)
+    last = "/api/events?since=e%3A7&wait=20&limit=500"
+    assert told == ["polling", "polling", "live", 6, "polling", "connecting", ["polled", "streamed"], last]
+
+
+def test_a_server_that_is_away_does_not(js: Js) -> None:
+    script = STREAM.replace(
+        "SCRIPT",
+        """
+        api.get = async path => { asked.push(path); throw new Error('away'); };
+        for (let n = 0; n < 6; n++) { await until(() => sockets.length === n + 1); sockets[n].onclose({code: 1006}); }
+        await until(() => sockets.length === 7);
+        return [...new Set(links)];""",
+    )
+    assert js("stream", script) == ["connecting", "waiting"]
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------

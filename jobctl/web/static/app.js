@@ -39,7 +39,7 @@ export class App {
     this.signedOut = null;
     this.loading = false;
     this.began = false;
-    /** Another tab has filtered while this one was hidden. */
+    /** A list was wanted while nobody looked at this tab. */
     this.overdue = false;
     this.snapshotAt = 0;
     /** @type {string|null} why the list could not be had */
@@ -51,8 +51,9 @@ export class App {
       this.behind = event.state?.behind ?? [];
       this.#arrive(read(location.search));
     });
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && this.overdue) void this.load();
+    document.addEventListener("visibilitychange", async () => {
+      await this.session.awake();
+      if (!document.hidden && this.overdue) this.stale();
     });
   }
 
@@ -75,7 +76,8 @@ export class App {
   async load() {
     const who = this.who;
     if (!who) return;
-    this.overdue = false;
+    this.overdue = document.hidden && (this.began || this.listError !== null);
+    if (this.overdue) return;
     const { filter, cursor } = this.route;
     const ticket = this.state.fetching();
     const query = toApi(filter, who.subject);
@@ -121,7 +123,7 @@ export class App {
   stale() {
     void this.load();
     const open = this.state.detail;
-    if (open) void this.#loadDetail(open.id);
+    if (open && !this.overdue) void this.#loadDetail(open.id);
   }
 
   changed() {
@@ -294,8 +296,7 @@ export class App {
       this.route = { ...this.route, filter: told.filter, cursor: null };
       this.behind = [];
       history.replaceState(null, "", write(this.route));
-      if (document.hidden) this.overdue = true;
-      else void this.load();
+      void this.load();
       this.painter.mark("route");
     }
   }

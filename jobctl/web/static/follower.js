@@ -158,12 +158,18 @@ export class Follower {
    * @returns {number} ms to wait
    */
   closed(code, draw, now) {
-    const steady = this.liveAt > 0 && now - this.liveAt >= STEADY_MS;
+    const steady = this.liveFor(now) >= STEADY_MS;
     this.phase = "closed";
+    this.liveAt = 0; // the tries that follow are not steady by what was before
     this.silent = false;
     this.failures = steady ? 1 : this.failures + 1;
     if (code !== null && SLOW_CODES.has(code)) return CAP_MS;
     return draw * Math.min(CAP_MS, BASE_MS * 2 ** Math.min(this.failures - 1, 10));
+  }
+
+  /** How long this connection has been live, in ms. @param {number} now */
+  liveFor(now) {
+    return this.liveAt > 0 ? now - this.liveAt : 0;
   }
 
   /**
@@ -217,7 +223,7 @@ export class Follower {
     }
     if (!message.recovered || message.head - message.seq > MAX_REPLAY) return this.#stale();
     this.phase = "live";
-    this.liveAt = now;
+    this.liveAt ||= now;
     return [{ do: "live" }, ...[...this.logs.keys()].map((id) => this.#log(id))];
   }
 

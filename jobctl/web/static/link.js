@@ -15,7 +15,8 @@ const SAYS = {
   closed: ["○", "Signed out", "bad"],
 };
 const WHY = {
-  polling: "Something between here and the server forbids WebSockets, so the page asks for changes by long poll.",
+  polling:
+    "Something between here and the server forbids WebSockets or cuts them, so the page asks for changes by long poll. It tries the stream again now and then; click to try it now.",
   silent: "The connection is open, but the server does not answer.",
   offline: "This machine has no network. The page goes on by itself when it is back.",
 };

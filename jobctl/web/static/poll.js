@@ -1,5 +1,5 @@
 /**
- * The same events by long poll, for where a proxy forbids WebSockets. Counts, schedules and logs are no events: the
+ * The same events by long poll, for where a proxy forbids WebSockets or cuts them. Counts, schedules and logs are no events: the
  * owner asks for those when something has come.
  */
 const WAIT_S = 20;
@@ -52,8 +52,7 @@ export class Poll {
         const { data } = await this.api.get(this.#path(WAIT_S, LIMIT), mine.signal);
         if (this.running !== mine) return;
         if (!data.recovered) {
-          follower.phase = "waiting";
-          owner.stale();
+          this.stream.lost();
           await pause(PAUSE_MS);
           continue;
         }
@@ -67,9 +66,7 @@ export class Poll {
       } catch {
         if (this.running !== mine) return;
         this.stop();
-        this.stream.refusals = 0;
-        this.stream.link = { kind: "connecting" };
-        this.stream.retry();
+        this.stream.away();
       }
     }
   }

@@ -6,7 +6,7 @@
  */
 import { ApiError } from "./api.js";
 
-/** Renewed so long before its end (never before half of its life): timers of hidden tabs may be a minute late. */
+/** Renewed so long before its end (never before half of its life): a machine that sleeps may wake up late. */
 const AHEAD_S = 120;
 const RETRY_MS = 5000;
 
@@ -27,6 +27,8 @@ export class Session {
     /** @type {Promise<boolean>|null} */
     this.renewing = null;
     this.freshUntil = 0;
+    /** When it is to be renewed, by the wall clock: the other one stands still while a machine sleeps. */
+    this.dueAt = 0;
     /** Counts who has come and gone: what was asked for one of before is not theirs who is there now. */
     this.turn = 0;
     api.renew = () => this.renew();
@@ -66,8 +68,15 @@ export class Session {
     this.changed(null);
   }
 
-  /** Get a new access token; false: there is none to be had, and one is signed out. Many callers share one request. */
-  renew() {
+  /**
+   * Get a new access token; false: there is none to be had, and one is signed out. Many callers share one request. A
+   * tab that nobody looks at gets none before it is shown (`awake`).
+   */
+  async renew() {
+    if (document.hidden) {
+      this.dueAt = 0;
+      return false;
+    }
     this.renewing ??= this.#renew().finally(() => (this.renewing = null));
     return this.renewing;
   }
@@ -75,6 +84,11 @@ export class Session {
   /** As `renew`, where the token is in the second half of its life. A pasted one is used to its end. */
   renewIfOld() {
     if (!this.pasted && performance.now() > this.freshUntil) void this.renew();
+  }
+
+  /** The tab is looked at: what has come due behind another one is done before anything else. */
+  async awake() {
+    if (this.who && !this.pasted && Date.now() >= this.dueAt) await this.renew();
   }
 
   async #renew() {
@@ -123,6 +137,7 @@ export class Session {
   /** @param {number} ms */
   #later(ms) {
     clearTimeout(this.timer);
+    this.dueAt = Date.now() + ms;
     this.timer = setTimeout(() => void this.renew(), ms);
   }
 

@@ -11,15 +11,12 @@
  * @property {() => void} changed  `link` is another
  * @property {() => void} polled   a long poll brought something: what no event carries has to be asked for
  */
+import { Fallback } from "./fallback.js";
 import { Follower, UNAUTHORIZED } from "./follower.js";
 import { Poll } from "./poll.js";
 
 const PATH = "/api/notifications/ws";
 const TICK_MS = 250;
-/** Tries that never opened, one after the other, before plain requests are tried; more where sockets have worked. */
-const REFUSALS = 2;
-const REFUSALS_AFTER_LIVE = 8;
-const SOCKET_AGAIN_MS = 60_000;
 /** A tab that is looked at again so soon has kept its connection. */
 const HIDDEN_MS = 15_000;
 
@@ -39,14 +36,11 @@ export class Stream {
     this.link = { kind: "closed" };
     /** @type {WebSocket|null} */
     this.socket = null;
+    this.fallback = new Fallback();
     this.running = false;
-    this.refusals = 0;
-    this.worked = false;
-    /** A plain request went through where the socket did not: if the next socket fails as well, it is forbidden. */
-    this.suspected = false;
     this.timers = { retry: 0, tick: 0, hide: 0 };
-    document.addEventListener("visibilitychange", () => this.#seen());
-    addEventListener("pageshow", (event) => event.persisted && this.#seen());
+    document.addEventListener("visibilitychange", () => void this.#seen());
+    addEventListener("pageshow", (event) => event.persisted && void this.#seen());
     addEventListener("online", () => this.retry());
     addEventListener("offline", () => this.#lost());
   }
@@ -55,12 +49,11 @@ export class Stream {
   start(schedules) {
     this.follower = new Follower();
     this.follower.schedules = schedules;
+    this.fallback = new Fallback();
     this.running = true;
-    this.refusals = 0;
-    this.suspected = false;
     this.#connect();
-    this.timers.tick = setInterval(() => this.#tick(), TICK_MS);
-    this.#seen(); // it may have been opened behind another tab
+    this.#ticks();
+    if (document.hidden) void this.#seen(); // it was opened behind another tab
   }
 
   stop() {
@@ -73,7 +66,22 @@ export class Stream {
 
   /** Try now rather than later. */
   retry() {
-    if (this.running && !this.socket && this.link.kind !== "paused" && this.link.kind !== "polling") this.#connect();
+    if (this.running && !this.socket && this.link.kind !== "paused") this.#connect();
+  }
+
+  /** The long poll fails as well. */
+  away() {
+    this.fallback.away();
+    this.#say({ kind: "connecting" });
+    this.#connect();
+  }
+
+  /** The long poll cannot go on from where it was. */
+  lost() {
+    this.#drop();
+    this.#tryLater();
+    this.follower.phase = "waiting";
+    this.owner.stale();
   }
 
   /** @param {import("./follower.js").Position} position */
@@ -105,17 +113,11 @@ export class Stream {
   #connect() {
     clearTimeout(this.timers.retry);
     if (!this.running || this.socket) return;
-    if (this.link.kind !== "polling") this.#say({ kind: "connecting" });
+    if (!this.poll.active) this.#say({ kind: "connecting" });
     const socket = new WebSocket(PATH.replace(/^/, location.origin.replace(/^http/, "ws")));
     this.socket = socket;
-    let opened = false;
     socket.onopen = () => {
-      opened = true;
-      this.refusals = 0;
-      this.worked = true;
-      this.suspected = false;
       this.api.bill.connections += 1;
-      this.poll.stop();
       this.follower.opened(performance.now());
     };
     socket.onmessage = (event) =>
@@ -123,38 +125,46 @@ export class Stream {
     socket.onclose = (event) => {
       if (this.socket !== socket) return;
       this.socket = null;
-      if (!opened) this.refusals += 1;
       void this.#closed(event.code === 1006 ? null : event.code);
     };
   }
 
   /** @param {number|null} code */
   async #closed(code) {
-    const delay = this.follower.closed(code, Math.random(), performance.now());
+    const now = performance.now();
+    this.fallback.closed(code, this.follower.liveFor(now));
+    const delay = this.follower.closed(code, Math.random(), now);
     if (!this.running) return;
-    if (this.poll.active) {
-      this.timers.retry = setTimeout(() => this.#connect(), SOCKET_AGAIN_MS);
-      return;
+    if (document.hidden) return this.#pause(); // what is lost unseen can wait until it is seen
+    if (this.fallback.polling) return this.#ask();
+    if (code === UNAUTHORIZED) await this.session.renew();
+    else if (this.fallback.doubtful && this.follower.position && navigator.onLine) {
+      const next = this.fallback.asked(await this.poll.works());
+      if (!this.#idle) return;
+      if (next === "connect") return this.#connect();
+      if (next === "poll") return this.#ask();
     }
-    if (code === UNAUTHORIZED && !(await this.session.renew())) {
-      if (!this.running) return; // signed out
-    }
-    const enough = this.worked ? REFUSALS_AFTER_LIVE : REFUSALS;
-    if (this.refusals >= enough && this.follower.position && navigator.onLine && (await this.poll.works())) {
-      if (!this.running || this.socket || this.link.kind === "paused") return;
-      if (!this.suspected) {
-        this.suspected = true; // or the server has just come back
-        return this.#connect();
-      }
-      this.#say({ kind: "polling" });
-      this.poll.start();
-      this.timers.retry = setTimeout(() => this.#connect(), SOCKET_AGAIN_MS);
-      return;
-    }
-    if (!this.running || this.socket || this.link.kind === "paused") return;
+    if (!this.#idle) return;
     this.#say(navigator.onLine ? { kind: "waiting", until: performance.now() + delay } : { kind: "offline" });
     clearTimeout(this.timers.retry);
     this.timers.retry = setTimeout(() => this.#connect(), delay);
+  }
+
+  /** Nothing has been begun while something was waited for. */
+  get #idle() {
+    return this.running && !this.socket && this.link.kind !== "paused";
+  }
+
+  /** By long poll, until a connection that is tried now and then goes live. */
+  #ask() {
+    this.#say({ kind: "polling" });
+    if (!this.poll.active) this.poll.start();
+    this.#tryLater();
+  }
+
+  #tryLater() {
+    clearTimeout(this.timers.retry);
+    this.timers.retry = setTimeout(() => this.#connect(), this.fallback.again());
   }
 
   /** @param {import("./follower.js").Output[]} outputs */
@@ -167,13 +177,19 @@ export class Stream {
       else if (output.do === "stale") {
         this.#say({ kind: "catching up" });
         this.owner.stale();
-      }
-      else if (output.do === "live") this.#say({ kind: "live" });
-      else if (output.do === "drop") {
+      } else if (output.do === "live") {
+        this.poll.stop();
+        this.#say({ kind: "live" });
+      } else if (output.do === "drop") {
         this.#drop();
         void this.#closed(null);
       }
     }
+  }
+
+  #ticks() {
+    clearInterval(this.timers.tick);
+    this.timers.tick = setInterval(() => this.#tick(), TICK_MS);
   }
 
   #tick() {
@@ -188,29 +204,42 @@ export class Stream {
   /** The system says that there is no network: what is open may be dead without knowing. */
   #lost() {
     if (!this.running || this.link.kind === "paused") return;
+    clearTimeout(this.timers.retry);
+    this.poll.stop();
     this.#drop();
-    this.follower.closed(null, 0, performance.now());
+    const now = performance.now();
+    this.fallback.left(this.follower.liveFor(now));
+    this.follower.closed(null, 0, now);
     this.#say({ kind: "offline" });
   }
 
-  /** A hidden tab lets go of its connection after a while, and resumes by position when it is shown. */
-  #seen() {
+  /** A hidden tab lets go of its connection after a while; shown, it renews its token where that is due, and resumes. */
+  async #seen() {
     clearTimeout(this.timers.hide);
     if (!this.running) return;
     if (document.hidden) {
-      this.timers.hide = setTimeout(() => {
-        this.#say({ kind: "paused" });
-        clearTimeout(this.timers.retry);
-        this.poll.stop();
-        this.#drop();
-        this.follower.closed(1000, 0, performance.now());
-        this.follower.failures = 0;
-      }, HIDDEN_MS);
-    } else if (!this.socket) {
-      this.refusals = 0;
-      this.#say({ kind: "connecting" });
-      this.#connect();
+      this.timers.hide = setTimeout(() => this.#pause(), HIDDEN_MS);
+      return;
     }
+    if (this.link.kind === "paused") {
+      this.#say({ kind: "connecting" });
+      this.#ticks();
+    }
+    await this.session.awake();
+    if (document.hidden || !this.#idle || this.poll.active) return;
+    if (this.fallback.polling) this.#ask();
+    else this.#connect();
+  }
+
+  #pause() {
+    for (const timer of Object.values(this.timers)) clearTimeout(timer);
+    this.#say({ kind: "paused" });
+    this.poll.stop();
+    this.#drop();
+    const now = performance.now();
+    this.fallback.left(this.follower.liveFor(now));
+    this.follower.closed(1000, 0, now);
+    this.follower.failures = 0;
   }
 
   #drop() {
