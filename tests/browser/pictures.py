@@ -80,6 +80,14 @@ def views(jobs: dict[str, str]) -> dict[str, Callable[[Page], None]]:
         for n in (2, 3, 5):
             page.locator("tbody input").nth(n).click()
 
+    def reconnecting(page: Page) -> None:
+        at("/", "tbody tr")(page)
+        page.evaluate("""() => {
+            const { app } = document.querySelector('jc-shell');
+            app.stream.link = {kind: 'waiting', until: performance.now() + 9000};
+            app.changed();
+        }""")
+
     def help_(page: Page) -> None:
         at("/", "tbody tr")(page)
         page.keyboard.press("?")
@@ -95,6 +103,7 @@ def views(jobs: dict[str, str]) -> dict[str, Callable[[Page], None]]:
         "new-schedule": new_schedule,
         "queues": at("/?view=queues", ".queue-card"),
         "help": help_,
+        "reconnecting": reconnecting,  # the last: it is not taken back
     }
 
 
@@ -103,6 +112,15 @@ def small(context: BrowserContext, page: Page, path: Path) -> None:
     chrome = context.new_cdp_session(page)
     told = chrome.send("Page.captureScreenshot", {"format": "webp", "quality": 82})
     path.write_bytes(base64.b64decode(told["data"]))
+
+
+def as_newcomer(context: BrowserContext, server: Server, path: Path) -> None:
+    """The first look of somebody who has no job yet."""
+    context.clear_cookies()
+    page = context.new_page()
+    page.goto(server.link("new", "user"))
+    page.locator(".empty h2").wait_for()
+    page.screenshot(path=path)
 
 
 def take(folder: Path, only: str | None, readme: bool) -> None:
@@ -136,6 +154,8 @@ def take(folder: Path, only: str | None, readme: bool) -> None:
                         while page.locator("dialog[open]").count():
                             page.keyboard.press("Escape")
                         page.keyboard.press("Escape")
+                    if not readme and only in (None, "empty"):
+                        as_newcomer(context, server, folder / f"empty-{width}-{theme}.png")
                     context.close()
         finally:
             browser.close()

@@ -13,7 +13,14 @@ from tests.browser.conftest import Open
 from tests.browser.kit import Server, Watched, until
 from tests.browser.tasks import HOSTILE
 
-PLACES = ["/?tag=read", "/?view=schedules", "/?view=queues", "/?q=nothing-matches-this"]
+PLACES = {
+    "/?tag=read": "tbody tr >> nth=3",
+    "/?view=schedules": "[data-schedule]",
+    "/?view=queues": ".queue-card",
+    "/?q=nothing-matches-this": "text=Nothing matches",
+}
+"""Each view, and what is there when it is drawn."""
+DRAWN = ".timeline li:nth-child(3)"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -50,9 +57,9 @@ def test_axe_finds_nothing(browser: Browser, server: Server, furnished: str, wid
         page.locator("#token").wait_for()
         assert found_by_axe(page) == [], "sign-in"
         watched.sign_in(rest="/?tag=read")
-        for place in [*PLACES, f"/?tag=read&job={furnished}"]:
+        for place, drawn in [*PLACES.items(), (f"/?tag=read&job={furnished}", DRAWN)]:
             watched.go(place)
-            page.wait_for_timeout(250)
+            page.locator(drawn).first.wait_for()
             assert found_by_axe(page) == [], place
         page.keyboard.press("Escape")
         page.keyboard.press("n")
@@ -67,9 +74,9 @@ def test_nothing_is_wider_than_the_window(browser: Browser, server: Server, furn
     context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
     try:
         watched = Watched(context, server).sign_in()
-        for place in [*PLACES, f"/?tag=read&job={furnished}"]:
+        for place, drawn in [*PLACES.items(), (f"/?tag=read&job={furnished}", DRAWN)]:
             watched.go(place)
-            watched.page.wait_for_timeout(60)
+            watched.page.locator(drawn).first.wait_for()
             wide = watched.page.evaluate("""() => [...document.querySelectorAll('body *')]
                 .filter(each => each.checkVisibility() && !each.closest('.offscreen, .skip, svg, pre, .scroll, td, th'))
                 .filter(each => each.offsetWidth && each.getBoundingClientRect().right > innerWidth + 0.5)
@@ -84,25 +91,26 @@ def test_news_a_selection_and_a_message_leave_each_other_room(browser: Browser, 
     for width in (360, 700, 1280):
         tag = f"room-{width}"
         server.batch([{"name": "later", "delay": 9000, "tags": [tag]} for _ in range(60)])
-        context = browser.new_context(viewport={"width": width, "height": 740})
+        context = browser.new_context(viewport={"width": width, "height": 740}, reduced_motion="reduce")
         watched = Watched(context, server).sign_in(rest=f"/?tag={tag}")
         page = watched.page
         page.locator("tbody input").first.click()
         page.mouse.move(1, 1)
         server.batch([{"name": "later", "delay": 9000, "tags": [tag]} for _ in range(1200)])
         until(lambda page=page: page.locator("[data-news]").inner_text().startswith("1,200 more jobs"))
-        page.evaluate("document.dispatchEvent(new CustomEvent('toast', {detail: {text: 'told', kind: 'bad'}}))")
-        page.locator(".toast").wait_for()
-        box = "each => { const at = each.getBoundingClientRect(); return [at.left, at.right, at.top, at.bottom]; }"
-        card = page.locator("jc-jobs").evaluate(box)
         expect(page.locator(".bulk")).to_be_visible()
+        page.evaluate("document.dispatchEvent(new CustomEvent('toast', {detail: {text: 'told', kind: 'bad'}}))")
+        toast = page.locator(".toast")
+        toast.wait_for()
+        box = "each => { const at = each.getBoundingClientRect(); return [at.left, at.right, at.top, at.bottom]; }"
+        assert toast.evaluate(box)[3] <= page.locator(".bulk").evaluate(box)[2]  # it stays for ten seconds
+        card = page.locator("jc-jobs").evaluate(box)
         for each in page.locator(".list-head > :not(.offscreen)").all():
             left, right, *_ = each.evaluate(box)
             assert card[0] <= left <= right <= card[1], each.inner_text()
         head = [each.evaluate(box) for each in page.locator(".list-head :is(button, select)").all()]
         for one, other in itertools.combinations(head, 2):
             assert one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
-        assert page.locator(".toast").evaluate(box)[3] <= page.locator(".bulk").evaluate(box)[2]
         context.close()
 
 
@@ -190,15 +198,101 @@ def test_all_of_it_by_keyboard(server: Server, open_page: Open) -> None:
     page.locator("tbody tr").first.wait_for()
 
 
+def test_keys_of_one_character_can_be_turned_off(server: Server, open_page: Open) -> None:
+    [job_id] = server.batch([{"name": "later", "delay": 9000, "tags": ["no-keys"]}])
+    one, two = open_page(server, rest="/?tag=no-keys"), open_page(server, rest="/?tag=no-keys")
+    page = one.page
+    choice = page.get_by_label("Keys of a single character")
+
+    def choose(checked: bool) -> None:
+        page.locator("summary").first.click()
+        page.get_by_role("button", name="Keyboard").click()
+        expect(choice).to_be_checked(checked=not checked)
+        choice.click()
+        page.keyboard.press("Escape")
+        page.locator("dialog.help").wait_for(state="detached")
+
+    choose(checked=False)
+    page.reload()
+    one.live()
+    for each in (one, two):
+        expect(each.page.locator(".search kbd")).to_be_hidden()
+        each.page.locator(f'[data-open="{job_id}"]').focus()
+        each.settle()
+        before = each.page.evaluate("document.activeElement.outerHTML")
+        for key in "jkx/n23?[]1":
+            each.page.keyboard.press(key)
+        assert each.page.evaluate("document.activeElement.outerHTML") == before
+        expect(each.page.locator("dialog[open], .bulk:not([hidden])")).to_have_count(0)
+        expect(each.page).to_have_url(f"{server.url}/?tag=no-keys")
+        assert each.requests == []
+    page.keyboard.press("Enter")
+    page.locator("aside").wait_for()
+    page.keyboard.press("Escape")
+    expect(page.locator("aside")).to_be_hidden()
+    choose(checked=True)
+    expect(two.page.locator(".search kbd")).to_be_visible()
+    for each in (one, two):
+        each.page.keyboard.press("3")
+        each.page.locator(".queue-card").first.wait_for()
+
+
+@pytest.mark.parametrize("width", [360, 640])
+def test_what_the_drawer_covers_is_out_of_reach(browser: Browser, server: Server, furnished: str, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 780}, bypass_csp=True, reduced_motion="reduce")
+    try:
+        watched = Watched(context, server).sign_in(rest="/?tag=read")
+        page = watched.page
+        opener = page.locator(f'[data-open="{furnished}"]')
+        opener.focus()
+        page.keyboard.press("Enter")
+        heading = page.locator("#job-title")
+        expect(heading).to_be_focused()
+        page.locator(".log-line").first.wait_for()
+        assert page.locator("aside").bounding_box() == {"x": 0, "y": 0, "width": width, "height": 780}
+        assert found_by_axe(page) == []
+        within = "document.activeElement === document.body || document.activeElement.closest('jc-job') !== null"
+        reached = set()
+        for key in ["Tab"] * 20 + ["Shift+Tab"] * 20:
+            page.keyboard.press(key)
+            assert page.evaluate(within), page.evaluate("document.activeElement.outerHTML")
+            reached.add(page.evaluate("document.activeElement.outerHTML"))
+        assert len(reached) > 5
+        page.set_viewport_size({"width": 1280, "height": 780})  # now it stands beside the table
+        expect(page.locator("[inert]")).to_have_count(0)
+        page.locator("[data-search]").focus()
+        page.set_viewport_size({"width": width, "height": 780})
+        expect(heading).to_be_focused()
+        expect(page.locator("#main")).to_have_attribute("inert", "")
+        page.keyboard.press("Escape")
+        expect(page.locator("[inert]")).to_have_count(0)
+        expect(opener).to_be_focused()
+    finally:
+        context.close()
+
+
+def test_a_job_that_was_opened_by_its_address_gives_the_focus_to_the_view(
+    browser: Browser, server: Server, furnished: str
+) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 780})
+    try:
+        watched = Watched(context, server).sign_in(rest=f"/?q=nothing-matches-this&job={furnished}")
+        expect(watched.page.locator("#job-title")).to_be_focused()
+        watched.page.keyboard.press("Escape")
+        expect(watched.page.locator("#main")).to_be_focused()
+    finally:
+        context.close()
+
+
 def test_screen_readers_are_told_little(server: Server, open_page: Open, context: BrowserContext) -> None:
-    """Twenty jobs run past; the live regions speak of new rows once."""
+    """Twenty jobs run past; the live regions speak of new rows once. What the connection tells is another test."""
     server.batch([{"name": "later", "delay": 9000, "tags": ["quiet"]} for _ in range(60)])
     watched = open_page(server, rest="/?tag=quiet")
     page = watched.page
     page.evaluate("""() => {
         window.told = [];
         const live = '[role=status], [role=alert], [aria-live=polite], [role=log]:not([aria-live=off])';
-        for (const region of document.querySelectorAll(live))
+        for (const region of [...document.querySelectorAll(live)].filter(each => !each.closest('jc-link')))
             new MutationObserver(() => window.told.push(region.textContent))
                 .observe(region, {subtree: true, childList: true, characterData: true});
     }""")

@@ -9,6 +9,8 @@ import { GLYPHS, TERMINAL, allowed } from "./states.js";
 import { timeLeft, timeline } from "./timeline.js";
 import "./job-log.js";
 
+/** As narrow as that, the drawer covers the page (`dashboard.css` says the same). */
+const COVERS = "(max-width: 640px)";
 const ACTIONS = /** @type {const} */ (["retry", "cancel", "delete"]);
 
 class JobDrawer extends Part {
@@ -97,6 +99,8 @@ class JobDrawer extends Part {
       this.content,
     );
     this.append(this.pane);
+    this.narrow = matchMedia(COVERS);
+    this.narrow.addEventListener("change", () => this.#cover(), { signal: this.ended });
     this.paints(["detail", "route", "identity"], () => this.#paint());
     this.paints(["tick"], () => this.#tick());
     this.#paint();
@@ -111,11 +115,15 @@ class JobDrawer extends Part {
     const { app } = this;
     const { detail } = app.state;
     const was = this.shownId;
+    const active = /** @type {HTMLElement|null} */ (document.activeElement);
+    const inside = this.contains(active);
+    if (detail && was !== detail.id && !inside) this.opener = active === document.body ? null : active;
     this.hidden = detail === null;
     attribute(document.documentElement, "data-drawer", detail !== null);
     this.shownId = detail?.id;
+    this.#cover();
     if (!detail) {
-      if (was) this.#back(was);
+      if (was && (inside || !active || active === document.body)) this.#back(was);
       return;
     }
     if (was !== detail.id) {
@@ -162,11 +170,23 @@ class JobDrawer extends Part {
     this.#tick();
   }
 
-  /** The focus goes back to the row that it came from. @param {string} id */
+  /** What the drawer covers is out of reach, also for the keyboard and screen readers. */
+  #cover() {
+    const covers = !this.hidden && this.narrow?.matches === true;
+    const behind = /** @type {HTMLElement[]} */ ([...(this.parentElement?.children ?? [])]).filter(
+      (each) => each !== this && each.localName !== "jc-new-job", // its dialog comes before the drawer
+    );
+    const lost = covers && behind.some((each) => each.contains(document.activeElement));
+    for (const each of behind) each.inert = covers;
+    if (lost) this.heading.focus({ preventScroll: true });
+  }
+
+  /** The focus goes back to where it came from, else to the job's row, else to the view. @param {string} id */
   #back(id) {
-    const active = document.activeElement;
-    if (active && active !== document.body && !this.contains(active)) return;
-    /** @type {HTMLElement|null} */ (document.querySelector(`[data-open="${id}"]`))?.focus({ preventScroll: true });
+    const places = [this.opener, document.querySelector(`[data-open="${id}"]`), document.querySelector("#main")];
+    /** @type {HTMLElement|undefined} */ (places.find((each) => each?.checkVisibility()))?.focus({
+      preventScroll: true,
+    });
   }
 
   /** @param {import("./states.js").Job} job */

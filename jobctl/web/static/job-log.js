@@ -1,6 +1,7 @@
 /** The live tail of a job's log. It follows the end as long as the reader is there. */
 import { Part, h, put } from "./dom.js";
 import { clock, plural, visible } from "./format.js";
+import { TERMINAL } from "./states.js";
 
 /** Lines that are drawn; the page keeps more than it draws. */
 const DRAWN = 1000;
@@ -26,7 +27,15 @@ class JobLog extends Part {
       this.lines.replaceChildren();
     }
     const fresh = detail.lines.filter((line) => line.n > this.last).slice(-DRAWN);
-    put(this.count, detail.lines.length ? plural(detail.lines.length + detail.skipped, "line") : "nothing yet");
+    const ended = detail.gone || (detail.job !== null && TERMINAL.has(detail.job.status));
+    put(
+      this.count,
+      detail.lines.length
+        ? plural(detail.lines.length + detail.skipped, "line")
+        : ended
+          ? "has no lines"
+          : "nothing yet",
+    );
     this.lines.hidden = detail.lines.length === 0;
     if (!fresh.length) return;
     this.last = fresh[fresh.length - 1].n;

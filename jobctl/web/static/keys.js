@@ -1,5 +1,9 @@
-/** The keyboard, and the list of what it does. */
-import { h } from "./dom.js";
+/**
+ * The keyboard, and the list of what it does. Keys of one character can be turned off (WCAG 2.1.4): who speaks to the
+ * computer, or hits keys by chance, would set off something with every word.
+ */
+import { attribute, h } from "./dom.js";
+import { keep, kept } from "./kept.js";
 
 const KEYS = [
   ["/", "search"],
@@ -12,6 +16,13 @@ const KEYS = [
   ["Esc", "close, or clear the selection"],
   ["?", "this list"],
 ];
+
+const singleKeys = () => kept("single keys", "on") !== "off";
+
+/** Their hints on the page go with them. */
+export function applyKeys() {
+  attribute(document.documentElement, "data-no-keys", !singleKeys());
+}
 
 /**
  * @param {import("./app.js").App} app
@@ -66,32 +77,51 @@ export function listen(app, root) {
       else if (app.selection.size) app.select([]);
       return;
     }
-    if (typing || !Object.hasOwn(does, event.key)) return;
+    if (typing || !Object.hasOwn(does, event.key) || !singleKeys()) return;
     event.preventDefault();
     does[event.key]();
   });
 }
 
 function help() {
+  const single = h("input", {
+    type: "checkbox",
+    id: "single-keys",
+    "aria-describedby": "single-keys-hint",
+    "prop:checked": singleKeys(),
+    onchange: () => {
+      keep("single keys", single.checked ? "on" : "off");
+      applyKeys();
+      attribute(list, "data-off", !single.checked);
+    },
+  });
+  const list = h(
+    "dl",
+    { "data-off": !singleKeys() },
+    KEYS.map(([keys, what]) =>
+      h(
+        "div",
+        { "data-single": keys.split("  ").every((key) => key.length === 1) },
+        h(
+          "dt",
+          {},
+          keys.split("  ").map((key) => h("kbd", {}, key)),
+        ),
+        h("dd", {}, what),
+      ),
+    ),
+  );
   const dialog = h(
     "dialog.help",
     { "aria-labelledby": "help-title" },
     h("h2", { id: "help-title" }, "Keyboard"),
+    list,
     h(
-      "dl",
+      "div.field.check-field",
       {},
-      KEYS.map(([keys, what]) =>
-        h(
-          "div",
-          {},
-          h(
-            "dt",
-            {},
-            keys.split("  ").map((key) => h("kbd", {}, key)),
-          ),
-          h("dd", {}, what),
-        ),
-      ),
+      single,
+      h("label", { for: "single-keys" }, "Keys of a single character"),
+      h("p.muted.small", { id: "single-keys-hint" }, "Enter, Esc and Tab always work. Kept in this browser."),
     ),
     h("div.buttons", {}, h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close")),
   );

@@ -1,7 +1,7 @@
 /** The frame: header, views, drawer, footer; or the sign-in. */
 import { Part, attribute, h, part, put } from "./dom.js";
-import { listen } from "./keys.js";
-import { nextTheme, theme } from "./theme.js";
+import { applyKeys, listen } from "./keys.js";
+import { applyTheme, nextTheme, theme } from "./theme.js";
 import "./bulk.js";
 import "./charts.js";
 import "./filters.js";
@@ -28,6 +28,8 @@ class Shell extends Part {
     app.painter.on(["identity"], () => this.#identity());
     app.painter.on(["route"], () => this.#route());
     listen(app, this);
+    applyKeys();
+    addEventListener("storage", () => (applyTheme(), applyKeys())); // chosen in another tab
     setInterval(() => {
       if (document.hidden || !app.who) return;
       app.settle();
@@ -89,7 +91,7 @@ class Shell extends Part {
     );
     const menu = h(
       "details.menu",
-      {},
+      { ontoggle: () => put(themeButton, `Theme: ${theme()}`) }, // it may have been chosen in another tab
       h(
         "summary",
         { "aria-label": `Account: ${subject}, ${role}` },

@@ -1,17 +1,11 @@
 /** Light, dark, or as the system has it. */
-const KEY = "jobctl theme";
+import { keep, kept } from "./kept.js";
+
 const THEMES = ["system", "light", "dark"];
 
-function stored() {
-  try {
-    return localStorage.getItem(KEY) ?? "system";
-  } catch {
-    return "system"; // a browser that keeps nothing
-  }
-}
-
 export function theme() {
-  return THEMES.includes(stored()) ? stored() : "system";
+  const chosen = kept("theme", "system");
+  return THEMES.includes(chosen) ? chosen : "system";
 }
 
 export function applyTheme() {
@@ -22,12 +16,7 @@ export function applyTheme() {
 
 export function nextTheme() {
   const next = THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length];
-  try {
-    localStorage.setItem(KEY, next);
-  } catch {
-    // for this page only, then
-  }
-  document.documentElement.dataset.theme = next;
-  if (next === "system") delete document.documentElement.dataset.theme;
+  keep("theme", next);
+  applyTheme();
   return next;
 }
