@@ -119,7 +119,7 @@ def as_newcomer(context: BrowserContext, server: Server, path: Path) -> None:
     context.clear_cookies()
     page = context.new_page()
     page.goto(server.link("new", "user"))
-    page.locator(".empty h2").wait_for()
+    page.get_by_text("No jobs yet").wait_for()
     page.screenshot(path=path)
 
 

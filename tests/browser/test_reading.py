@@ -21,6 +21,11 @@ PLACES = {
 }
 """Each view, and what is there when it is drawn."""
 DRAWN = ".timeline li:nth-child(3)"
+WIDE = """() => [...document.querySelectorAll('body *')]
+    .filter(each => each.checkVisibility() && !each.closest('.offscreen, .skip, svg, pre, .scroll, td, th'))
+    .filter(each => each.offsetWidth && each.getBoundingClientRect().right > innerWidth + 0.5)
+    .map(each => `${each.tagName}.${each.className}`)"""
+"""What stands out of the window to the right."""
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -74,15 +79,24 @@ def test_nothing_is_wider_than_the_window(browser: Browser, server: Server, furn
     context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
     try:
         watched = Watched(context, server).sign_in()
+        page = watched.page
         for place, drawn in [*PLACES.items(), (f"/?tag=read&job={furnished}", DRAWN)]:
             watched.go(place)
-            watched.page.locator(drawn).first.wait_for()
-            wide = watched.page.evaluate("""() => [...document.querySelectorAll('body *')]
-                .filter(each => each.checkVisibility() && !each.closest('.offscreen, .skip, svg, pre, .scroll, td, th'))
-                .filter(each => each.offsetWidth && each.getBoundingClientRect().right > innerWidth + 0.5)
-                .map(each => `${each.tagName}.${each.className}`)""")
-            assert wide == [], place
-            assert watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+            page.locator(drawn).first.wait_for()
+            assert page.evaluate(WIDE) == [], place
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+        page.keyboard.press("Escape")
+        for kind in ("waiting", "polling", "catching up"):
+            page.evaluate(
+                """kind => {
+                    const { app } = document.querySelector('jc-shell');
+                    app.stream.link = {kind, ...(kind === 'waiting' ? {until: performance.now() + 9000} : {})};
+                    app.changed();
+                }""",
+                kind,
+            )
+            page.locator(f'[data-link="{kind}"]').wait_for()
+            assert page.evaluate(WIDE) == [], kind
     finally:
         context.close()
 

@@ -89,7 +89,7 @@ class Matching extends Part {
     this.matching = h(
       "select.all-matching",
       { "aria-label": "Act on all jobs that match the filter", onchange: () => this.#matching() },
-      h("option", { value: "" }, "All that match…"),
+      h("option", { value: "" }, "Act on all…"),
       ACTIONS.map((action) =>
         h("option", { value: action }, `${action[0].toUpperCase()}${action.slice(1)} all that match…`),
       ),

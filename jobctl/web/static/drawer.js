@@ -281,7 +281,9 @@ class JobDrawer extends Part {
         : null;
     const parts = [
       job.status === "running" || job.progress ? `${Math.floor(value * 100)}%` : null,
-      job.progress?.message ? visible(job.progress.message.slice(0, 500)) : null,
+      job.progress?.message && (job.status !== "completed" || job.progress.value === 1)
+        ? visible(job.progress.message.slice(0, 500))
+        : null,
       ran ? `took ${ran}`.replace(/^took/, job.status === "running" ? "for" : "took") : null,
       left !== null ? `about ${span(left)} left` : null,
     ];
