@@ -1,5 +1,6 @@
 """The WebSocket handshake of an upgrade request that the door has already parsed (RFC 6455 section 4.2)."""
 
+import base64
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
@@ -39,14 +40,14 @@ def answer(headers: Headers) -> bytes | Refused:
     Args:
         headers: Of a GET request of HTTP/1.1, names in lower case.
     """
-    said = dict(headers)  # of a repeated one the last
     version = _one(headers, b"sec-websocket-version")
     if version is not None and version.strip() != b"13":
         return WRONG_VERSION
-    key = said.get(b"sec-websocket-key")
-    connection = {token.strip() for token in said.get(b"connection", b"").lower().split(b",")}
-    upgrade = said.get(b"upgrade", b"").lower()
-    if version is None or key is None or b"upgrade" not in connection or upgrade != b"websocket":
+    key = _one(headers, b"sec-websocket-key")
+    if version is None or key is None or not _is_key(key):
+        return BAD_HANDSHAKE
+    # The door has read both of these as the lists that they are, in however many lines.
+    if b"upgrade" not in _listed(headers, b"connection") or b"websocket" not in _listed(headers, b"upgrade"):
         return BAD_HANDSHAKE
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -68,6 +69,19 @@ def origin_allowed(headers: Headers, *, scheme: str, allowed: Collection[str]) -
     port = _DEFAULT_PORTS.get(scheme, "")
     same = text.removesuffix(port) == own.removesuffix(port)
     return same or text in {each.rstrip("/").lower() for each in allowed}
+
+
+def _is_key(value: bytes) -> bool:
+    """Whether it is 16 bytes in base64 (RFC 6455 section 4.2.1)."""
+    try:
+        return len(base64.b64decode(value, validate=True)) == 16
+    except ValueError:
+        return False
+
+
+def _listed(headers: Headers, name: bytes) -> set[bytes]:
+    """The tokens of a header that is a list, in lower case."""
+    return {token.strip() for key, value in headers if key == name for token in value.lower().split(b",")}
 
 
 def _one(headers: Headers, name: bytes) -> bytes | None:
