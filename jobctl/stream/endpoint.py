@@ -241,7 +241,7 @@ class Endpoint:
                     continue  # only the peer's close is of interest now
                 elif isinstance(event, ws.Ping):
                     connection.control(frames.pong(bytes(event.payload)))
-                elif isinstance(event, str | None):
+                elif isinstance(event, bytes | None):
                     steps = session.not_text() if event is None else session.receive(event)
                     await self._carry_out(connection, steps)
         except TooBig:

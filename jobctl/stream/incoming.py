@@ -18,28 +18,29 @@ class TooBig(Exception):
 class Incoming:
     """Puts messages together from frames, within the limit; control events pass through."""
 
-    __slots__ = ("_parser", "_parts", "_size")
+    __slots__ = ("_parser", "_size", "_text")
 
     def __init__(self) -> None:
         self._parser = Parser(ConnectionType.SERVER)
-        self._parts: list[str] = []
+        self._text = bytearray()  # not the pieces: an object for each character would be thirty times its size
         self._size = 0
 
-    def events(self, data: bytes) -> Iterator[ws.Event | str | None]:
-        """What ``data`` completes: whole text messages as str, binary ones as None, everything else as it is."""
+    def events(self, data: bytes) -> Iterator[ws.Event | bytes | None]:
+        """What ``data`` completes: whole text messages as UTF-8, binary ones as None, everything else as it is."""
         self._parser.receive_data(data)
         for event in self._parser.events():
             if not isinstance(event, ws.Message):
                 yield event
                 continue
-            self._size += _bytes_of(event.data)
+            piece = event.data.encode() if isinstance(event.data, str) else event.data
+            self._size += len(piece)
             if self._size > messages.MAX_MESSAGE:
                 raise TooBig
-            if isinstance(event.data, str) and event.data:  # an empty piece costs nothing, also not here
-                self._parts.append(event.data)
+            if isinstance(event.data, str):
+                self._text += piece
             if event.message_finished:
-                yield "".join(self._parts) if isinstance(event.data, str) else None
-                self._parts, self._size = [], 0
+                yield bytes(self._text) if isinstance(event.data, str) else None
+                self._text, self._size = bytearray(), 0
 
 
 def fault(error: RemoteProtocolError | LocalProtocolError) -> Close:
@@ -47,10 +48,6 @@ def fault(error: RemoteProtocolError | LocalProtocolError) -> Close:
     hint = error.event_hint if isinstance(error, RemoteProtocolError) else None
     code = int(hint.code) if isinstance(hint, ws.CloseConnection) else close_codes.PROTOCOL_ERROR.code
     return close_codes.TABLE.get(code, close_codes.PROTOCOL_ERROR)
-
-
-def _bytes_of(data: str | bytes | bytearray) -> int:
-    return len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
 
 
 def echo(code: int) -> Close:

@@ -7,6 +7,7 @@ import socket as sockets
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -181,13 +182,20 @@ async def test_a_peer_that_floods_does_not_hold_up_the_others(server: Running, f
         flood.stop.set()
 
 
-def test_empty_pieces_of_a_message_take_no_memory() -> None:
+def test_a_message_in_pieces_takes_no_more_memory_than_its_text() -> None:
     client, incoming = Parser(wsproto.ConnectionType.CLIENT), Incoming()
-    for text in ('{"type":', *[""] * 1000):
-        piece = client.send(ws.TextMessage(text, message_finished=False))
-        assert list(incoming.events(piece)) == []
-    assert len(incoming._parts) == 1
-    assert list(incoming.events(client.send(ws.TextMessage('"ping"}')))) == ['{"type":"ping"}']
+    words = ['{"type":"ping","x":"', *["€"] * 4000, *[""] * 1000]
+    pieces = [client.send(ws.TextMessage(word, message_finished=False)) for word in words]
+    last = client.send(ws.TextMessage('"}'))
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            assert list(incoming.events(piece)) == []
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken < 64 * 1024, "an object a piece would be 330 KiB"
+    assert list(incoming.events(last)) == [("".join(words) + '"}').encode()]
 
 
 async def test_a_stream_that_is_agreed_on_while_the_server_stops_is_told_so(
