@@ -72,6 +72,15 @@ def wants_stream(request: h11.Request, stream_path: bytes) -> bool:
     return b"upgrade" in connection and b"websocket" in upgrade
 
 
+def _is_framed_twice(request: h11.Request) -> bool:
+    """Whether a proxy in front could see another end of this request than h11 does, and so another next request.
+
+    RFC 9112 section 6.1: a length beside a coding ought to be handled as an error, a coding in HTTP/1.0 must be.
+    """
+    names = {name for name, _ in request.headers}
+    return b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0")
+
+
 def upgrade_at_once(data: bytes, stream_path: bytes) -> UpgradeRequest | None:
     """Find the stream's upgrade if ``data``, the first bytes of a connection, hold one whole.
 
@@ -123,7 +132,7 @@ class Protocol(H11Protocol):
             raise Refused(505)  # The preface of HTTP/2 is a request with version 2.0.
         if event.method == b"CONNECT" or not event.method.isupper():
             raise Refused(501)  # h11 takes ``head`` for a method with a body, apps take it for HEAD.
-        if origin_form(event) is None:
+        if origin_form(event) is None or _is_framed_twice(event):
             raise Refused(400)
         if wants_stream(event, self.stream_path):
             if self.context.terminated.is_set():
