@@ -120,6 +120,15 @@ def check(role: str | None, sub: str | None) -> None:
         raise typer.BadParameter("is user or admin", param_hint="--role")
     if sub is not None and not (sub.isprintable() and 0 < len(sub) <= 200):
         raise typer.BadParameter("is 1 to 200 printable characters", param_hint="--sub")
+    if sub is not None:
+        from jobctl.model import SCHEDULE_OWNER
+
+        if sub.startswith(SCHEDULE_OWNER):
+            raise typer.BadParameter(
+                f"is a person's or a program's; what begins with {SCHEDULE_OWNER} owns jobs of schedules, and no token "
+                "speaks for it",
+                param_hint="--sub",
+            )
 
 
 def _state(token: "ApiToken") -> str:

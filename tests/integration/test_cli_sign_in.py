@@ -129,6 +129,15 @@ async def test_the_bare_command_still_prints_a_short_token_without_a_server(cli:
     assert done.out.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", ["token", "token create --name ci", "open --print"])
+async def test_nobody_is_given_a_token_of_a_schedules_name(server: Running, cli: Cli, words: str) -> None:
+    """The server would refuse it."""
+    done = await cli(*words.split(), "--sub", "schedule:nightly")
+    assert (done.code, done.out) == (2, "")
+    assert "--sub" in done.err
+    assert "jobs of schedules" in done.err.splitlines()[-1]
+
+
 async def test_a_watcher_is_told_when_its_token_is_revoked(server: Running, cli: Cli) -> None:
     [token] = (await cli("token", "create", "--name", "wall", "--role", "admin")).lines
     async with trio.open_nursery() as nursery:
