@@ -87,7 +87,8 @@ def enqueue(
         raise typer.BadParameter("the data of --file's jobs stands in its lines", param_hint="--file")
     target = Target(url, token_file, wait_server)
     sent = Sent(idempotency_key) if idempotency_key is not None else Sent()
-    work = Lines(file, options) if file else One({**options, "data": parse_data(data, fields or [])})
+    texts = frozenset(key for key, _, _ in (each.partition("=") for each in fields or []) if not key.endswith(":"))
+    work = Lines(file, options) if file else One({**options, "data": parse_data(data, fields or [])}, texts)
     return _submit(target, work, sent, _Waiting(deadline, summary) if wait else None, as_json=json)
 
 

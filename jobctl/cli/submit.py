@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from jobctl.cli.output import drawable, emit, hint, print_json
+from jobctl.cli.output import drawable, emit, hint, print_json, shorten
 from jobctl.errors import ApiError, ClientError, InvalidInput
 
 if TYPE_CHECKING:
@@ -85,9 +85,10 @@ class Work(Protocol):
 
 
 class One(NamedTuple):
-    """One job."""
+    """One job; ``texts`` are those fields of its data that were given as ``k=v``."""
 
     fields: dict[str, Any]
+    texts: frozenset[str] = frozenset()
 
     def send(self, session: "Session", sent: Sent) -> Iterator[tuple[bytes, list[str]]]:
         """What the API says, and the id."""
@@ -95,10 +96,27 @@ class One(NamedTuple):
 
         call = api.enqueue(self.fields, key=sent.key)
         with sent.sending(session, "the job"):
-            answer = session.send(call)
+            try:
+                answer = session.send(call)
+            except ApiError as error:
+                raise self._with_form(error) from None
         if answer.status == 200:
             hint("a job with this --unique key is live already; that one is meant")
         yield answer.data, sent.take(answer, [api.decode(call, answer).id])
+
+    def _with_form(self, error: ApiError) -> ClientError:
+        """What is written ``k=v`` is a text; where that is the mistake, say how the other is written."""
+        name = str(error.problem.get("field", "")).removeprefix("data.")
+        if name not in self.texts or not str(error).endswith("got string"):
+            return error
+        from jobctl.cli.values import parse_json
+
+        value = str(self.fields["data"][name])
+        try:
+            parse_json(value, name)
+        except InvalidInput:
+            value = "JSON"
+        return with_words(error, f"write {name}:={shorten(value, 40)} for a value that is not a text")
 
 
 class Lines(NamedTuple):

@@ -137,3 +137,32 @@ async def test_ctrl_c_in_the_middle_of_a_file_says_what_is_enqueued(
     on = await cli("enqueue", "--file", str(file), "--idempotency-key", key_in(text.rstrip()))
     assert len(set(on.lines)) == 3000
     assert await total(server) == 3000
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (["order=4711"], "write order:=4711 for a value that is not a text"),
+        (["order=4711", "paid:=1"], "write order:=4711 for a value that is not a text"),
+        (["order=many"], "write order:=JSON for a value that is not a text"),
+        (['order:="4711"'], None),
+        (["--data", '{"order":"4711"}'], None),
+        (["order:=4711", "paid=yes"], "write paid:=JSON for a value that is not a text"),
+    ],
+)
+async def test_whoever_gives_a_text_for_a_number_is_told_how_to_write_one(
+    start_server: StartServer, cli: Cli, given: list[str], hint: str | None
+) -> None:
+    registry = Registry()
+
+    @registry.job("send-invoice")
+    def send_invoice(ctx: object, order: int, paid: bool = False) -> None: ...
+
+    cli.url = (await start_server(registry)).service.url
+    done = await cli("enqueue", "send-invoice", *given)
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    if hint is None:
+        assert line.endswith("data.order: expected integer, got string")
+    else:
+        assert line.endswith(f"; {hint}")
