@@ -7,6 +7,7 @@ the API with a token of their own, never the cookie.
 """
 
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -27,6 +28,8 @@ from jobctl.web.request import ApiRequest, current, signed_in
 from jobctl.web.wiring import Web
 
 COOKIE: Final = "jobctl_refresh"
+"""Followed by the port, where the address has one: browsers keep cookies by host, whatever the port, and two servers
+on one machine would sign each other's users out."""
 COOKIE_PATH: Final = "/api/auth"
 LOGIN_RATE: Final = (30, 60.0)
 """Codes that one address may try in a minute. They cannot be guessed at any rate; this bounds what trying costs."""
@@ -137,8 +140,8 @@ class SignInRoutes:
     async def login(self) -> Response:
         """Sign in with a one-time code.
 
-        The refresh token comes in the cookie `jobctl_refresh`, for `/refresh` and `/logout` only. One address may try
-        30 codes a minute.
+        The refresh token comes in the cookie `jobctl_refresh` (`jobctl_refresh_8000` at port 8000), for `/refresh` and
+        `/logout` only. One address may try 30 codes a minute.
         """
         request = current()
         media_type(request)
@@ -152,7 +155,7 @@ class SignInRoutes:
     @security_scheme([])
     @tag(["auth"])
     async def refresh(self) -> Response:
-        """Get a fresh access token for the session in the cookie `jobctl_refresh`, and the next cookie.
+        """Get a fresh access token for the session in the cookie of `/login`, and the next cookie.
 
         A refresh token works once. One that comes back more than a few seconds after it was used ends the whole
         session, its access tokens and its streams. Only this server's own pages are answered.
@@ -169,7 +172,7 @@ class SignInRoutes:
     @security_scheme([])
     @tag(["auth"])
     async def logout(self) -> Response:
-        """End the session in the cookie `jobctl_refresh`, with its access tokens and streams, and clear the cookie."""
+        """End the session in the cookie of `/login`, with its access tokens and streams, and clear the cookie."""
         request = current()
         token = self._cookie(request)
         ended = token is not None and await self._access.sessions.logout(token)
@@ -192,7 +195,7 @@ class SignInRoutes:
 
     def _set_cookie(self, request: ApiRequest, response: Response, value: str, keep_s: int) -> None:
         response.set_cookie(
-            COOKIE,
+            cookie_name(request),
             value,
             max_age=keep_s,
             path=COOKIE_PATH,
@@ -207,7 +210,7 @@ class SignInRoutes:
         Raises:
             Forbidden: there is one, but it is not known to be a page of this server that uses it.
         """
-        token = request.cookies.get(COOKIE)
+        token = request.cookies.get(cookie_name(request))
         if token is not None and not self._gate.is_own_page(request):
             raise Forbidden("the cookie is for this server's own pages (Sec-Fetch-Site or Origin must say so)")
         return token
@@ -218,6 +221,15 @@ class SignInRoutes:
             request.verdict = verdict
             self._metrics.rate_limited += 1
             raise RateLimited(verdict.retry_after_s)
+
+
+def cookie_name(request: ApiRequest) -> str:
+    """What the cookie is called at the address by which the browser knows this server."""
+    try:
+        port = urlsplit(f"//{request.headers.get('Host', '')}").port
+    except ValueError:
+        port = None
+    return COOKIE if port is None else f"{COOKIE}_{port}"
 
 
 def checked_subject(text: str, field: str = "subject") -> str:

@@ -16,7 +16,7 @@ from jobctl.store.sqlite import SqliteStore, open_store
 from jobctl.web.app import App, Web, create_app
 
 HOME = "http://127.0.0.1:8000"
-COOKIE = "jobctl_refresh"
+COOKIE = "jobctl_refresh_8000"
 DAY = 86400.0
 
 

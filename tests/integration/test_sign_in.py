@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 from rest_kit import SECRET, user
-from sign_in_kit import ADMIN, DAY, HOME, Browser, SignInApi, api, build, cookie, make_code, store
+from sign_in_kit import ADMIN, COOKIE, DAY, HOME, Browser, SignInApi, api, build, cookie, make_code, store
 
 from jobctl.access import codes, sessions
 from jobctl.errors import StoreUnavailable
@@ -239,6 +239,15 @@ async def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_other_paths
     assert (renewed["httponly"], renewed["samesite"], renewed["path"]) == (True, "Strict", "/api/auth")
 
 
+async def test_servers_on_one_host_do_not_sign_one_anothers_users_out(api: SignInApi) -> None:
+    """A browser keeps cookies by host, whatever the port."""
+    names = {}
+    for host in ("127.0.0.1:8000", "127.0.0.1:8001", "[::1]:8000", "jobs.example", "a:b"):
+        answer = await api.post("/api/auth/login", {"code": await make_code(api)}, bearer=None, host=host)
+        names[host] = answer.headers["set-cookie"].partition("=")[0]
+    assert list(names.values()) == [f"jobctl_refresh{end}" for end in ("_8000", "_8001", "_8000", "", "")]
+
+
 @pytest.mark.parametrize(
     ("settings", "scheme", "headers", "secure"),
     [
@@ -368,7 +377,7 @@ async def test_a_session_ends_after_a_week_without_use_and_after_a_month_in_any_
 
 @pytest.mark.parametrize("value", ["", ".", "a.", ".b", "nothing", "a.b", "x" * 300, "a.b\u00e9", "a.b.c"])
 async def test_a_cookie_that_is_none_of_ours_is_refused(api: SignInApi, browser: Browser, value: str) -> None:
-    headers = [("Origin", HOME), ("Cookie", f"jobctl_refresh={value}")]
+    headers = [("Origin", HOME), ("Cookie", f"{COOKIE}={value}")]
     (await browser.post("/api/auth/refresh", headers=headers)).problem(401, "unauthorized")
     assert (await browser.post("/api/auth/logout", headers=headers)).data == {"ended": False}
 
@@ -500,7 +509,7 @@ async def test_a_browser_is_never_told_to_send_the_cookie_across_origins(store: 
 async def test_the_cookie_alone_opens_nothing_else(browser: Browser, api: SignInApi) -> None:
     await browser.login()
     own = [("Origin", HOME), ("Sec-Fetch-Site", "same-origin")]
-    headers = [*own, ("Cookie", f"jobctl_refresh={browser.refresh_token}")]
+    headers = [*own, ("Cookie", f"{COOKIE}={browser.refresh_token}")]
     (await api.get("/api/jobs", bearer=None, headers=headers)).problem(401, "unauthorized")
     (await api.post("/api/auth/codes", bearer=None, headers=headers)).problem(401, "unauthorized")
 
