@@ -165,7 +165,7 @@ def _export(
 
 
 def _line(job: "Job") -> str:
-    return "\t".join((job.id, job.status, job.queue, safe(job.name), job.created_at)) + "\n"
+    return "\t".join(map(safe, (job.id, job.status, job.queue, job.name, job.created_at))) + "\n"
 
 
 def _row(job: "Job", now: datetime) -> tuple[str, ...]:
@@ -174,7 +174,7 @@ def _row(job: "Job", now: datetime) -> tuple[str, ...]:
     age = duration((now - lines.moment(job.created_at)).total_seconds())
     took = lines.run_seconds(job, now)
     return (
-        job.id, f"{GLYPHS[job.status][0]} {job.status.value}", safe(job.queue), safe(job.name),
+        safe(job.id), f"{GLYPHS[job.status][0]} {job.status.value}", safe(job.queue), safe(job.name),
         lines.attempt(job), age, "" if took is None else duration(took), lines.message(job),
     )  # fmt: skip
 

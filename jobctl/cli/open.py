@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobctl.cli.connect import Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import say
+from jobctl.cli.output import safe, say
 
 
 def open_(
@@ -28,7 +28,7 @@ def open_(
     target = Target(url, token_file, wait_server)
     with target.session() as session:
         made = session.get(tokens.make_code(subject=sub, role=role))
-    link = f"{target.address()}/#code={made.code}"
+    link = safe(f"{target.address()}/#code={made.code}")
     if not only_print and _shown(link):
         say(f"opened {target.address()} in the browser, signed in as {made.subject} ({made.role})")
     else:

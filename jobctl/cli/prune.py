@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
-from jobctl.cli.output import emit, print_json, say
+from jobctl.cli.output import emit, print_json, safe, say
 from jobctl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _tell(done: "PruneResult", *, as_json: bool) -> None:
 
         print_json(json.encode(done), done="" if done.dry_run else told)
     else:
-        emit(told + "\n", done="" if done.dry_run else told)
+        emit(safe(told) + "\n", done="" if done.dry_run else told)
 
 
 def _jobs(done: "PruneResult") -> str:

@@ -183,7 +183,7 @@ def trigger(
     if json:
         print_json(answer.data, done=done)
     else:
-        emit(f"{job_id}\n", done=done)
+        emit(f"{safe(job_id)}\n", done=done)
     return 0
 
 

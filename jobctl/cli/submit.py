@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from jobctl.cli.output import drawable, emit, hint, print_json, shorten
+from jobctl.cli.output import drawable, emit, hint, print_json, safe, shorten
 from jobctl.errors import ApiError, ClientError, InvalidInput
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def submit(session: "Session", work: Work, sent: Sent, *, as_json: bool, silent:
         if as_json:
             print_json(data, done=sent.so_far())
         else:
-            emit("".join(f"{job_id}\n" for job_id in ids), done=sent.so_far())
+            emit("".join(f"{safe(job_id)}\n" for job_id in ids), done=sent.so_far())
 
 
 def with_words(error: ClientError, words: str) -> ClientError:

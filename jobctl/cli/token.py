@@ -62,7 +62,7 @@ def create(
     if json:
         print_json(answer.data, done=done)
         return 0
-    emit(issued.token + "\n", done=done)
+    emit(safe(issued.token) + "\n", done=done)
     say(f"{issued.name}: {issued.role}, speaks for {issued.subject}, until {issued.expires_at}; it is not shown again")
     return 0
 
@@ -84,7 +84,7 @@ def list_tokens(
     for each in api.decode(call, answer).tokens:
         dates = (each.created_at[:10], each.expires_at[:10], f"{each.last_used_at[:13]}h" if each.last_used_at else "-")
         state = _state(each)
-        rows.append((each.name, each.role, safe(each.subject), *dates, state, each.jti))
+        rows.append((safe(each.name), safe(each.role), safe(each.subject), *dates, state, safe(each.jti)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
@@ -106,7 +106,7 @@ def revoke(
     with Target(url, token_file, wait_server).session() as session:
         answer = session.send(call)
     gone = api.decode(call, answer)
-    told = f"{gone.name} revoked ({gone.jti})"
+    told = safe(f"{gone.name} revoked ({gone.jti})")
     if json:
         print_json(answer.data, done=told)
     else:
