@@ -8,6 +8,7 @@ import apsw
 import msgspec
 
 from jobctl.states import TERMINAL
+from jobctl.store import writes
 from jobctl.store.base import Read
 from jobctl.store.enqueue import IDEMPOTENCY_TTL_MS
 from jobctl.store.retention import BATCH_BYTES, EVENTS, JOBS, LINES, Pruned
@@ -81,12 +82,19 @@ class _Ended(NamedTuple):
 def prune_jobs(tx: Tx, status: str, older_than: float | None, keep: int | None, limit: int) -> Pruned:
     """One batch of the jobs that ended first."""
     before = max(_before(tx, older_than), _end_of_excess(tx, status, keep))
-    due = tx.all("prune_oldest_ended", status, before, limit + 1)
+    found = tx.all("prune_oldest_ended", status, before, limit + 1)
+    held = tx.one("prune_first_held", status)[0]
+    due = [each for each in found if held is None or each[1] < held] or found
     batch = _batch(tx, [pk for pk, _ in due[:limit]])
     if not batch:
         return Pruned(0, more=False)
     if not _empty_logs(tx, batch):
         return Pruned(0, more=True)
+    more = len(found) > len(batch)
+    if held is not None and due[0][1] >= held:  # the event of a pruning would take the one that stays along
+        for row in batch:
+            writes.delete(tx, tx.one("prune_id", row.pk)[0], None)
+        return Pruned(len(batch), more)
     tx.executemany(SQL["prune_delete_job"], [(row.pk,) for row in batch])
     tx.executemany(SQL["delete_data"], [(row.pk,) for row in batch if row.data])
     tx.executemany(SQL["delete_result"], [(row.pk,) for row in batch if row.result])
@@ -95,7 +103,7 @@ def prune_jobs(tx: Tx, status: str, older_than: float | None, keep: int | None, 
     # A group of runs ends in one millisecond. Where the batch ends amid one, only what ended before is gone for sure.
     whole = len(due) == len(batch) or due[len(batch)][1] > last
     tx.pruned(dict(lost), last + 1 if whole else last)
-    return Pruned(len(batch), more=len(due) > len(batch))
+    return Pruned(len(batch), more)
 
 
 def _end_of_excess(tx: Tx, status: str, keep: int | None) -> int:

@@ -101,6 +101,26 @@ async def test_a_run_that_has_been_given_up_but_goes_on_keeps_its_job(store: Sto
     assert await prune(store, "failed", older_than=0) == 1
 
 
+async def test_those_that_ended_after_one_whose_run_goes_on_go_without_it(store: Store, clock: Clock) -> None:
+    """The event of a pruning means all that ended before a time; the one that stays must not be among them."""
+    early = await end(store, Failed("x", retry=False), name="early")
+    clock.forward(1)
+    held = await started(store, name="held")
+    await store.finish(held.job.id, held.run, Failed("x", retry=False), held=True)
+    clock.forward(1)
+    late = await end(store, Failed("x", retry=False), name="late")
+    clock.forward(DAY)
+    assert await prune(store, "failed", older_than=0) == 2
+    assert await names(store) == ["held"]
+    events = (await all_events(store))[-2:]
+    assert [event.kind for event in events] == ["jobs_pruned", "job_deleted"]
+    assert (pruning_of(events[0]).of(None), events[1].job_id) == ({"failed": 1}, late)
+    assert early != late
+    await check_invariants(store)
+    await store.release(held.job.id, held.run)
+    assert await prune(store, "failed", older_than=0) == 1
+
+
 async def test_a_job_that_was_put_back_is_none_that_has_ended(store: Store, clock: Clock) -> None:
     job_id = await end(store)
     await store.retry(job_id, owner=None)

@@ -13,6 +13,12 @@ FROM job WHERE pk = ?
 -- name: prune_ended_at_place
 SELECT completed_at FROM job WHERE status = ? AND completed_at IS NOT NULL ORDER BY completed_at LIMIT 1 OFFSET ?
 
+-- name: prune_first_held
+SELECT min(completed_at) FROM job INDEXED BY job_held WHERE held <> 0 AND status = ? AND completed_at IS NOT NULL
+
+-- name: prune_id
+SELECT id FROM job WHERE pk = ?
+
 -- name: prune_ended_in_all
 SELECT coalesce(sum(n), 0) FROM counter WHERE owner = '' AND status = ?
 
