@@ -16,11 +16,23 @@ from jobctl.service import Service, serve
 from jobctl.settings import Settings, load
 from tests.kit import Running, StartServer
 
+pytest.register_assert_rewrite("tests.model", "tests.faults")
+
 if threading.current_thread() is threading.main_thread():
     # A shell's `&` and nohup start programs that ignore these, and their children do, too: no test of Ctrl-C would end.
     for each, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(each) is signal.SIG_IGN:
             signal.signal(each, usual)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long form of the model, the faults and the abuse: hours")
+
+
+@pytest.fixture(scope="session")
+def long_form(request: pytest.FixtureRequest) -> bool:
+    """Whether the suites that try many things try as many as they can, not as many as CI has time for."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(autouse=True)
