@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from jobctl.cli import act
+from jobctl.cli import act, prune
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
 from jobctl.cli.output import GLYPHS, duration, paint, print_json, safe, say, shorten
 from jobctl.cli.quick import QuickCommand, QuickGroup
@@ -138,6 +138,7 @@ def logs(
 app.command(cls=QuickCommand)(act.retry)
 app.command(cls=QuickCommand)(act.cancel)
 app.command(cls=QuickCommand)(act.delete)
+app.command("prune", cls=QuickCommand)(prune.prune)
 
 
 def _export(

@@ -3,73 +3,24 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from jobctl import __version__
-from jobctl.cli import (
-    bench,
-    config,
-    db,
-    demo,
-    doctor,
-    enqueue,
-    examples,
-    jobs,
-    prune,
-    queues,
-    schedules,
-    serve,
-    start,
-    token,
-    watch,
-)
-from jobctl.cli import open as opening
+from jobctl.cli import commands, start
 from jobctl.cli.output import ExitCode, exit_of, say, shorten
-from jobctl.cli.quick import QuickCommand, QuickGroup
 from jobctl.cli.stdio import OutputFailed, forget_stdout
 from jobctl.errors import JobctlError
 
-app: Final = typer.Typer(
-    name="jobctl",
-    cls=QuickGroup,
-    help="A durable background-job queue with a live event stream.",
-    epilog="Exit codes: 0 done, 1 a job or a threshold failed, 2 usage, 3 no connection or sign-in, 4 timed out, "
-    "5 cancelled, 6 invalid bench run, 7 inconclusive bench run, 74 output not written, 130 Ctrl-C.",
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: importing rich for it costs 70 ms
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("serve", cls=QuickCommand)(serve.serve)
-app.command("enqueue", cls=QuickCommand)(enqueue.enqueue)
-app.command("watch", cls=QuickCommand)(watch.watch)
-app.add_typer(jobs.app, name="jobs")
-jobs.app.command("prune", cls=QuickCommand)(prune.prune)
-app.add_typer(schedules.app, name="schedules")
-app.add_typer(queues.app, name="queues")
-app.add_typer(token.app, name="token")
-app.command("open", cls=QuickCommand)(opening.open_)
-app.add_typer(db.app, name="db")
-app.add_typer(config.app, name="config")
-app.command("doctor", cls=QuickCommand)(doctor.doctor)
-app.command("demo", cls=QuickCommand)(demo.demo)
-app.add_typer(bench.app, name="bench")
-examples.attach(app)
+if TYPE_CHECKING:
+    app: typer.Typer
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"jobctl {__version__}\n")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-) -> None:
-    """A durable background-job queue with a live event stream."""
+def __getattr__(name: str) -> typer.Typer:
+    """``app``, the whole of it: for whoever wants to look at all commands."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return commands.build()
 
 
 def run() -> NoReturn:
@@ -85,6 +36,8 @@ def run() -> NoReturn:
 
 def _guarded(arguments: list[str]) -> int:
     try:
+        completing = "_JOBCTL_COMPLETE" in os.environ  # then the words are in the environment too
+        app = commands.build(None if completing else commands.called(arguments))
         start.leave_in_order()
         result = app(arguments, prog_name="jobctl", standalone_mode=False)
         return int(result or 0)
