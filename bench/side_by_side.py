@@ -265,11 +265,6 @@ def show(report: Report, *, as_json: bool) -> None:
     console.print(f"{report.command} ({report.seconds:.0f} s, {report.at}; {_machine(report)})", markup=False)
 
 
-def save(report: Report, path: Path) -> None:
-    """Write the JSON object to a file."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-
-
 def _figures(quantity: str, rows: Sequence[Figure]) -> Table:
     table = Table(title=f"{quantity} ({rows[0].unit})", title_justify="left", title_style="bold")
     table.add_column("")
@@ -314,9 +309,35 @@ def number(value: float) -> str:
     return f"{value:.2f}" if size >= 0.1 else f"{value:.3g}"
 
 
+def markdown(report: Report) -> str:
+    """What was asked for and what came of it, as a table for a README."""
+    lines = ["| figure | asked for | measured | |", "|---|---|---|---|"]
+    for row in report.judged:
+        limit = f"{'<=' if row.at_most else '>='} {number(row.limit)} {row.unit}"
+        span = "" if row.low is None or row.high is None else f" ({number(row.low)} to {number(row.high)})"
+        measured = "" if row.value is None else f"{number(row.value)}{span}"
+        lines.append(f"| {row.what} | {limit} | {measured} | {verdict(row)} |")
+    for quantity in dict.fromkeys(each.quantity for each in report.figures):
+        rows = [each for each in report.figures if each.quantity == quantity]
+        lines += ["", f"{quantity} ({rows[0].unit}):", "", "| | median | low | high |", "|---|---|---|---|"]
+        lines += [
+            f"| {each.contestant} | {number(each.value.median)} | {number(each.value.low)} | {number(each.value.high)} |"
+            for each in rows
+        ]
+    lines += ["", *(f"Not measured: {each.name} ({each.why})." for each in report.absent)]
+    return "\n".join([*lines, f"`{report.command}`, {report.at[:10]}, {report.seconds:.0f} s; {_machine(report)}."])
+
+
 def _machine(report: Report) -> str:
     where = report.environment
     return f"{where.cpus} cores, {where.processor}, {where.python}, {where.platform}"
+
+
+def main(paths: Sequence[str]) -> int:
+    """``python -m bench.side_by_side REPORT.json ...``: reports that were kept, as Markdown."""
+    for path in paths:
+        print(markdown(msgspec.json.decode(Path(path).read_bytes(), type=Report)), end="\n\n")
+    return 0
 
 
 def progress(text: str) -> None:
@@ -324,3 +345,7 @@ def progress(text: str) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from bench.side_by_side import (
     Run,
     cpu_ns,
     judge,
+    main,
     number,
     ratio,
     resident,
@@ -80,7 +82,7 @@ def test_the_clock_of_a_process_is_its_own_and_read_from_outside() -> None:
     assert resident(os.getpid()) > 1_000_000
 
 
-def test_a_report_names_what_is_missing_and_reads_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_names_what_is_missing_and_reads_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run = Run("test", {"connections": 5}, packages=("msgspec", "no-such-package"))
     run.add("cost", "us", {"floor": [1.0, 2.0], "ours": [2.0, 3.0]}, versus="floor")
     run.ask(Asked("ours, against the floor", 1.5, "x"), run.figures[1].versus)
@@ -93,7 +95,16 @@ def test_a_report_names_what_is_missing_and_reads_back(capsys: pytest.CaptureFix
     assert "no-such-package" not in report.environment.versions
 
     show(report, as_json=True)
-    assert msgspec.json.decode(capsys.readouterr().out, type=Report) == report
+    text = capsys.readouterr().out
+    assert msgspec.json.decode(text, type=Report) == report
+
+    (tmp_path / "run.json").write_text(text)
+    assert main([str(tmp_path / "run.json")]) == 0
+    table = capsys.readouterr().out
+    assert "| ours, against the floor | <= 1.50 x | 1.75 (1.50 to 2.00) | missed by 17% |" in table
+    assert "| theirs | <= 1.00 us |  | no node here |" in table
+    assert "| floor | 1.50 | 1.00 | 2.00 |" in table
+    assert "Not measured: node (there is no [node] here)." in table
 
     show(report, as_json=False)
     shown = capsys.readouterr().out
