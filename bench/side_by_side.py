@@ -254,8 +254,8 @@ def show(report: Report, *, as_json: bool) -> None:
         print(msgspec.json.encode(report).decode())
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    for quantity in dict.fromkeys(each.quantity for each in report.figures):
-        console.print(_figures(quantity, [each for each in report.figures if each.quantity == quantity]))
+    for quantity, rows in _tables(report):
+        console.print(_figures(quantity, rows))
     if report.judged:
         console.print(_judged(report.judged))
     for missing in report.absent:
@@ -263,6 +263,12 @@ def show(report: Report, *, as_json: bool) -> None:
     for note in report.notes:
         console.print(f"note: {note}", markup=False)
     console.print(f"{report.command} ({report.seconds:.0f} s, {report.at}; {_machine(report)})", markup=False)
+
+
+def _tables(report: Report) -> Iterable[tuple[str, list[Figure]]]:
+    """Figures by quantity, in the order in which these came."""
+    for quantity in dict.fromkeys(each.quantity for each in report.figures):
+        yield quantity, [each for each in report.figures if each.quantity == quantity]
 
 
 def _figures(quantity: str, rows: Sequence[Figure]) -> Table:
@@ -312,18 +318,16 @@ def number(value: float) -> str:
 def markdown(report: Report) -> str:
     """What was asked for and what came of it, as a table for a README."""
     lines = ["| figure | asked for | measured | |", "|---|---|---|---|"]
-    for row in report.judged:
-        limit = f"{'<=' if row.at_most else '>='} {number(row.limit)} {row.unit}"
-        span = "" if row.low is None or row.high is None else f" ({number(row.low)} to {number(row.high)})"
-        measured = "" if row.value is None else f"{number(row.value)}{span}"
-        lines.append(f"| {row.what} | {limit} | {measured} | {verdict(row)} |")
-    for quantity in dict.fromkeys(each.quantity for each in report.figures):
-        rows = [each for each in report.figures if each.quantity == quantity]
+    for each in report.judged:
+        limit = f"{'<=' if each.at_most else '>='} {number(each.limit)} {each.unit}"
+        span = "" if each.low is None or each.high is None else f" ({number(each.low)} to {number(each.high)})"
+        measured = "" if each.value is None else f"{number(each.value)}{span}"
+        lines.append(f"| {each.what} | {limit} | {measured} | {verdict(each)} |")
+    for quantity, rows in _tables(report):
         lines += ["", f"{quantity} ({rows[0].unit}):", "", "| | median | low | high |", "|---|---|---|---|"]
-        lines += [
-            f"| {each.contestant} | {number(each.value.median)} | {number(each.value.low)} | {number(each.value.high)} |"
-            for each in rows
-        ]
+        for row in rows:
+            values = (number(each) for each in (row.value.median, row.value.low, row.value.high))
+            lines.append(f"| {row.contestant} | {' | '.join(values)} |")
     lines += ["", *(f"Not measured: {each.name} ({each.why})." for each in report.absent)]
     return "\n".join([*lines, f"`{report.command}`, {report.at[:10]}, {report.seconds:.0f} s; {_machine(report)}."])
 

@@ -39,8 +39,10 @@ class Forger:
         self, claims: object, header: object = HEADER, *, secret: bytes | None = None, digest: str = "sha256"
     ) -> str:
         """A token put together by hand, as a forger does; of the form of ours, so that it goes the short way too."""
-        texts = [each if isinstance(each, bytes) else json.dumps(each, separators=(",", ":")) for each in (header, claims)]
-        parts = [each if isinstance(each, bytes) else each.encode() for each in texts]
+        parts = [
+            each if isinstance(each, bytes) else json.dumps(each, separators=(",", ":")).encode()
+            for each in (header, claims)
+        ]
         head = b".".join(map(b64, parts))
         key = self.secret if secret is None else secret
         return (head + b"." + b64(hmac.new(key, head, digest).digest())).decode()

@@ -86,7 +86,10 @@ class Crowd:
             if not ready:
                 raise Refused(f"{len(waiting)} of {n} connections were not let in within {SILENCE_S:.0f} s")
             for fd, _ in ready:
-                joining = waiting[fd]
+                joining = waiting.get(fd)
+                if joining is None:
+                    self._heed(fd)
+                    continue
                 if not joining.go_on():
                     self._epoll.modify(fd, select.EPOLLIN)
                     continue
@@ -149,6 +152,12 @@ class Crowd:
         if have > frames:
             raise Failed(f"{have - frames} updates more came than were sent")
         return got
+
+    def _heed(self, fd: int) -> None:
+        """Read what comes to one who is in while others are on their way: it may be a ping, and is no update."""
+        data = self._sockets[fd].recv(len(self._buffer))
+        if not data or self._count(fd, data):
+            raise Failed("the server ended a connection, or sent what nobody had asked for")
 
     def _count(self, fd: int, data: bytes) -> int:
         """Whole text frames that ``data`` completes."""

@@ -84,6 +84,20 @@ def test_frames_are_counted_however_they_come_and_pings_are_not() -> None:
     crowd.close()
 
 
+def test_a_ping_that_comes_while_others_join_is_heeded_and_an_update_is_not_expected() -> None:
+    crowd = joined(Script([frames.PING[:1]]))
+    (fd,) = crowd._sockets
+    crowd._epoll.poll(5)
+    crowd._heed(fd)
+    assert crowd._carry == {fd: frames.PING[:1]}
+    crowd.close()
+    crowd = joined(Script([frames.text(b"a")]))
+    crowd._epoll.poll(5)
+    with pytest.raises(Failed, match="what nobody had asked for"):
+        crowd._heed(*crowd._sockets)
+    crowd.close()
+
+
 def test_an_update_too_many_and_one_too_few_are_told() -> None:
     crowd = joined(Script([frames.text(b"a") * 3]))
     with pytest.raises(Failed, match="1 updates more"):
