@@ -163,7 +163,7 @@ def _costs(run: Run, costs: dict[str, list[Cost]], scale: Scale) -> None:
     run.add(f"CPU per delivery, {scale.batch} updates a flush", "us", of(lambda each: each.many), versus=FLOOR)
     run.add("deliveries a second of CPU, one update a flush", "1/s", of(lambda each: each.per_second), versus=FLOOR)
     run.add("resident memory a connection", "KB", of(lambda each: each.memory))
-    run.add(f"connect, authenticate, subscribe: {scale.connections:,} at once", "us of CPU each",
+    run.add(f"connect, authenticate, subscribe: {scale.at_once:,} at once", "us of CPU each",
             of(lambda each: each.connect))  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def _judge_costs(run: Run, costs: dict[str, list[Cost]], scale: Scale) -> None:
     run.ask(Asked(f"the same, {scale.batch} updates a flush", 1.5, "x the floor"),
             ratio([each.many for each in ours], [each.many for each in floor]))  # fmt: skip
     run.ask(Asked("resident memory a connection", 12.0, "KB"), spread(each.memory for each in ours))
-    joining = f"connect, authenticate, subscribe: {scale.connections:,} at once, none refused"
+    joining = f"connect, authenticate, subscribe: {scale.at_once:,} at once, none refused"
     run.ask(Asked(joining, 1.0, "ms of CPU each"), spread(each.connect / 1e3 for each in ours))
 
 

@@ -68,9 +68,9 @@ class _Target:
                 await trio.sleep(LOOK_EVERY_S)
         first = len(self._commits.stamped)
         start = trio.current_time()
+        names = [update.name_of(k % command.names if command.names else 0) for k in range(command.batch)]
         for n in range(command.flushes):
             await trio.sleep_until(start + n / command.rate)
-            names = [update.name_of(k % command.names if command.names else 0) for k in range(command.batch)]
             if self._in_store:
                 jobs = [NewJob(name=name, scheduled_for=now_ms() + LATER_MS) for name in names]
                 await self._service.store.enqueue(jobs, owner="root")

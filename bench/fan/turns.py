@@ -17,6 +17,8 @@ from bench.side_by_side import cpu_ns, resident
 from bench.statistics import least_squares
 
 ALL: Final = b'{"type":"subscribe_jobs","stats":false}'
+AT_ONCE: Final = 1000
+"""Connections that come together, at most."""
 STEPS: Final = 5
 """Connections come in so many steps while memory is looked at."""
 SETTLE_S: Final = 0.3
@@ -56,6 +58,11 @@ class Scale:
     def stalled(self) -> int:
         """How many never read, where some do not."""
         return max(1, round(self.connections * STALLED_SHARE))
+
+    @property
+    def at_once(self) -> int:
+        """How many come together."""
+        return min(AT_ONCE, self.connections)
 
     @property
     def filters(self) -> int:
@@ -113,7 +120,7 @@ def cost(name: str, scale: Scale) -> Cost:
         server.await_empty()
         time.sleep(SETTLE_S)
         before = cpu_ns(server.pid)
-        crowd.join(scale.connections)
+        _join(crowd, scale.connections)
         connect = (cpu_ns(server.pid) - before) / scale.connections / 1e3
     return Cost(one, many, 1e6 / one, memory, connect)
 
@@ -121,13 +128,14 @@ def cost(name: str, scale: Scale) -> Cost:
 def stored(scale: Scale) -> Stored:
     """The whole path: a commit, the hub, the sockets, bytes read; with and without some who never read."""
     with started(OURS, scale.secret, scale.server_cpus, store=True) as server, _crowd(server, scale) as crowd:
-        crowd.join(scale.connections)
+        _join(crowd, scale.connections)
         one = _cpu_each(server, crowd, Command(scale.flushes(), 1, scale.rate))
         usual = _latencies(server, crowd, scale)
         growth = _burst(server, crowd)
         settled = _latencies(server, crowd, scale)
     with started(OURS, scale.secret, scale.server_cpus, store=True) as server, _crowd(server, scale) as crowd:
-        crowd.join(scale.connections, stalled=scale.stalled)
+        crowd.join(scale.stalled, stalled=scale.stalled)
+        _join(crowd, scale.connections - scale.stalled)
         grown = _burst(server, crowd)
         beside = _latencies(server, crowd, scale)
         unsent = _run(server, crowd, Command()).unsent
@@ -139,12 +147,12 @@ def filtered(scale: Scale) -> Filtered:
     n = scale.filters
     with started(OURS, scale.secret, scale.server_cpus) as server:
         with _crowd(server, scale, lambda k: _asking([name_of(k % n)])) as crowd:
-            crowd.join(scale.connections)
+            _join(crowd, scale.connections)
             rate = scale.rate / 2
             narrow = _cpu_each(server, crowd, Command(scale.flushes(0.5), n, rate, names=n), each=1)
         server.await_empty()
         with _crowd(server, scale, lambda k: _asking([name_of(0), f"nobody-{k % n}"])) as crowd:
-            crowd.join(scale.connections)
+            _join(crowd, scale.connections)
             wide = _cpu_each(server, crowd, Command(scale.flushes(), 1, scale.rate))
     return Filtered(narrow, wide)
 
@@ -161,6 +169,12 @@ def _crowd(server: Server, scale: Scale, subscribe: Callable[[int], bytes] = lam
         crowd.close()
 
 
+def _join(crowd: Crowd, n: int) -> None:
+    """Bring ``n`` more in, in waves: who is not signed in after 10 s is not let in."""
+    for start in range(0, n, AT_ONCE):
+        crowd.join(min(AT_ONCE, n - start))
+
+
 def _asking(names: Sequence[str]) -> bytes:
     return msgspec.json.encode({"type": "subscribe_jobs", "stats": False, "filter": {"names": names}})
 
@@ -170,7 +184,7 @@ def _memory(server: Server, crowd: Crowd, scale: Scale) -> float:
     rows, found = [], []
     for step in range(STEPS):
         upto = scale.connections * (step + 1) // STEPS
-        crowd.join(upto - len(crowd))
+        _join(crowd, upto - len(crowd))
         time.sleep(SETTLE_S)
         rows.append((1.0, float(upto)))
         found.append(float(resident(server.pid)))

@@ -161,12 +161,17 @@ class Hub:
 
     def _give(self, group: Group, matching: Sequence[Entry], before: int) -> None:
         members = tuple(group.members)
-        for chunk, position, n in chunks(scoped(matching, group.key.owner)):
+        matching = scoped(matching, group.key.owner)
+        alone = matching[0]
+        # Nearly always one event: with many filters making a generator for each would be a good part of the cost.
+        pieces = chunks(matching) if len(matching) > 1 else ((alone.frame, alone.event.seq, 1),)
+        for chunk, position, n in pieces:
             for member in members:
                 if not member.deliver(chunk, before):
                     log.debug("a reader is behind at %d", before)
             before = position
-            members = tuple(group.members)
+            if len(group.members) != len(members):
+                members = tuple(group.members)
             self.metrics.deliveries += n * len(members)
 
     async def _flush_late(self) -> None:

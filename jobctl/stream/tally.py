@@ -24,13 +24,16 @@ class Tally:
         if event.kind == JOBS_PRUNED:
             self._pruned(event)
             return
-        if event.status_before == event.status:
+        before, after, owner = event.status_before, event.status, event.owner
+        if before == after:
             return
-        if event.status_before is not None:
-            self._add(event.owner, event.queue, event.status_before, -1)
-        if event.status is not None:
-            self._add(event.owner, event.queue, event.status, 1)
-        self._changed.update((event.owner, None))
+        for whose in (owner, None):
+            counts = self._of(whose, event.queue)
+            if before is not None:
+                counts[before] = counts.get(before, 0) - 1
+            if after is not None:
+                counts[after] = counts.get(after, 0) + 1
+        self._changed.update((owner, None))
 
     def _pruned(self, event: Event) -> None:
         for owner, queues in pruning_of(event).counts.items():
@@ -56,5 +59,12 @@ class Tally:
 
     def _add(self, owner: str, queue: str, status: str, n: int) -> None:
         for whose in (owner, None):
-            counts = self._counts.setdefault(whose, {}).setdefault(queue, {})
+            counts = self._of(whose, queue)
             counts[status] = counts.get(status, 0) + n
+
+    def _of(self, whose: str | None, queue: str) -> dict[str, int]:
+        """Counts by status, made where there are none."""
+        try:
+            return self._counts[whose][queue]
+        except KeyError:
+            return self._counts.setdefault(whose, {}).setdefault(queue, {})
