@@ -56,12 +56,6 @@ def test_wsproto_would_say_the_same(changed: dict[bytes, bytes | None], expected
     assert (theirs is None) is (expected is not None)
 
 
-def test_an_upgrade_among_others_is_one_though_wsproto_has_it_otherwise() -> None:
-    headers = [*(GOOD | {b"upgrade": b"websocket, h2c"}).items()]
-    assert answer(headers) == answer([*GOOD.items()])
-    assert of_wsproto(headers) is None
-
-
 def test_a_repeated_version_is_nobodys() -> None:
     assert answer([*GOOD.items(), (b"sec-websocket-version", b"13")]) == WRONG_VERSION
 
