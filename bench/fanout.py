@@ -36,6 +36,7 @@ DELIVERIES: Final = 100_000
 RATE: Final = 100.0
 BATCH: Final = 10
 SECONDS: Final = 1.0
+MINUTES: Final = 8
 PACKAGES: Final = ("pyjwt",)
 
 
@@ -82,8 +83,10 @@ def measure(run: Run, options: argparse.Namespace) -> Report:
     if not options.cost_only:
         measured[STORE] = lambda: turns.stored(scale)
         measured[_FILTERS] = lambda: turns.filtered(scale)
-    found = take_turns(options.rounds, measured, told=progress)
+    found = take_turns(options.rounds, measured, told=progress, late=lambda: run.late(options.minutes))
     progress("")
+    if (made := len(found[OURS])) < options.rounds:
+        run.notes.append(f"{made} of {options.rounds} rounds were made: there was no time for more")
     failed = {each.name for each in run.absent}
     costs = {name: [each for each in found[name] if isinstance(each, Cost)] for name in present if name not in failed}
     _costs(run, costs, scale)
@@ -119,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="of each measurement [1]")
     parser.add_argument(
         "--peers", default="all", metavar="LIST", help=f"none, all, or some of {','.join(PEERS)} [all that are here]"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, metavar="M", help=f"no round begins after so long [{MINUTES}]"
     )
     parser.add_argument("--npm", action="store_true", help="have npm install ws into the user's cache folder first")
     parser.add_argument("--cost-only", action="store_true", help="leave out the store, latencies, and filters")

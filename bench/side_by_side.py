@@ -44,11 +44,24 @@ T = TypeVar("T")
 
 
 def take_turns(
-    rounds: int, contestants: Mapping[str, Callable[[], T]], *, told: Callable[[str], None] = lambda _: None
+    rounds: int,
+    contestants: Mapping[str, Callable[[], T]],
+    *,
+    told: Callable[[str], None] = lambda _: None,
+    late: Callable[[], bool] = lambda: False,
 ) -> dict[str, list[T]]:
-    """Call each once a round, in order, and keep what each gave. ``told`` hears whose turn it is."""
+    """Call each once a round, in order, and keep what each gave.
+
+    Args:
+        rounds: How many, at most.
+        contestants: By name.
+        told: Hears whose turn it is.
+        late: Whether no further round may begin; the first always does.
+    """
     found: dict[str, list[T]] = {name: [] for name in contestants}
     for n in range(rounds):
+        if n and late():
+            break
         for name, measure in contestants.items():
             told(f"round {n + 1} of {rounds}: {name}")
             found[name].append(measure())
@@ -188,6 +201,10 @@ class Run:
     def ask(self, asked: Asked, value: Spread | None, why: str = "not measured") -> None:
         """Judge a figure."""
         self.judged.append(judge(asked, value, "" if value is not None else why))
+
+    def late(self, minutes: float) -> bool:
+        """Whether so much time has passed that another round would not fit."""
+        return time.monotonic() - self._began > minutes * 60
 
     def report(self) -> Report:
         """All of it."""

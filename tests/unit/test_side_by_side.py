@@ -34,6 +34,13 @@ def test_contestants_take_turns() -> None:
     assert order == ["a", "b"] * 3
 
 
+def test_no_round_but_the_first_begins_late() -> None:
+    order: list[str] = []
+    found = take_turns(5, {"a": lambda: order.append("a")}, late=lambda: len(order) >= 2)
+    assert found == {"a": [None, None]}
+    assert len(take_turns(5, {"a": lambda: 1}, late=lambda: True)["a"]) == 1
+
+
 def test_a_spread_keeps_the_rounds_in_their_order() -> None:
     found = spread([3.0, 1.0, 2.0, 10.0])
     assert (found.median, found.low, found.high, found.values) == (2.5, 1.0, 10.0, (3.0, 1.0, 2.0, 10.0))
