@@ -206,6 +206,16 @@ def test_one_job_has_its_history_its_log_and_a_link(server: Server, open_page: O
     page.locator("aside").wait_for()
 
 
+def test_a_job_that_ended_without_a_word_has_no_log(server: Server, open_page: Open) -> None:
+    ended, waits = server.enqueue("noop", tags=["mute"]), server.enqueue("later", delay=9000, tags=["mute"])
+    until(lambda: server.job(ended)["status"] == "completed")
+    watched = open_page(server, rest=f"/?tag=mute&job={ended}")
+    heading = watched.page.locator("jc-job-log h3")
+    expect(heading).to_have_text("Log has no lines")
+    watched.go(f"/?tag=mute&job={waits}")
+    expect(heading).to_have_text("Log nothing yet")
+
+
 def test_a_running_job_shows_how_long_it_still_takes_and_can_be_stopped(server: Server, open_page: Open) -> None:
     slow = server.enqueue("thumbnail", data={"path": "x.png", "steps": 400, "pause": 0.05}, tags=["slow"])
     watched = open_page(server, rest="/?tag=slow")

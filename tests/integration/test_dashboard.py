@@ -45,6 +45,9 @@ async def test_each_file_comes_with_its_type_and_not_twice(api: Api, name: str) 
     answer = await api.get(f"/static/{name}", bearer=None)
     assert (answer.status, answer.body) == (200, (STATIC / name).read_bytes())
     assert answer.headers["content-type"] == dashboard.TYPES[Path(name).suffix]
+    assert answer.headers["content-security-policy"] == (
+        dashboard.POLICY if name == "index.html" else "default-src 'none'"
+    )
     tag = answer.headers["etag"]
     again = await api.get(f"/static/{name}", bearer=None, headers=[("If-None-Match", tag)])
     assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
@@ -103,8 +106,8 @@ async def test_it_is_small(api: Api) -> None:
         answer = await api.get(path, bearer=None, headers=[("Accept-Encoding", "gzip")])
         heads += sum(len(f"{name}: {value}\r\n") for name, value in answer.pairs)
         bodies += len(answer.body)
-    assert bodies < 100_000
-    assert heads + bodies < 120_000
+    assert bodies < 90_000
+    assert heads + bodies < 110_000
 
 
 @pytest.mark.parametrize("name", NAMES)

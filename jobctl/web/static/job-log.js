@@ -16,6 +16,7 @@ class JobLog extends Part {
     this.shownId = undefined;
     this.last = 0;
     this.paints(["log", "detail"], () => this.#paint());
+    this.#paint(); // what came before this part was there
   }
 
   #paint() {
