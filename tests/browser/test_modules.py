@@ -309,15 +309,17 @@ STREAM = """
     Math.random = () => 0;
     performance.now = () => clock;
     window.WebSocket = class {
+        static CONNECTING = 0;
         static OPEN = 1;
-        readyState = 1;
+        readyState = 0;
         sent = [];
         constructor() { sockets.push(this); }
         send(text) { this.sent.push(JSON.parse(text)); }
+        open() { this.readyState = 1; this.onopen(); }
         close() { this.readyState = 3; }
         hear(...messages) { for (const each of messages) this.onmessage({data: JSON.stringify(each)}); }
         join(seq) {
-            this.onopen();
+            this.open();
             this.hear({type: 'auth_required'}, {type: 'connected'});
             this.hear({type: 'jobs_subscribed', seq, head: seq, epoch: 'e', recovered: true});
         }
@@ -341,10 +343,11 @@ STREAM = """
         if (!condition()) throw new Error(`${condition}: ${links}`);
     };
     const cut = {
-        'at once': socket => { socket.onopen(); socket.onclose({code: 1006}); },
+        'at once': socket => { socket.open(); socket.onclose({code: 1006}); },
         'after some messages': socket => { socket.join(5); socket.onclose({code: 1006}); },
         'as being of no use': socket => socket.onclose({code: 1006}),
-        'never, but nothing comes through': socket => { socket.onopen(); clock += 11000; },
+        'never, but nothing comes through': socket => { socket.open(); clock += 11000; },
+        'never, but holds the handshake': () => { clock += 11000; },
     };
     try {
         stream.start(false);
@@ -358,7 +361,14 @@ STREAM = """
 
 
 @pytest.mark.parametrize(
-    "how", ["at once", "after some messages", "as being of no use", "never, but nothing comes through"]
+    "how",
+    [
+        "at once",
+        "after some messages",
+        "as being of no use",
+        "never, but nothing comes through",
+        "never, but holds the handshake",
+    ],
 )
 def test_a_proxy_that_cuts_every_stream_leads_to_the_long_poll(js: Js, how: str) -> None:
     script = STREAM.replace(

@@ -17,6 +17,8 @@ import { Poll } from "./poll.js";
 
 const PATH = "/api/notifications/ws";
 const TICK_MS = 250;
+/** A handshake that takes longer is held by something on the way; browsers wait for minutes. */
+const HANDSHAKE_MS = 10_000;
 /** A tab that is looked at again so soon has kept its connection. */
 const HIDDEN_MS = 15_000;
 
@@ -36,6 +38,7 @@ export class Stream {
     this.link = { kind: "closed" };
     /** @type {WebSocket|null} */
     this.socket = null;
+    this.startedAt = 0;
     this.fallback = new Fallback();
     this.running = false;
     this.timers = { retry: 0, tick: 0, hide: 0 };
@@ -116,6 +119,7 @@ export class Stream {
     if (!this.poll.active) this.#say({ kind: "connecting" });
     const socket = new WebSocket(PATH.replace(/^/, location.origin.replace(/^http/, "ws")));
     this.socket = socket;
+    this.startedAt = performance.now();
     socket.onopen = () => {
       this.api.bill.connections += 1;
       this.follower.opened(performance.now());
@@ -180,10 +184,7 @@ export class Stream {
       } else if (output.do === "live") {
         this.poll.stop();
         this.#say({ kind: "live" });
-      } else if (output.do === "drop") {
-        this.#drop();
-        void this.#closed(null);
-      }
+      } else if (output.do === "drop") this.#giveUp();
     }
   }
 
@@ -194,7 +195,9 @@ export class Stream {
 
   #tick() {
     if (document.hidden) return;
-    if (this.socket) this.#perform(this.follower.tick(performance.now()));
+    const now = performance.now();
+    if (this.socket?.readyState === WebSocket.CONNECTING && now - this.startedAt > HANDSHAKE_MS) this.#giveUp();
+    else if (this.socket) this.#perform(this.follower.tick(now));
     if (this.link.kind === "live" && this.follower.silent) this.#say({ kind: "silent" });
     else if (this.link.kind === "silent" && !this.follower.silent && this.follower.phase === "live")
       this.#say({ kind: "live" });
@@ -240,6 +243,11 @@ export class Stream {
     this.fallback.left(this.follower.liveFor(now));
     this.follower.closed(1000, 0, now);
     this.follower.failures = 0;
+  }
+
+  #giveUp() {
+    this.#drop();
+    void this.#closed(null);
   }
 
   #drop() {
