@@ -7,6 +7,7 @@ refused request costs nothing. Time comes in from outside, so that a test can mo
 
 import ipaddress
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -56,7 +57,9 @@ class RateLimiter:
         self._interval = max(1, int(period * _NS) // capacity)
         self._window = self._interval * capacity
         self._max_keys = max_keys
-        self._tats: dict[str, int] = {}  # in order of use, the one used longest ago first
+        # In order of use, the one used longest ago first. A plain dict finds its first key by walking over all that
+        # were deleted before it: with 100,000 keys that come and go, 0.1 ms for each request.
+        self._tats: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._tats)
@@ -71,7 +74,7 @@ class RateLimiter:
         if not allowed:
             ahead -= self._interval
         if len(self._tats) >= self._max_keys:
-            del self._tats[next(iter(self._tats))]
+            self._tats.popitem(last=False)
         self._tats[key] = at + ahead
         return Verdict(
             allowed=allowed,

@@ -1,5 +1,7 @@
 """The rate limiter and the client's address, as pure rules."""
 
+import time
+
 import pytest
 
 from jobctl.errors import ConfigError
@@ -77,6 +79,24 @@ def test_memory_is_bounded_and_the_key_used_longest_ago_goes_first() -> None:
     assert len(limiter) == 3
     assert not limiter.hit("a", 0.3).allowed
     assert limiter.hit("b", 0.4).allowed, "b was forgotten"
+
+
+def test_a_request_costs_among_many_addresses_what_it_costs_among_few() -> None:
+    """A dict's first key lies behind all that were deleted before it; a flood from everywhere must not pay for that."""
+
+    def cost(keys: int) -> float:
+        limiter = RateLimiter(100, 900.0, max_keys=keys)
+        for n in range(keys):
+            limiter.hit(str(n), 0.0)
+        rounds = []
+        for start in (0, 10_000, 20_000):
+            began = time.process_time()
+            for n in range(start, start + 10_000):
+                limiter.hit(f"new {n}", 0.0)
+            rounds.append(time.process_time() - began)
+        return max(rounds)
+
+    assert cost(60_000) < 4 * cost(100)
 
 
 def test_a_key_that_comes_again_takes_nobodys_place() -> None:
