@@ -29,7 +29,8 @@ from jobctl.hypercorn_h11 import upgrade_at_once
 BACKLOG: Final = 4096
 """Connections that the kernel holds for us: a restart brings thousands back within a second. (It may cap this.)"""
 MAX_HTTP_CONNECTIONS: Final = 1000
-"""At once, streams not counted. About 50 KB each. Who waits between two requests makes room for others."""
+"""At once, streams not counted. About 50 KB each. Who waits between two requests, or is slow to begin one, makes room
+for others."""
 ACCEPT_PAUSE_S: Final = 0.1
 """Before trying again when the system has no file descriptor or memory left (trio's figure)."""
 
@@ -207,7 +208,7 @@ class Door:
             self.stop()
 
     async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
-        """Accept until the listener is closed; errors are waited out. Who finds no slot takes that of an idle one."""
+        """Accept until the listener is closed; errors are waited out. Who finds no slot takes one of the idle."""
         failing = False
         while True:
             try:
@@ -215,7 +216,7 @@ class Door:
             except trio.ClosedResourceError:
                 return
             except OSError as error:
-                self._http.close_oldest_idle()
+                self._http.make_room()
                 if not failing:
                     logger.warning("cannot accept connections, retrying: %s", os.strerror(error.errno or 0))
                 failing = True
@@ -224,7 +225,7 @@ class Door:
             failing = False
             try:
                 if self._slots.value == 0:
-                    self._http.close_oldest_idle()
+                    self._http.make_room()
                 await self._slots.acquire()
             except BaseException:
                 stream.socket.close()
@@ -265,6 +266,7 @@ class Door:
             return None  # Accepted in the same moment.
         with trio.CancelScope(deadline=deadline) as waiting:
             self._fresh.add(waiting)
+            self._http.asking[waiting] = None
             try:
                 if self._ssl_context is not None:
                     stream = trio.SSLStream(transport, self._ssl_context, server_side=True)
@@ -272,6 +274,7 @@ class Door:
                 first = bytes(await stream.receive_some(http.MAX_RECV))
             finally:
                 self._fresh.discard(waiting)
+                self._http.asking.pop(waiting, None)
         request = None
         if not self._stopping.is_set():
             request = upgrade_at_once(first, self._http.stream_path)

@@ -82,16 +82,23 @@ class HttpService:
     """What the app's lifespan left for its requests."""
     idle: dict[trio.CancelScope, None] = field(default_factory=dict)
     """Connections between two requests, oldest first. Cancelling one closes it."""
+    asking: dict[trio.CancelScope, None] = field(default_factory=dict)
+    """Those whose request has not come whole, its head that is; likewise."""
 
     def __post_init__(self) -> None:
         self.context.terminated = _Stopping(self.stopping)
 
-    def close_oldest_idle(self) -> None:
-        """Make room for somebody who has something to ask."""
-        if self.idle:
-            scope = next(iter(self.idle))
-            del self.idle[scope]
-            scope.cancel()
+    def make_room(self) -> None:
+        """Close a connection that has nothing to ask, or else the one that has been longest about saying what.
+
+        A thousand half heads would otherwise keep everybody else waiting for ``HEAD_TIMEOUT_S``, again and again.
+        """
+        for waiting in (self.idle, self.asking):
+            if waiting:
+                scope = next(iter(waiting))
+                del waiting[scope]
+                scope.cancel()
+                return
 
 
 class HttpConnection:
@@ -150,6 +157,7 @@ class HttpConnection:
                     await self._hang_up()
         finally:
             self._service.idle.pop(self._reading, None)
+            self._service.asking.pop(self._reading, None)
             # They refer to this object and it to them: without this, only the collector could free any of it.
             del self._nursery, self._protocol
         return taken
@@ -197,12 +205,14 @@ class HttpConnection:
             return inf
         if self._protocol.connection.trailing_data[0]:
             self._service.idle.pop(self._reading, None)
+            self._service.asking.setdefault(self._reading)
             if self._head_deadline is None:
                 self._head_deadline = now + HEAD_TIMEOUT_S
         return self._head_deadline or now + KEEP_ALIVE_TIMEOUT_S
 
     def _set_idle(self, *, idle: bool) -> None:
         self._head_deadline = None
+        self._service.asking.pop(self._reading, None)
         if not idle:
             self._service.idle.pop(self._reading, None)
         elif not self._protocol.connection.trailing_data[0]:

@@ -311,6 +311,37 @@ async def test_when_full_the_oldest_idle_connection_makes_room(start: Start, app
     assert (await peers[2].response())[0] == 200
 
 
+async def test_when_full_of_half_heads_whoever_has_something_to_ask_is_served(start: Start, app: App) -> None:
+    """Without waiting for their time limit: it would be everybody's, again and again."""
+    server = await start(max_connections=3)
+    slow = []
+    for head in (b"", b"GET /hello HTTP/1.1\r\nX: ", b"GET /hello HTTP/1.1\r\nX: "):
+        slow.append(await server.connect())
+        await slow[-1].send(head)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    for one in slow[:2]:
+        assert await server.answers()
+        assert await one.rest() == b"", "it has been longest about it"
+        await (await server.connect()).send(b"GET")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    await slow[2].send(b"y\r\nHost: x\r\n\r\n")
+    assert (await slow[2].response())[2] == b"hello"
+
+
+async def test_a_request_under_way_does_not_make_room(start: Start, app: App) -> None:
+    server = await start(max_connections=1)
+    busy = await server.connect()
+    await busy.send(with_headers(target=b"/gated"))
+    await app.entered.wait()
+    other = await server.connect()
+    await other.send(HELLO)
+    await trio.testing.wait_all_tasks_blocked()
+    app.gate.set()
+    assert (await busy.response())[2] == b"gated"
+    await busy.stream.aclose()
+    assert (await other.response())[2] == b"hello"
+
+
 async def test_when_full_of_work_others_wait_for_the_first_that_ends(start: Start, app: App) -> None:
     server = await start(max_connections=2)
     peers = [await server.connect() for _ in range(3)]
