@@ -48,7 +48,7 @@ from jobctl.store.sqlite import open_store
 from jobctl.stream.endpoint import PATH, Endpoint
 from jobctl.stream.hub import Hub
 from jobctl.web.app import create_app
-from jobctl.web.ratelimit import parse_proxies
+from jobctl.web.ratelimit import address_key, parse_proxies
 from jobctl.web.wiring import Web
 
 log = logging.getLogger("jobctl")
@@ -151,6 +151,7 @@ class Service:
             verify=access.verify,
             fetch_keys=access.fetch_keys,
             scheme_of=lambda *seen: self.app.gate.scheme_of(*seen),  # noqa: PLW0108 - the app is made below
+            address_of=lambda *seen: address_key(self.app.gate.address_of(*seen)),
             limits=settings.stream,
             origins=settings.allowed_origins,
             clock=time.time,

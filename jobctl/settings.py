@@ -43,6 +43,8 @@ class Stream(_Section):
 
     max_connections: Whole = Field(10_000, ge=1)
     max_per_subject: Whole = Field(2_000, ge=1)
+    max_waiting_per_address: Whole = Field(2_000, ge=1)
+    """Connections of one address that have not signed in: no machine may take every place without a token."""
     outbox_bytes: Whole = Field(256 * 1024, ge=4096)
     auth_timeout: Seconds = 10.0
     ping_interval: Seconds = 30.0

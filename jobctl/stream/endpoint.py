@@ -25,6 +25,7 @@ from jobctl.stream.hub import Hub
 from jobctl.stream.incoming import Incoming, TooBig, echo, fault
 from jobctl.stream.outbox import Outbox
 from jobctl.stream.transport import PlainTransport, TlsTransport, Transport
+from jobctl.stream.waiting import Waiting
 
 log = logging.getLogger("jobctl.stream")
 
@@ -35,8 +36,6 @@ CLOSE_TIMEOUT_S: Final = 5.0
 """How long a peer gets to take the last frames and close its side."""
 GOODBYE_S: Final = 2.0
 """How long all peers together get when the server stops."""
-
-
 TURN: Final = 1024
 """Bytes of one peer that are parsed before the others get their turn: 170 frames at most, at 30 us each."""
 
@@ -68,6 +67,8 @@ class Limits(Protocol):
     @property
     def max_per_subject(self) -> int: ...
     @property
+    def max_waiting_per_address(self) -> int: ...
+    @property
     def outbox_bytes(self) -> int: ...
     @property
     def auth_timeout(self) -> float: ...
@@ -90,6 +91,8 @@ class Endpoint:
         fetch_keys: Asks an external issuer for its keys, before a token that needs them is looked at again.
         scheme_of: http or https as the client sees it, from the peer's address, the ``X-Forwarded-Proto`` lines, and
             what the connection itself is.
+        address_of: Whom a connection is counted for until it has signed in, from the peer's address and the
+            ``X-Forwarded-For`` lines.
     """
 
     def __init__(
@@ -103,12 +106,15 @@ class Endpoint:
         clock: Callable[[], float],
         fetch_keys: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         scheme_of: Callable[[str, Sequence[str], str], str] = lambda _peer, _told, own: own,
+        address_of: Callable[[str, Sequence[str]], str] = lambda peer, _told: peer,
     ) -> None:
         self._hub = hub
         self._store = store
         self._verify = verify
         self._fetch_keys = fetch_keys
         self._scheme_of = scheme_of
+        self._address_of = address_of
+        self._waiting = Waiting()
         self._limits = limits
         self._origins = origins
         self._clock = clock
@@ -169,10 +175,11 @@ class Endpoint:
         try:
             reply = self._greet(upgrade)
             leftover = upgrade.leftover
+            address = self._address_of(upgrade.peer, _lines(upgrade, b"x-forwarded-for"))
             del upgrade  # the request's headers are of no more use, and this task lives long
             await _send(transport, reply if isinstance(reply, bytes) else reply.encode())
             if isinstance(reply, bytes):
-                await self._attend(transport, leftover)
+                await self._attend(transport, leftover, address)
         except OSError as error:
             log.debug("a connection broke: %s", error)
         finally:
@@ -182,17 +189,19 @@ class Endpoint:
     def _greet(self, upgrade: Upgrade) -> bytes | handshake.Refused:
         if self._stopping:
             return handshake.STOPPING
-        told = [value.decode("latin-1") for name, value in upgrade.headers if name == b"x-forwarded-proto"]
+        told = _lines(upgrade, b"x-forwarded-proto")
         scheme = self._scheme_of(upgrade.peer, told, "https" if upgrade.tls else "http")
         if not handshake.origin_allowed(upgrade.headers, scheme=scheme, allowed=self._origins):
             return handshake.WRONG_ORIGIN
         return handshake.answer(upgrade.headers)
 
-    async def _attend(self, transport: Transport, leftover: bytes) -> None:
+    async def _attend(self, transport: Transport, leftover: bytes, address: str) -> None:
         now = trio.current_time()
         outbox = Outbox(transport, self._limits.outbox_bytes, clock=self._clock)
         connection = Connection(outbox, self._hub, self._store, spawn=self._spawn, now=now)
-        if self._stopping or len(self.connections) >= self._limits.max_connections:
+        full = len(self.connections) >= self._limits.max_connections
+        most = self._limits.max_waiting_per_address
+        if self._stopping or full or not self._waiting.admit(connection, address, most):
             connection.end(close_codes.GOING_AWAY if self._stopping else close_codes.TOO_MANY)
             await _see_off(connection)
             return
@@ -209,6 +218,7 @@ class Endpoint:
         connection.drop_all()
         connection.closing = True
         self.connections.pop(connection, None)
+        self._waiting.leave(connection)
         if connection.identity is not None:
             self._leave_subject(connection.identity.subject)
         if self._empty is not None and not self.connections:
@@ -290,6 +300,7 @@ class Endpoint:
             self._subjects[subject] += 1
             if before is not None:
                 self._leave_subject(before.subject)
+        self._waiting.leave(connection)
         connection.sign_in(step.identity, drop=step.drop)
         heapq.heappush(self._deadlines, (step.identity.expires_at, id(connection), connection))
 
@@ -362,6 +373,11 @@ class Endpoint:
             connection.last_ping = now
             if not connection.outbox.pending:  # a reader that is behind is seen by what it takes
                 connection.control(frames.PING)
+
+
+def _lines(upgrade: Upgrade, wanted: bytes) -> list[str]:
+    """Every line of one header of the request."""
+    return [value.decode("latin-1") for name, value in upgrade.headers if name == wanted]
 
 
 async def _see_off(connection: Connection) -> None:

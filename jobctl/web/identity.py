@@ -59,7 +59,11 @@ class Gate:
     def address(self, request: ApiRequest) -> str:
         """The client's address, as far as proxies can be believed."""
         peer = request.scope.get("client") or ("local", None)
-        return client_address(str(peer[0]), request.headers.getlist("X-Forwarded-For"), self._proxies)
+        return self.address_of(str(peer[0]), request.headers.getlist("X-Forwarded-For"))
+
+    def address_of(self, peer: str, told: Sequence[str]) -> str:
+        """``peer``, unless it is a proxy whose ``X-Forwarded-For`` lines ``told`` are believed."""
+        return client_address(peer, told, self._proxies)
 
     async def admit(self, request: ApiRequest) -> None:
         """Check origin, token and rate, in this order.
