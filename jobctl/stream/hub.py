@@ -29,6 +29,8 @@ log = logging.getLogger("jobctl.stream")
 
 RING: Final = 4096
 """Encoded events kept for readers that are a little behind: seconds of a busy queue, some MB."""
+RING_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of their frames; with the largest data and results, 4,096 would be 40 MB, and their events as much again."""
 CHUNK: Final = 32 * 1024
 """Bytes given to a connection in one piece; bounds what a refused piece takes back."""
 STATS_EVERY_S: Final = 0.25
@@ -62,7 +64,8 @@ class Hub:
         self.epoch = store.epoch
         self.head = 0
         self.tally = Tally(Counters(counts={}, queues={}))
-        self._ring: deque[Entry] = deque(maxlen=RING)
+        self._ring: deque[Entry] = deque()
+        self._ring_bytes = 0
         self._log_start = 0
         self._waiting: list[Event] = []
         self._groups: dict[FilterKey, Group] = {}
@@ -133,6 +136,7 @@ class Hub:
         entries = [Entry(event) for event in events]
         before, self.head = self.head, events[-1].seq
         self._ring.extend(entries)
+        self._ring_bytes += sum(len(entry.frame) for entry in entries)
         self._cut_ring()
         for event in events:
             self.tally.apply(event)
@@ -155,9 +159,12 @@ class Hub:
         self._not_before = ended + (ended - began) * (1 / MAX_DUTY - 1)
 
     def _cut_ring(self) -> None:
-        """Reach no further back than the log, so that both answer alike to a position."""
-        while self._ring and self._ring[0].event.seq < self._log_start:
-            self._ring.popleft()
+        """Reach no further back than the log, so that both answer alike to a position; and stay within its bounds."""
+        ring = self._ring
+        while ring and (
+            ring[0].event.seq < self._log_start or len(ring) > RING or self._ring_bytes > RING_BYTES
+        ):
+            self._ring_bytes -= len(ring.popleft().frame)
 
     def _give(self, group: Group, matching: Sequence[Entry], before: int) -> None:
         members = tuple(group.members)

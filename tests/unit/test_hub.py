@@ -12,9 +12,10 @@ from jobctl.events import JOB_UPDATE, JOBS_PRUNED, Event, Pruning
 from jobctl.model import Identity, JobFilter
 from jobctl.states import Status
 from jobctl.store.base import Counters
+from jobctl.stream import hub as hub_module
 from jobctl.stream.filters import FilterKey, key_of, predicate
 from jobctl.stream.groups import PLACES, Group, Index
-from jobctl.stream.hub import CHUNK, Entry, chunks
+from jobctl.stream.hub import CHUNK, Entry, Hub, chunks
 from jobctl.stream.tally import Tally
 
 ADMIN = Identity("root", "admin", 0.0, "t")
@@ -190,3 +191,29 @@ def test_a_filter_with_many_values_takes_no_places() -> None:
     index.add(many)
     assert [group for group, _ in index.chosen([Entry(event(job_id="j5"))])] == [many]
     assert not index._ids
+
+
+class Silent:
+    """A store of which the hub needs the name of its log alone."""
+
+    epoch = "e"
+
+
+async def test_the_ring_is_bounded_by_bytes_and_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "RING", 50)
+    monkeypatch.setattr(hub_module, "RING_BYTES", 20_000)
+    hub = Hub(Silent(), clock=lambda: 0)  # type: ignore[arg-type]
+    hub._ready = True
+    for seq in range(1, 201):
+        hub._waiting = [event(seq, body=b'"%s"' % (b"x" * (1000 if seq > 100 else 10)))]
+        hub.flush()
+        assert hub._ring_bytes == sum(len(entry.frame) for entry in hub._ring) <= 20_000
+        assert len(hub._ring) <= 50
+        assert hub._ring[-1].event.seq == hub.head == seq
+        if seq == 100:
+            assert len(hub._ring) == 50
+    assert len(hub._ring) == 18
+    assert hub.since(100) is None
+    reached = hub.since(190)
+    assert reached is not None
+    assert [entry.event.seq for entry in reached] == list(range(191, 201))
