@@ -38,7 +38,7 @@ class Forger:
     def signed(
         self, claims: object, header: object = HEADER, *, secret: bytes | None = None, digest: str = "sha256"
     ) -> str:
-        """A token put together by hand, as a forger does; of the form of ours, so that it goes the short way too."""
+        """A token put together by hand, as a forger does."""
         parts = [
             each if isinstance(each, bytes) else json.dumps(each, separators=(",", ":")).encode()
             for each in (header, claims)
