@@ -1,15 +1,15 @@
 """Claims jobs as slots become free, runs them, records how they ended.
 
 A slot is taken from the claim until the end is in the store, and longer by a run that does not stop when it should.
-Only one claim is under way at a time; the claimer sleeps until a commit, a free slot or the next due job wakes it.
+The runner takes turns with the store: one transaction ends the runs that have come to their end since the last turn,
+and claims as many jobs as that leaves room for. It sleeps until a commit, an end or the next due job wakes it.
 """
 
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import trio
@@ -22,7 +22,7 @@ from jobctl.engine.reporter import Host
 from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
 from jobctl.metrics import Metrics
-from jobctl.store.base import Claim, Claims, Failed, Outcome, Released, Store
+from jobctl.store.base import Claims, End, Failed, Outcome, Released, Store
 
 MAX_SLEEP_S: Final = 60.0
 """The claimer looks again after this time though nothing called it: the wall clock may have moved by less than is
@@ -79,6 +79,7 @@ class Runner:
         self._live: dict[str, Run] = {}
         self._held: set[str] = set()
         self._busy: Counter[str] = Counter()
+        self._ended: list[tuple[Run, End]] = []
         self._work = True
         self._claiming = False
         self._early_cancels: set[str] = set()
@@ -112,7 +113,7 @@ class Runner:
         for job_id in commit.cancels:
             if run := self._live.get(job_id):
                 run.ask("cancel", self._cancel_grace)
-            elif self._claiming:  # committed after the claim, heard before its answer
+            if self._claiming:  # it may be committed after the claim of another run, and heard before its answer
                 self._early_cancels.add(job_id)
 
     def look_again(self) -> None:
@@ -133,9 +134,7 @@ class Runner:
                 host = Host(self._store, nursery.start_soon, token, threading.get_ident())
                 nursery.start_soon(self._watch_over, nursery)
                 task_status.started()
-                await self._claim_on(host, nursery)
-                if not self._over:
-                    await trio.sleep_forever()
+                await self._take_turns(host, nursery)
         finally:
             self._over = True
             self._nursery = None
@@ -182,65 +181,88 @@ class Runner:
             self._nursery.cancel_scope.cancel()
         return left
 
-    # --- claiming ------------------------------------------------------------------------------------------------
+    # --- turns ---------------------------------------------------------------------------------------------------
 
-    async def _claim_on(self, host: Host, nursery: trio.Nursery) -> None:
+    async def _take_turns(self, host: Host, nursery: trio.Nursery) -> None:
+        """End what has ended and claim what there is room for, again and again; for ever."""
         pause = _RETRY_FIRST_S
         due: int | None = None
-        while not self._stopping:
-            slots = self.free
-            if slots <= 0:
-                await self._sleep(None)
+        while True:
+            ended, self._ended = self._ended, []
+            ends = [end for _, end in ended]
+            slots, busy = self._room(ended)
+            if slots <= 0 and not ends:
+                await self._sleep(None if self._stopping or self.free <= 0 else due)
                 continue
-            if not self._work:
-                await self._sleep(due)
-                continue
-            self._work, self._claiming = False, True
+            if slots > 0:
+                self._work, self._claiming = False, True
             began = time.perf_counter()
             try:
                 claims = await self._store.claim(
-                    slots, worker=self._worker, limits=self._limits, busy={q: self._busy[q] for q in self._limits}
+                    slots, worker=self._worker, limits=self._limits, busy=busy, ends=ends
                 )
             except Exception as error:  # noqa: BLE001 - it is logged, and tried again
-                self._complain("claim jobs", pause, error)
-                self._work, self._claiming = True, False
-                await self._nap(pause)
+                self._work, self._claiming = self._work or slots > 0, False
+                await self._after_failure(ended, pause, error)
                 pause = min(pause * 2, _RETRY_CAP_S)
                 continue
             pause = _RETRY_FIRST_S
-            self._metrics.claim_seconds.observe(time.perf_counter() - began)
-            due = claims.next_due
-            self._work = self._work or claims.more or len(claims.claims) == slots
-            self._start(claims, host, nursery)
-            if claims.more and not claims.claims:
-                await self._nap(LOOK_AGAIN_S)
-        self._changed.set()
+            for run, end in ended:
+                self._recorded(run, end)
+            if slots > 0:
+                self._metrics.claim_seconds.observe(time.perf_counter() - began)
+                due = claims.next_due
+                self._work = self._work or claims.more or len(claims.claims) == slots
+                self._start(claims, host, nursery)
+                if claims.more and not claims.claims:
+                    await self._nap(LOOK_AGAIN_S)
+            if self._stopping:
+                self._changed.set()
+
+    def _room(self, ended: Sequence[tuple[Run, End]]) -> tuple[int, dict[str, int]]:
+        """How many jobs to claim, and how many runs each limited queue has, once ``ended`` have ended."""
+        freed, busy = 0, {name: self._busy[name] for name in self._limits}
+        for run, end in ended:
+            if not end.held:
+                freed += 1
+                if run.job.queue in busy:
+                    busy[run.job.queue] -= 1
+                    self._work = True  # the queue may have more than it was allowed to give
+        return (self.free + freed if self._work and not self._stopping else 0), busy
+
+    async def _after_failure(self, ended: list[tuple[Run, End]], pause: float, error: Exception) -> None:
+        """Keep the ends for the next turn. What no turn can store, at whatever time, is stored one by one."""
+        self._complain("claim jobs, and store how others ended" if ended else "claim jobs", pause, error)
+        if isinstance(error, StoreUnavailable):
+            self._ended = ended + self._ended
+        else:
+            for run, end in ended:
+                await self._record_alone(run, end)
+        if self._stopping:
+            self._changed.set()
+            await trio.sleep(pause)
+        else:
+            await self._nap(pause)
 
     def _start(self, claims: Claims, host: Host, nursery: trio.Nursery) -> None:
         self._metrics.claimed += len(claims.claims)
         for claim in claims.claims:
-            self._note_wait(claim)
+            if claim.waited is not None:
+                self._metrics.wait_seconds.observe(claim.job.name, claim.waited)
             run = Run(claim, host)
             self._live[claim.job.id] = run
             self._busy[claim.job.queue] += 1
             if claim.job.id in self._early_cancels:
                 run.ask("cancel", self._cancel_grace)
             if self._stopping:
-                nursery.start_soon(self._give_back, run)
+                run.over = True
+                self._end(run, Released())
             else:
                 nursery.start_soon(self._one, run)
         self._claiming = False
         self._early_cancels.clear()
         if self._live:
             self._watch.set()
-
-    def _note_wait(self, claim: Claim) -> None:
-        """How long the job was ready before it ran. Not known of one that was put back by hand or at a shutdown."""
-        job = claim.job
-        since = job.scheduled_for or (job.created_at if claim.run == 1 else None)
-        if since is not None and job.started_at is not None:
-            waited = datetime.fromisoformat(job.started_at) - datetime.fromisoformat(since)
-            self._metrics.wait_seconds.observe(job.name, max(0.0, waited.total_seconds()))
 
     async def _sleep(self, due: int | None) -> None:
         """Until something wakes us, or the job that is due next (ms, wall clock) is due."""
@@ -257,8 +279,7 @@ class Runner:
             with trio.move_on_after(seconds):
                 await self._wake.wait()
         slept = not self._wake.is_set()
-        if not self._stopping:
-            self._wake = trio.Event()
+        self._wake = trio.Event()
         return slept
 
     # --- one run -------------------------------------------------------------------------------------------------
@@ -267,45 +288,59 @@ class Runner:
         logs.running.set((run.job.name, run.job.id))  # for all that this task, and what it starts, has to say
         outcome = await self._executor.execute(run)
         run.over = True
-        if run.given_up is not None:
-            await run.given_up.wait()
-        else:
-            await self._record(run, outcome, held=run.outlives is not None and not isinstance(outcome, Released))
-        if run.job.id not in self._held:
-            self._forget(run)
-            return
-        if run.outlives is not None:
+        given_up = run.given_up
+        if given_up is None:
+            held = run.outlives is not None and not isinstance(outcome, Released)
+            if held:
+                given_up = run.given_up = trio.Event()
+            await self._record(run, outcome, held=held)
+            if given_up is None:
+                return
+        await given_up.wait()
+        held = run.job.id in self._held
+        if held and run.outlives is not None:
             await run.outlives()
         self._forget(run)  # first: once released, the job may be claimed again at any moment
-        await self._insist(lambda: self._store.release(run.job.id, run.claim.run), f"the end of job {run.job.id}")
-
-    async def _give_back(self, run: Run) -> None:
-        await self._record(run, Released(), held=False)
-        self._forget(run)
+        self.look_again()
+        if held:
+            await self._insist(lambda: self._store.release(run.job.id, run.claim.run), f"the end of {run.job.id}")
 
     async def _record(self, run: Run, outcome: Outcome, *, held: bool) -> None:
-        self._metrics.run_seconds.observe(run.job.name, time.perf_counter() - run.began)
-        self._metrics.runs.add(run.job.name, type(outcome).__name__.lower())
+        """Send what the run has reported, then hand its end over to the next turn."""
         await run.close()
+        self._end(run, outcome, held=held)
+
+    def _end(self, run: Run, outcome: Outcome, *, held: bool = False) -> None:
+        name = run.job.name
+        self._metrics.run_seconds.observe(name, time.perf_counter() - run.began)
+        self._metrics.runs.add(name, type(outcome).__name__.lower())
         if held:
             self._held.add(run.job.id)
-            log.warning("job %s (%s) does not stop; it keeps its slot until it ends", run.job.id, run.job.name)
+            log.warning("job %s (%s) does not stop; it keeps its slot until it ends", run.job.id, name)
         elif isinstance(outcome, Failed):
-            log.info("job %s (%s) failed: %s", run.job.id, run.job.name, outcome.error.partition("\n")[0])
-        try:
-            await self._store.finish(run.job.id, run.claim.run, outcome, held=held)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome must not be lost
-            await self._record_at_last(run, outcome, error, held=held)
-        if held:
+            log.info("job %s (%s) failed: %s", run.job.id, name, outcome.error.partition("\n")[0])
+        self._ended.append((run, End(run.job.id, run.claim.run, outcome, held)))
+        self._wake.set()
+
+    def _recorded(self, run: Run, end: End) -> None:
+        if run.given_up is None:
+            self._forget(run)
+            return
+        run.given_up.set()  # its own task forgets it, once that has come to its end
+        if end.held:
             self._changed.set()  # nobody waits for it any more
 
-    async def _record_at_last(self, run: Run, outcome: Outcome, error: Exception, *, held: bool) -> None:
-        if not isinstance(error, StoreUnavailable):
-            log.error("the outcome of job %s cannot be stored", run.job.id, exc_info=error)
-            outcome = Failed(f"the outcome could not be stored: {type(error).__name__}: {error}", retry=False)
-        await self._insist(
-            lambda: self._store.finish(run.job.id, run.claim.run, outcome, held=held), f"the outcome of {run.job.id}"
-        )
+    async def _record_alone(self, run: Run, end: End) -> None:
+        try:
+            await self._store.finish(*end[:3], held=end.held)
+        except StoreUnavailable:
+            self._ended.append((run, end))
+        except Exception as error:
+            log.exception("the outcome of job %s cannot be stored", run.job.id)
+            why = f"the outcome could not be stored: {type(error).__name__}: {error}"
+            self._ended.append((run, end._replace(outcome=Failed(why, retry=False))))
+        else:
+            self._recorded(run, end)
 
     async def _insist(self, write: Callable[[], Awaitable[T]], what: str) -> T:
         """Write until it succeeds; only the end of the process, or of the drain, ends the attempts."""
@@ -330,11 +365,6 @@ class Runner:
         self._busy[run.job.queue] -= 1
         if self._stopping:
             self._changed.set()
-        elif self._work:
-            self._wake.set()
-        elif run.job.queue in self._limits:  # its queue may have more than it was allowed to give
-            self._work = True
-            self._wake.set()
 
     # --- runs that do not stop -----------------------------------------------------------------------------------
 
@@ -356,10 +386,8 @@ class Runner:
 
     async def _give_up(self, run: Run, outcome: Outcome) -> None:
         assert run.given_up is not None  # noqa: S101 - set by whoever starts this
-        try:
-            await self._record(run, outcome, held=not isinstance(outcome, Released))
-        finally:
-            run.given_up.set()
+        await self._record(run, outcome, held=not isinstance(outcome, Released))
+        await run.given_up.wait()
 
     def _running(self) -> list[Run]:
         return [run for run in self._live.values() if run.job.id not in self._held]

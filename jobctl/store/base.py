@@ -53,12 +53,16 @@ class Enqueued(msgspec.Struct, frozen=True):
     replayed: bool = False
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """A job handed to a runner: run number ``run`` of it. ``data`` is JSON text of an object, never shortened."""
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """A job handed to a runner: run number ``run`` of it. ``data`` is JSON text of an object, never shortened.
+
+    ``waited``: seconds that it was ready before; not known of one that was put back by hand or at a shutdown.
+    """
 
     job: Job
     run: int
     data: bytes
+    waited: float | None = None
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -94,6 +98,19 @@ class Released(msgspec.Struct, frozen=True):
 
 
 Outcome = Completed | Failed | Cancelled | Released
+
+
+class End(NamedTuple):
+    """How one run ended.
+
+    ``held``: it has been given up but is still alive (a thread past its time-out): the job is not claimed again before
+    ``release``.
+    """
+
+    job_id: str
+    run: int
+    outcome: Outcome
+    held: bool = False
 
 
 class LogEntry(NamedTuple):
@@ -212,22 +229,29 @@ class Store(Protocol):
             TooLarge: it would be more than 1,000 queues (field ``queue``).
         """
 
-    async def claim(self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]) -> Claims:
-        """Start up to ``slots`` ready jobs, by queue, priority and age.
+    async def claim(
+        self,
+        slots: int,
+        *,
+        worker: str,
+        limits: Mapping[str, int],
+        busy: Mapping[str, int],
+        ends: Sequence[End] = (),
+    ) -> Claims:
+        """End the runs of ``ends``, then start up to ``slots`` ready jobs, by queue, priority and age.
+
+        One transaction for both: a busy runner pays for one sync where it would pay for two.
 
         Args:
-            slots: Free places in all.
+            slots: Free places in all, those of ``ends`` counted as free. 0: only end, and look at nothing else.
             worker: Shown as ``processingBy``.
             limits: Most runs at once per queue; a queue not named has no bound of its own.
-            busy: Runs now alive per queue.
+            busy: Runs alive per queue once ``ends`` have ended.
+            ends: As for ``finish``. When one cannot be written, none is, and nothing is claimed.
         """
 
     async def finish(self, job_id: str, run: int, outcome: Outcome, *, held: bool = False) -> bool:
-        """End run ``run``. Changes nothing and returns False unless the job is still running that run.
-
-        ``held``: the run has been given up but is still alive (a thread past its time-out): the job is not claimed
-        again before ``release``.
-        """
+        """End run ``run`` (see ``End``). Changes nothing and returns False unless the job is still running that run."""
 
     async def release(self, job_id: str, run: int) -> None:
         """A held run has ended at last; its job may be claimed again."""

@@ -26,6 +26,7 @@ from jobctl.store.base import (
     BulkAction,
     Claims,
     Counters,
+    End,
     Enqueued,
     EventPage,
     Idempotency,
@@ -117,11 +118,19 @@ class SqliteStore:
     async def enqueue(self, jobs: Sequence[NewJob], *, owner: str, idempotency: Idempotency | None = None) -> Enqueued:
         return await self.committer.submit(lambda tx: enqueueing.enqueue(tx, jobs, owner, idempotency))
 
-    async def claim(self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]) -> Claims:
-        return await self.committer.submit(lambda tx: writes.claim(tx, slots, worker, limits, busy))
+    async def claim(
+        self,
+        slots: int,
+        *,
+        worker: str,
+        limits: Mapping[str, int],
+        busy: Mapping[str, int],
+        ends: Sequence[End] = (),
+    ) -> Claims:
+        return await self.committer.submit(lambda tx: writes.claim(tx, slots, worker, limits, busy, ends))
 
     async def finish(self, job_id: str, run: int, outcome: Outcome, *, held: bool = False) -> bool:
-        return await self.committer.submit(lambda tx: writes.finish(tx, job_id, run, outcome, held=held))
+        return await self.committer.submit(lambda tx: writes.finish(tx, End(job_id, run, outcome, held)))
 
     async def release(self, job_id: str, run: int) -> None:
         await self.committer.submit(lambda tx: writes.release(tx, job_id, run))

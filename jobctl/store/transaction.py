@@ -21,9 +21,11 @@ from jobctl.events import (
     TokenIssued,
 )
 from jobctl.model import Job, wire_time
+from jobctl.states import Status
 from jobctl.store.rows import SQL, Row, event_of, fetch, fetch_one, fill, scalar
 
 _encode: Final = msgspec.json.Encoder().encode
+RUNNING: Final = Status.RUNNING.value
 
 
 class WriterState:
@@ -35,6 +37,8 @@ class WriterState:
         self.seq = 0
         self.paused: dict[str, bool] = {}
         self.hot: dict[str, None] = {}
+        self.running: dict[str, Row] = {}
+        """Jobs that run, by id, as they stand in the table: their ends need not look them up."""
         self.stale = True
         self.refresh()
 
@@ -49,6 +53,7 @@ class WriterState:
     def doubt(self) -> None:
         """A transaction was rolled back: what it had noted here is not so."""
         self.stale = True
+        self.running.clear()
 
 
 Mark = tuple[int, int, bool, bool, frozenset[str] | None, int | None, int, int, int, int, int, int, int]
@@ -104,6 +109,7 @@ class Tx:
 
     def back_to(self, mark: Mark) -> None:
         """Forget what was noted since."""
+        self.state.running.clear()  # one of the rows may have been changed
         _, self.seq, self.work, self.schedules, self.known, self.log_start, *lengths = mark
         rows, logs, queues, cancels, cooled, pruned, access = lengths
         for queue in self._cooled[cooled:]:
@@ -142,19 +148,23 @@ class Tx:
     def counts(self) -> dict[tuple[str, str, str], int]:
         """What is to be added to each counter (owner, queue, status); the owner ``''`` has the totals."""
         counts: dict[tuple[str, str, str], int] = {}
-        for owner, queue, status, n in self._pruned:
+        for owner, queue, lost, n in self._pruned:
             for whose in (owner, ""):
-                key = (whose, queue, status)
+                key = (whose, queue, lost)
                 counts[key] = counts.get(key, 0) - n
+        moves: dict[tuple[str, str, str | None, str | None], int] = {}
         for _, _, _, _, owner, _, queue, _, before, status, _, _ in self._rows:
             if before != status:
-                for whose in (owner, ""):
-                    if before is not None:
-                        key = (whose, queue, before)
-                        counts[key] = counts.get(key, 0) - 1
-                    if status is not None:
-                        key = (whose, queue, status)
-                        counts[key] = counts.get(key, 0) + 1
+                move = (owner, queue, before, status)
+                moves[move] = moves.get(move, 0) + 1
+        for (owner, queue, before, status), n in moves.items():
+            for whose in (owner, ""):
+                if before is not None:
+                    key = (whose, queue, before)
+                    counts[key] = counts.get(key, 0) - n
+                if status is not None:
+                    key = (whose, queue, status)
+                    counts[key] = counts.get(key, 0) + n
         return counts
 
     # --- asking --------------------------------------------------------------------------------------------------
@@ -166,6 +176,15 @@ class Tx:
     def all(self, name: str, *values: Any) -> list[Any]:
         """All rows of a named statement."""
         return fetch(self.state.connection, SQL[name], *values)
+
+    def job(self, job_id: str) -> Row | None:
+        """The row of a job. That of one that runs is the same object each time."""
+        row = self.state.running.get(job_id)
+        if row is None and (found := self.one("job_by_id", job_id)) is not None:
+            row = Row(*found)
+            if row.status == RUNNING:
+                self.state.running[job_id] = row
+        return row
 
     def whole(self, row: Row) -> Job:
         """``row`` on the wire, with all of its data and result."""
@@ -199,12 +218,18 @@ class Tx:
         # It is of no one job, owner or queue: their columns are empty, and the body says whom it concerns.
         self._rows.append((self.next_seq(), JOBS_PRUNED, "", self.now, "", "", "", None, None, None, body, 0))
 
-    def save(self, row: Row, before: str) -> None:
-        """Write a changed row with its event: ``version`` and ``seq`` rise."""
+    def note(self, row: Row, before: str) -> None:
+        """``row`` has changed, which had the status ``before``: ``version`` and ``seq`` rise. Save it afterwards."""
         prev, row.seq = row.seq, self.next_seq()
         row.version += 1
-        self.execute(SQL["save_job"], row.saved())
         self.changed(row, before, prev=prev)
+
+    def save(self, *rows: Row) -> None:
+        """Write changed rows."""
+        self.executemany(SQL["save_job"], [row.saved() for row in rows])
+        for row in rows:
+            if row.status != RUNNING:
+                self.state.running.pop(row.id, None)
 
     def enqueued(self, row: Row) -> None:
         """Make ``row`` ready, delayed or parked, by its ``due`` and by who can run it. Save it afterwards."""

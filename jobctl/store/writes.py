@@ -8,12 +8,13 @@ import msgspec
 
 from jobctl.errors import IllegalTransition, NotFound, UniqueKeyLive
 from jobctl.model import MAX_INLINE, Job
-from jobctl.states import Action, Status, after
+from jobctl.states import TRANSITIONS, Action, after
 from jobctl.store.base import (
     Cancelled,
     Claim,
     Claims,
     Completed,
+    End,
     Failed,
     LogEntry,
     Orphan,
@@ -21,8 +22,8 @@ from jobctl.store.base import (
     Released,
     Rescued,
 )
-from jobctl.store.rows import APART, SQL, Row, fill
-from jobctl.store.transaction import Tx
+from jobctl.store.rows import APART, SQL, Row
+from jobctl.store.transaction import RUNNING, Tx
 
 MAX_DELAY_S: Final = 10 * 366 * 86400.0
 """Longest wait before a retry, as for ``delay`` at enqueue."""
@@ -32,19 +33,22 @@ STAGE_BATCH: Final = 500
 
 def find(tx: Tx, job_id: str, owner: str | None) -> Row:
     """The job, if ``owner`` (None: anybody) may know of it."""
-    found = tx.one("job_by_id", job_id)
-    if found is not None:
-        row = Row(*found)
-        if owner is None or row.created_by == owner:
-            return row
-    raise NotFound("there is no such job")
+    row = tx.job(job_id)
+    if row is None or (owner is not None and row.created_by != owner):
+        raise NotFound("there is no such job")
+    return row
 
 
 # --- running -------------------------------------------------------------------------------------------------------
 
 
-def claim(tx: Tx, slots: int, worker: str, limits: Mapping[str, int], busy: Mapping[str, int]) -> Claims:
-    """Up to ``slots`` ready jobs, shared out evenly over the queues that have some."""
+def claim(
+    tx: Tx, slots: int, worker: str, limits: Mapping[str, int], busy: Mapping[str, int], ends: Sequence[End] = ()
+) -> Claims:
+    """End ``ends``, then start up to ``slots`` ready jobs, shared out evenly over the queues that have some."""
+    finish(tx, *ends)
+    if slots <= 0:
+        return _NOTHING
     staged_all = _stage(tx)
     room = {
         name: limits[name] - busy.get(name, 0) if name in limits else sys.maxsize
@@ -77,6 +81,9 @@ def claim(tx: Tx, slots: int, worker: str, limits: Mapping[str, int], busy: Mapp
     return Claims(claims=tuple(claims), next_due=due and due[0], more=more)
 
 
+_NOTHING: Final = Claims(claims=(), next_due=None, more=False)
+
+
 def _stage(tx: Tx) -> bool:
     """Make ready what has fallen due; False if there was more of it than one batch."""
     due = tx.all("due_jobs", tx.now, STAGE_BATCH)
@@ -91,7 +98,9 @@ def _start(tx: Tx, rows: list[Row], worker: str) -> list[Claim]:
     claims, changes = [], []
     for row in rows:
         before, prev = row.status, row.seq
-        row.status = after(before, Action.CLAIM).value
+        since = row.scheduled_for or (None if row.run else row.created_at)
+        row.status = _CLAIMED[before]
+        row.ready = 0
         row.run += 1
         row.version += 1
         row.started_at = tx.now
@@ -100,32 +109,37 @@ def _start(tx: Tx, rows: list[Row], worker: str) -> list[Claim]:
         row.seq = tx.next_seq()
         changes.append((row.run, row.version, row.started_at, row.processing_by, row.seq, row.pk))
         told = tx.changed(row, before, prev=prev)
-        claims.append(Claim(told, row.run, fill(tx.state.connection, row).data))
+        data = row.data if row.data != APART else tx.one("data_of", row.pk)[0]
+        claims.append(Claim(told, row.run, data, None if since is None else max(0, tx.now - since) / 1000))
+        tx.state.running[row.id] = row
     tx.executemany(SQL["start_job"], changes)
     return claims
 
 
+_CLAIMED: Final = {status.value: to.value for (status, action), to in TRANSITIONS.items() if action is Action.CLAIM}
+
+
 def _running(tx: Tx, job_id: str, run: int) -> Row | None:
     """The job, if it is still running that run; else the write is stale and changes nothing."""
-    found = tx.one("job_by_id", job_id)
-    if found is None:
-        return None
-    row = Row(*found)
-    return row if row.run == run and row.status == Status.RUNNING.value else None
+    row = tx.job(job_id)
+    return row if row is not None and row.run == run and row.status == RUNNING else None
 
 
-def finish(tx: Tx, job_id: str, run: int, outcome: Outcome, *, held: bool) -> bool:
-    """End a run; False if it was not running any more."""
-    row = _running(tx, job_id, run)
-    if row is None:
-        return False
-    row.held = run if held else 0
-    _end(tx, row, outcome)
-    return True
+def finish(tx: Tx, *ends: End) -> bool:
+    """End runs; those that do not run any more are left alone. Whether there was any other."""
+    rows = []
+    for job_id, run, outcome, held in ends:
+        row = _running(tx, job_id, run)
+        if row is not None:
+            row.held = run if held else 0
+            _end(tx, row, outcome)
+            rows.append(row)
+    tx.save(*rows)
+    return bool(rows)
 
 
 def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
-    before = row.status
+    """End the run of ``row``, which the caller saves."""
     again = isinstance(outcome, Failed) and outcome.retry and row.attempts + 1 < row.max_attempts
     if row.cancel_requested and (again or isinstance(outcome, Released)):
         # Whoever cancelled it was told so: it must not run once more.
@@ -133,30 +147,36 @@ def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
     if not row.held:
         row.pid = row.pid_started = None
     if isinstance(outcome, Released):
-        row.status = after(before, Action.RELEASE).value
+        row.status = _RELEASED
         row.started_at = row.processing_by = row.progress = row.progress_message = None
         tx.enqueued(row)
-        tx.save(row, before)
+        tx.note(row, RUNNING)
         return
     row.attempts += 1
     row.error = None if isinstance(outcome, Completed) else outcome.error
     if isinstance(outcome, Failed) and again:
-        row.status = after(before, Action.BACK_OFF).value
+        row.status = _RETRYING
         delay = _delay_ms(outcome)
         row.due = tx.now + delay if delay > 0 else None
         row.scheduled_for = tx.now + delay
         tx.enqueued(row)
     else:
-        row.status = after(before, _LAST[type(outcome)]).value
+        row.status = _ENDED[type(outcome)]
         row.completed_at = tx.now
         if isinstance(outcome, Completed):
             row.result = outcome.result
             if len(outcome.result) > MAX_INLINE:
                 tx.execute(SQL["insert_result"], (row.pk, outcome.result))
-    tx.save(row, before)
+    tx.note(row, RUNNING)
 
 
-_LAST: Final = {Completed: Action.COMPLETE, Failed: Action.FAIL, Cancelled: Action.CANCEL}
+_RELEASED: Final = after(RUNNING, Action.RELEASE).value
+_RETRYING: Final = after(RUNNING, Action.BACK_OFF).value
+_ENDED: Final = {
+    Completed: after(RUNNING, Action.COMPLETE).value,
+    Failed: after(RUNNING, Action.FAIL).value,
+    Cancelled: after(RUNNING, Action.CANCEL).value,
+}
 
 
 def _delay_ms(failed: Failed) -> int:
@@ -166,14 +186,12 @@ def _delay_ms(failed: Failed) -> int:
 
 def release(tx: Tx, job_id: str, run: int) -> None:
     """A held run has ended; nothing that a person sees changes."""
-    found = tx.one("job_by_id", job_id)
-    if found is not None:
-        row = Row(*found)
-        if row.held == run:
-            row.held = 0
-            row.pid = row.pid_started = None
-            tx.execute(SQL["save_job"], row.saved())
-            tx.work = True
+    row = tx.job(job_id)
+    if row is not None and row.held == run:
+        row.held = 0
+        row.pid = row.pid_started = None
+        tx.save(row)
+        tx.work = True
 
 
 def progress(tx: Tx, job_id: str, run: int, value: float, message: str | None) -> bool:
@@ -207,6 +225,7 @@ def record_process(tx: Tx, job_id: str, run: int, pid: int, started: int) -> boo
     """Note the command's process."""
     row = _running(tx, job_id, run)
     if row is not None:
+        row.pid, row.pid_started = pid, started
         tx.execute(SQL["note_process"], (pid, started, row.pk))
     return row is not None
 
@@ -224,6 +243,7 @@ def rescue(tx: Tx) -> Rescued:
             _end(tx, row, Cancelled("the server stopped while it was being cancelled"))
         else:
             _end(tx, row, Failed("the server stopped while this job ran"))
+    tx.save(*rows)
     return Rescued(jobs=tuple(row.id for row in rows), orphans=orphans)
 
 
@@ -246,17 +266,19 @@ def cancel(tx: Tx, job_id: str, owner: str | None) -> Job:
     """Cancel what waits; ask what runs."""
     row = find(tx, job_id, owner)
     before = row.status
-    if Status(before) is Status.RUNNING:
+    if before == RUNNING:
         if not row.cancel_requested:
             row.cancel_requested = 1
-            tx.save(row, before)
+            tx.note(row, before)
+            tx.save(row)
         tx.cancel_asked(row.id)
     else:
         row.status = after(before, Action.CANCEL).value
         row.cancel_requested = 1
         row.completed_at = tx.now
         row.ready, row.due = 0, None
-        tx.save(row, before)
+        tx.note(row, before)
+        tx.save(row)
     return tx.whole(row)
 
 
@@ -275,14 +297,15 @@ def retry(tx: Tx, job_id: str, owner: str | None) -> Job:
     row.error = row.result = row.progress = row.progress_message = None
     row.started_at = row.completed_at = row.scheduled_for = row.processing_by = row.due = None
     tx.enqueued(row)
-    tx.save(row, before)
+    tx.note(row, before)
+    tx.save(row)
     return tx.whole(row)
 
 
 def delete(tx: Tx, job_id: str, owner: str | None) -> None:
     """Remove a job that does not run."""
     row = find(tx, job_id, owner)
-    if Status(row.status) is Status.RUNNING:
+    if row.status == RUNNING:
         raise IllegalTransition("delete", row.status)
     for part in ("delete_log", "delete_data", "delete_result"):
         tx.execute(SQL[part], (row.pk,))

@@ -1,6 +1,7 @@
 """The loop that claims: order, slots, limits, waking up, and a store that fails."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,11 +10,12 @@ import trio
 import trio.lowlevel
 from engine_kit import OWNER, engine, wait_for
 
-from jobctl import Context
+from jobctl import Context, NoRetry
 from jobctl.engine import runner as runner_module
 from jobctl.engine.registry import Registry
 from jobctl.errors import StoreUnavailable
 from jobctl.model import NewJob
+from jobctl.store.base import Completed, End
 from jobctl.store.committer import now_ms
 
 
@@ -185,24 +187,18 @@ async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypa
     registry = Registry()
     registry.job("work")(lambda ctx: "done")
     async with engine(tmp_path, registry) as e:
-        failures = 0
+        real, failures = e.store.claim, 0
+        away = [StoreUnavailable, StoreUnavailable, StoreUnavailable, TypeError]
+        away_at_the_end = [StoreUnavailable] * 3
 
-        def flaky(name: str, times: int, error: type[Exception] = StoreUnavailable) -> None:
-            real, left = getattr(e.store, name), times
+        async def claim(*arguments: object, ends: Sequence[End] = (), **more: object) -> object:
+            nonlocal failures
+            if left := away_at_the_end if ends else away:
+                failures += 1
+                raise left.pop(0)("away")
+            return await real(*arguments, ends=ends, **more)  # type: ignore[arg-type]
 
-            async def write(*arguments: object, **more: object) -> object:
-                nonlocal left, failures
-                if left:
-                    left -= 1
-                    failures += 1
-                    raise error("away")
-                return await real(*arguments, **more)
-
-            monkeypatch.setattr(e.store, name, write)
-
-        flaky("claim", 3)
-        flaky("claim", 1, TypeError)
-        flaky("finish", 3)
+        monkeypatch.setattr(e.store, "claim", claim)
         job = await e.run("work")
     assert (job.status, job.attempts, failures) == ("completed", 1, 7)
 
@@ -212,16 +208,34 @@ async def test_an_outcome_that_cannot_be_stored_at_all_fails_the_job_and_not_the
 ) -> None:
     registry = Registry()
     registry.job("work")(lambda ctx: "done")
+
+    @registry.job("other")
+    async def other(ctx: Context) -> None:
+        raise NoRetry("this one can be stored")
+
     async with engine(tmp_path, registry) as e:
-        real = e.store.finish
+        real_claim, real_finish, alone = e.store.claim, e.store.finish, 0
+
+        def bind(*outcomes: object) -> None:
+            if any(isinstance(outcome, Completed) for outcome in outcomes):
+                raise TypeError("cannot be bound")
+
+        async def claim(*arguments: object, ends: Sequence[End] = (), **more: object) -> object:
+            bind(*(end.outcome for end in ends))
+            return await real_claim(*arguments, ends=ends, **more)  # type: ignore[arg-type]
 
         async def finish(job_id: str, run: int, outcome: object, **more: bool) -> bool:
-            if type(outcome).__name__ == "Completed":
-                raise TypeError("cannot be bound")
-            return await real(job_id, run, outcome, **more)  # type: ignore[arg-type]
+            nonlocal alone
+            alone += 1
+            bind(outcome)
+            return await real_finish(job_id, run, outcome, **more)  # type: ignore[arg-type]
 
+        monkeypatch.setattr(e.store, "claim", claim)
         monkeypatch.setattr(e.store, "finish", finish)
+        others = [await e.enqueue("other") for _ in range(3)]
         job = await e.run("work", max_attempts=3)
+        assert [(await e.until(each)).status for each in others] == ["failed"] * 3
+    assert alone > 0
     assert (job.status, job.attempts) == ("failed", 1)
     assert job.error == "the outcome could not be stored: TypeError: cannot be bound"
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from jobctl import Context
 from jobctl.engine import runner as runner_module
 from jobctl.engine.registry import Registry
 from jobctl.errors import StoreUnavailable
+from jobctl.store.base import End
 
 
 class Gate:
@@ -222,14 +223,14 @@ async def test_an_outcome_that_waits_for_the_store_is_not_given_up(
         return "done"
 
     async with engine(tmp_path, registry) as e:
-        real, away = e.store.finish, True
+        real, away = e.store.claim, True
 
-        async def finish(*arguments: object, **more: object) -> bool:
-            if away:
+        async def claim(*arguments: object, ends: Sequence[End] = (), **more: object) -> object:
+            if ends and away:
                 raise StoreUnavailable("away")
-            return await real(*arguments, **more)  # type: ignore[arg-type]
+            return await real(*arguments, ends=ends, **more)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(e.store, "finish", finish)
+        monkeypatch.setattr(e.store, "claim", claim)
         job_id = await begin(e, "fine", timeout=0.1)
         await trio.sleep(0.3)
         assert e.runner.held == ()
@@ -484,7 +485,7 @@ async def test_a_stop_ends_though_the_store_is_away(tmp_path: Path, monkeypatch:
         async def away(*arguments: object, **more: object) -> bool:
             raise StoreUnavailable("away")
 
-        monkeypatch.setattr(e.store, "finish", away)
+        monkeypatch.setattr(e.store, "claim", away)
         with trio.fail_after(5):
             assert await e.runner.drain() == ()
         monkeypatch.undo()

@@ -16,6 +16,7 @@ from jobctl.errors import NotFound, StoreUnavailable
 from jobctl.events import Commit
 from jobctl.store import committer, writes
 from jobctl.store import enqueue as enqueueing
+from jobctl.store.base import Completed
 from jobctl.store.sqlite import SqliteStore, open_store
 from jobctl.store.transaction import Tx
 
@@ -156,6 +157,39 @@ async def test_an_error_of_the_disk_fails_the_whole_group(
     assert store.trouble is None
     assert len((await claims(store)).claims) == 2  # no queue was forgotten, no name is unknown
     assert [event.seq for event in await all_events(store)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("failing", [disk_error, late_error])
+async def test_a_run_whose_end_was_rolled_back_ends_when_it_is_told_again(
+    store: SqliteStore, failing: Callable[[SqliteStore], Callable[[], Any]]
+) -> None:
+    await add(store)
+    (one,) = (await claims(store)).claims
+
+    def finish() -> Any:
+        return store.finish(one.job.id, one.run, Completed(b"1"))
+
+    answers = await together(store, finish, failing(store), finish)
+    if failing is late_error:
+        assert (answers[0], type(answers[1]), answers[2]) == (True, KeyError, False)
+    else:
+        assert [type(each) for each in answers] == [StoreUnavailable] * 3
+        assert await finish()
+    assert not await finish()
+    assert [(job.status, job.attempts, job.version) for job in await listed(store)] == [("completed", 1, 3)]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_a_run_whose_start_or_report_was_rolled_back_is_as_it_was(store: SqliteStore, before: int) -> None:
+    job_id = await add(store)
+    await claims(store, before)
+    await together(
+        store, lambda: claims(store), lambda: store.progress(job_id, 1, 0.5, None), disk_error(store), late_error(store)
+    )
+    assert await store.finish(job_id, 1, Completed()) == (before == 1)
+    assert [(job.status, job.version) for job in await listed(store)] == [
+        ("completed", 3) if before else ("pending", 1)
+    ]
 
 
 async def test_a_transaction_that_the_database_has_given_up_acknowledges_nobody(store: SqliteStore) -> None:
