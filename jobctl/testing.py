@@ -185,9 +185,9 @@ class _Executor(Executor):
         super().__init__(registry, threads=1, draw=random.random)
         self.exception: BaseException | None = None
 
-    def _raised(self, run: Run, error: BaseException) -> Outcome:
+    def raised(self, run: Run, error: BaseException) -> Outcome:
         self.exception = error
-        return super()._raised(run, error)
+        return super().raised(run, error)
 
 
 def _find(registry: Registry, job: str | Callable[..., Any]) -> Handler:

@@ -22,7 +22,11 @@ Asked = Literal["cancel", "stop"]
 
 
 class Run:
-    """A claimed job while it runs. ``scope`` surrounds the handler and carries its deadline (trio's clock)."""
+    """A claimed job while it runs.
+
+    ``scope`` surrounds the handler and carries its deadline (trio's clock). Once the run is ``over`` it may be another
+    run's.
+    """
 
     __slots__ = (
         "_ended",
@@ -42,12 +46,12 @@ class Run:
         "scope",
     )
 
-    def __init__(self, claim: Claim, host: Host) -> None:
+    def __init__(self, claim: Claim, host: Host, scope: trio.CancelScope | None = None) -> None:
         self.claim = claim
         self.job = claim.job
         self.began = time.perf_counter()
         self.host = host
-        self.scope = trio.CancelScope()
+        self.scope = scope or trio.CancelScope()
         self.kill_at = math.inf
         self.killer: trio.CancelScope | None = None
         """Surrounds a command's time between SIGTERM and SIGKILL."""
@@ -65,11 +69,17 @@ class Run:
         self.reporter: Reporter | None = None
         self._ended = False
 
+    def start_clock(self) -> None:
+        """The job's time runs from now on."""
+        self.scope.deadline = min(self.scope.deadline, trio.current_time() + self.job.timeout)
+
     def ask(self, why: Asked, grace: float) -> None:
         """Ask the handler to end within ``grace`` seconds; a cancel by a person outranks the server's own stop.
 
         On ``stop`` the time to end by oneself is already over: a function is cancelled at once.
         """
+        if self.over:
+            return
         if self.asked is None:
             self.asked = why
         by = trio.current_time() + grace
@@ -103,7 +113,7 @@ class Run:
     def _open(self) -> Reporter:
         with _opening:
             if self.reporter is None:
-                self.reporter = Reporter(self.host, self.claim.job.id, self.claim.run, closed=self._ended)
+                self.reporter = Reporter(self.host, self.claim.job.id, self.claim.run, closed=self._ended or self.over)
             return self.reporter
 
 

@@ -57,24 +57,27 @@ class Executor:
         if handler is None:
             return self._failed(run, f"this server has no handler named {run.job.name!r}")
         try:
-            data = _decode(run.claim.data)
-            scope = run.scope
-            scope.deadline = min(scope.deadline, trio.current_time() + run.job.timeout)
-            if handler.fn is None:
-                return await self._elsewhere(run, handler, data)
-            arguments = _arguments(handler, data)
+            run.start_clock()
             if handler.kind == "async":
-                with scope:
-                    value = await handler.fn(Context(run, data), **arguments)
-                    return self._returned(run, value)
+                with run.scope:
+                    return await self.call(run, handler)
             else:
-                work = partial(handler.fn, Context(run, data), **arguments)
+                data = _decode(run.claim.data)
+                if handler.fn is None:
+                    return await self._elsewhere(run, handler, data)
+                work = partial(handler.fn, Context(run, data), **_arguments(handler, data))
                 return await self._in_thread(run, work, handler.name)
         except BaseException as error:
-            if _from_outside(error):
+            if from_outside(error):
                 raise
-            return self._raised(run, error)
-        return self._stopped(run)
+            return self.raised(run, error)
+        return self.stopped(run)
+
+    async def call(self, run: Run, handler: Handler) -> Outcome:
+        """Run an async handler to its end. The caller has entered ``run.scope`` and knows what to make of an error."""
+        assert handler.fn is not None  # noqa: S101 - its kind says so
+        data = _decode(run.claim.data)
+        return self._returned(run, await handler.fn(Context(run, data), **_arguments(handler, data)))
 
     async def _elsewhere(self, run: Run, handler: Handler, data: dict[str, Any]) -> Outcome:
         """A program or somebody else's server: it is told to stop at once, not by a flag."""
@@ -82,11 +85,11 @@ class Executor:
         if run.asked:
             run.scope.cancel()
         if handler.command is not None:
-            return await run_command(handler.command, run, data, self._draw()) or self._stopped(run)
+            return await run_command(handler.command, run, data, self._draw()) or self.stopped(run)
         assert handler.webhook is not None  # noqa: S101 - its kind says so
         with run.scope:
             return await handler.webhook.deliver(run, self._draw())
-        return self._stopped(run)
+        return self.stopped(run)
 
     async def _in_thread(self, run: Run, work: Callable[[], Any], name: str) -> Outcome:
         ended = trio.Event()
@@ -113,26 +116,26 @@ class Executor:
             await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads, thread_name=name)
         if result:
             value, error = result[0]
-            return self._returned(run, value) if error is None else self._raised(run, error)
+            return self._returned(run, value) if error is None else self.raised(run, error)
         with starting:  # a thread that was asked for and has not begun must not begin any more
             if state == "started":
                 run.outlives = ended.wait
             state = "abandoned"
-        return self._stopped(run)
+        return self.stopped(run)
 
     def _returned(self, run: Run, value: Any) -> Outcome:
         if inspect.iscoroutine(value):
             value.close()
             return Failed("the handler returned a coroutine that was not awaited: an `await` is missing", retry=False)
         if run.asked and (run.noticed or run.scope.cancel_called):
-            return self._stopped(run)
+            return self.stopped(run)
         return _NOTHING if value is None else _completed(value)
 
     def overdue(self, run: Run) -> Outcome:
         """How a run ends that was cancelled long enough ago and goes on."""
-        return self._stopped(run, "; it does not stop")
+        return self.stopped(run, "; it does not stop")
 
-    def _stopped(self, run: Run, note: str = "") -> Outcome:
+    def stopped(self, run: Run, note: str = "") -> Outcome:
         """How a run ends that did not get to its own end."""
         if run.outlives is not None:
             note = "; it cannot be stopped and goes on"
@@ -142,7 +145,8 @@ class Executor:
             return Cancelled(f"asked to stop{note}" if note else None)
         return self._failed(run, f"timed out after {run.job.timeout:g} s{note}")
 
-    def _raised(self, run: Run, error: BaseException) -> Outcome:
+    def raised(self, run: Run, error: BaseException) -> Outcome:
+        """How a run ends whose handler has raised."""
         if run.asked == "stop" and run.scope.cancel_called:
             return Released()
         text = describe(error)
@@ -235,7 +239,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return leaves
 
 
-def _from_outside(error: BaseException) -> bool:
+def from_outside(error: BaseException) -> bool:
     """Whether this is the cancellation of a scope around the run, which must go on its way.
 
     One that a handler kept and raised again later belongs to no live scope; let out, it would end the server.

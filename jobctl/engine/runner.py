@@ -9,14 +9,17 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import trio
 
 from jobctl import logs
+from jobctl.engine import patience
 from jobctl.engine.context import Run
 from jobctl.engine.executor import Executor
+from jobctl.engine.hands import Hands
+from jobctl.engine.patience import complain, insist
 from jobctl.engine.registry import Registry
 from jobctl.engine.reporter import Host
 from jobctl.errors import StoreUnavailable
@@ -38,11 +41,7 @@ STOP_S: Final = 5.0
 """At the server's stop: how long everything may take to unwind after the grace time."""
 RECORD_S: Final = 2.0
 """At the server's stop: how long the last outcomes may take to be stored; the next start rescues what is missed."""
-_RETRY_FIRST_S: Final = 0.05
-_RETRY_CAP_S: Final = 5.0
 log = logging.getLogger("jobctl.engine")
-
-T = TypeVar("T")
 
 
 class Runner:
@@ -126,7 +125,7 @@ class Runner:
 
         Cancelled from outside it stops at once: commands are killed, and what ran is rescued at the next start.
         """
-        await self._insist(lambda: self._store.set_known(frozenset(self._registry.names())), "the handlers' names")
+        await insist(lambda: self._store.set_known(frozenset(self._registry.names())), "the handlers' names")
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -185,8 +184,9 @@ class Runner:
 
     async def _take_turns(self, host: Host, nursery: trio.Nursery) -> None:
         """End what has ended and claim what there is room for, again and again; for ever."""
-        pause = _RETRY_FIRST_S
+        pause = patience.FIRST_S
         due: int | None = None
+        hands = Hands(self._executor, host, nursery, ended=self._end, conclude=self._conclude)
         while True:
             ended, self._ended = self._ended, []
             ends = [end for _, end in ended]
@@ -204,16 +204,16 @@ class Runner:
             except Exception as error:  # noqa: BLE001 - it is logged, and tried again
                 self._work, self._claiming = self._work or slots > 0, False
                 await self._after_failure(ended, pause, error)
-                pause = min(pause * 2, _RETRY_CAP_S)
+                pause = patience.longer(pause)
                 continue
-            pause = _RETRY_FIRST_S
+            pause = patience.FIRST_S
             for run, end in ended:
                 self._recorded(run, end)
             if slots > 0:
                 self._metrics.claim_seconds.observe(time.perf_counter() - began)
                 due = claims.next_due
                 self._work = self._work or claims.more or len(claims.claims) == slots
-                self._start(claims, host, nursery)
+                self._start(claims, host, hands, nursery)
                 if claims.more and not claims.claims:
                     await self._nap(LOOK_AGAIN_S)
             if self._stopping:
@@ -232,7 +232,7 @@ class Runner:
 
     async def _after_failure(self, ended: list[tuple[Run, End]], pause: float, error: Exception) -> None:
         """Keep the ends for the next turn. What no turn can store, at whatever time, is stored one by one."""
-        self._complain("claim jobs, and store how others ended" if ended else "claim jobs", pause, error)
+        complain("claim jobs, and store how others ended" if ended else "claim jobs", pause, error)
         if isinstance(error, StoreUnavailable):
             self._ended = ended + self._ended
         else:
@@ -244,21 +244,26 @@ class Runner:
         else:
             await self._nap(pause)
 
-    def _start(self, claims: Claims, host: Host, nursery: trio.Nursery) -> None:
+    def _start(self, claims: Claims, host: Host, hands: Hands, nursery: trio.Nursery) -> None:
         self._metrics.claimed += len(claims.claims)
         for claim in claims.claims:
             if claim.waited is not None:
                 self._metrics.wait_seconds.observe(claim.job.name, claim.waited)
-            run = Run(claim, host)
+            handler = self._registry.get(claim.job.name)
+            if self._stopping:
+                run = Run(claim, host)
+                run.over = True
+            elif handler is not None and handler.kind == "async":
+                run = hands.start(claim, handler)
+            else:
+                run = Run(claim, host)
+                nursery.start_soon(self._one, run)
             self._live[claim.job.id] = run
             self._busy[claim.job.queue] += 1
             if claim.job.id in self._early_cancels:
                 run.ask("cancel", self._cancel_grace)
-            if self._stopping:
-                run.over = True
+            if run.over:
                 self._end(run, Released())
-            else:
-                nursery.start_soon(self._one, run)
         self._claiming = False
         self._early_cancels.clear()
         if self._live:
@@ -286,7 +291,10 @@ class Runner:
 
     async def _one(self, run: Run) -> None:
         logs.running.set((run.job.name, run.job.id))  # for all that this task, and what it starts, has to say
-        outcome = await self._executor.execute(run)
+        await self._conclude(run, await self._executor.execute(run))
+
+    async def _conclude(self, run: Run, outcome: Outcome) -> None:
+        """See that the end is recorded, and a run that goes on nevertheless is waited for."""
         run.over = True
         given_up = run.given_up
         if given_up is None:
@@ -303,7 +311,7 @@ class Runner:
         self._forget(run)  # first: once released, the job may be claimed again at any moment
         self.look_again()
         if held:
-            await self._insist(lambda: self._store.release(run.job.id, run.claim.run), f"the end of {run.job.id}")
+            await insist(lambda: self._store.release(run.job.id, run.claim.run), f"the end of {run.job.id}")
 
     async def _record(self, run: Run, outcome: Outcome, *, held: bool) -> None:
         """Send what the run has reported, then hand its end over to the next turn."""
@@ -341,23 +349,6 @@ class Runner:
             self._ended.append((run, end._replace(outcome=Failed(why, retry=False))))
         else:
             self._recorded(run, end)
-
-    async def _insist(self, write: Callable[[], Awaitable[T]], what: str) -> T:
-        """Write until it succeeds; only the end of the process, or of the drain, ends the attempts."""
-        pause = _RETRY_FIRST_S
-        while True:
-            try:
-                return await write()
-            except Exception as error:  # noqa: BLE001 - it is logged, and tried again
-                self._complain(f"store {what}", pause, error)
-            await trio.sleep(pause)
-            pause = min(pause * 2, _RETRY_CAP_S)
-
-    @staticmethod
-    def _complain(what: str, pause: float, error: Exception) -> None:
-        unexpected = None if isinstance(error, StoreUnavailable) else error
-        level = logging.ERROR if unexpected else logging.WARNING
-        log.log(level, "cannot %s, next try in %.2g s: %s", what, pause, error, exc_info=unexpected)
 
     def _forget(self, run: Run) -> None:
         self._live.pop(run.job.id, None)

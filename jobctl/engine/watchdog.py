@@ -28,7 +28,7 @@ WINDOW_S: Final = 10.0
 MAX_SHARE: Final = 0.5
 """Of the window; one that is held up for longer has no time left for new work."""
 MAX_FRAMES: Final = 30
-_EXECUTE: Final = Executor.execute.__code__
+_CALLS: Final = frozenset({Executor.execute.__code__, Executor.call.__code__})
 _TRIO: Final = str(Path(trio.__file__).parent)
 _NOT_THEIRS: Final = (_TRIO, str(Path(__file__).parent))
 log = logging.getLogger("jobctl.watchdog")
@@ -133,7 +133,7 @@ def culprit(frame: FrameType | None) -> Culprit:
     job: tuple[str, str] | None = None
     idle = frame is not None and frame.f_code.co_name == "get_events" and frame.f_code.co_filename.startswith(_TRIO)
     while frame is not None and job is None:
-        if frame.f_code is _EXECUTE:
+        if frame.f_code in _CALLS:
             claimed = frame.f_locals["run"].job
             job = (claimed.name, claimed.id)
         elif frame.f_code.co_name == "unrolled_run" and frame.f_code.co_filename.startswith(_TRIO):

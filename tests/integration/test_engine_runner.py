@@ -11,7 +11,7 @@ import trio.lowlevel
 from engine_kit import OWNER, engine, wait_for
 
 from jobctl import Context, NoRetry
-from jobctl.engine import runner as runner_module
+from jobctl.engine import patience
 from jobctl.engine.registry import Registry
 from jobctl.errors import StoreUnavailable
 from jobctl.model import NewJob
@@ -183,7 +183,7 @@ async def test_jobs_of_names_that_are_not_here_wait(tmp_path: Path) -> None:
 
 
 async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "_RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(patience, "FIRST_S", 0.01)
     registry = Registry()
     registry.job("work")(lambda ctx: "done")
     async with engine(tmp_path, registry) as e:
