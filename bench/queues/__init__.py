@@ -1,0 +1,1 @@
+"""What ``python -m bench.queue`` runs: jobctl's server, the peers, and the loads on them."""

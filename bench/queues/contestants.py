@@ -1,0 +1,147 @@
+"""The peers of the queue benchmark: how each is started, what it needs, and what it promises."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import platformdirs
+
+from bench.processes import Failed, Process
+from bench.queues import services
+from bench.queues.peer import Measured, PeerOrder
+from bench.side_by_side import installed
+
+ANSWER_S: Final = 120.0
+NPM_S: Final = 120.0
+_REDIS: Final = "Redis's log is synced once a second: a power cut loses up to a second of all, acknowledged or not"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One of them. ``jobs``: so many that a run takes a second or two."""
+
+    name: str
+    packages: tuple[str, ...]
+    module: str
+    jobs: int
+    service: str | None
+    promise: str
+    """Whether it syncs, and what a crash loses."""
+
+
+PEERS: Final = {
+    each.name: each
+    for each in (
+        Peer("huey", ("huey",), "huey_peer", 6000, None,
+             "SQLite, each commit synced; a job is gone from the file before it runs: a crash of the worker loses it"),
+        Peer("rq", ("rq",), "rq_peer", 500, services.REDIS, f"{_REDIS}; a job whose worker dies is found later"),
+        Peer("celery", ("celery", "redis"), "celery_peer", 1500, services.REDIS,
+             f"{_REDIS}; acknowledged late: a job whose worker dies comes again"),
+        Peer("dramatiq", ("dramatiq", "redis"), "dramatiq_peer", 6000, services.REDIS,
+             f"{_REDIS}; a job whose worker dies comes again"),
+        Peer("taskiq", ("taskiq", "taskiq-redis"), "taskiq_peer", 5000, services.REDIS,
+             f"{_REDIS}; acknowledged: a job whose worker dies comes again"),
+        Peer("bullmq", (), "bullmq_peer", 20_000, services.REDIS, f"{_REDIS}; a job whose worker dies comes again"),
+        Peer("pgqueuer", ("pgqueuer", "asyncpg"), "pgqueuer_peer", 20_000, services.POSTGRES,
+             "PostgreSQL, each commit synced: a crash loses nothing"),
+    )
+}  # fmt: skip
+
+
+def node_modules() -> Path:
+    """Where npm puts packages for the benchmarks."""
+    return platformdirs.user_cache_path("jobctl-bench") / "node" / "node_modules"
+
+
+def why_absent(peer: Peer) -> str | None:
+    """Why this one cannot take part; None if it can."""
+    missing = [name for name in peer.packages if installed(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed: pip install 'jobctl[bench-peers]'"
+    if peer.name == "bullmq":
+        if shutil.which("node") is None:
+            return "there is no node here"
+        if not all((node_modules() / each).is_dir() for each in ("bullmq", "ioredis")):
+            return "bullmq and ioredis are not installed: add --npm to have npm put them into the user's cache folder"
+    if peer.service == services.REDIS and services.redis_program() is None:
+        return "there is no redis-server here"
+    if peer.service == services.POSTGRES and services.postgres_programs() is None:
+        return "there is no PostgreSQL here"
+    return None
+
+
+def version_of(peer: Peer) -> str:
+    """What a reader needs to know of it."""
+    if peer.name == "bullmq":
+        return str(json.loads((node_modules() / "bullmq" / "package.json").read_text("utf-8"))["version"])
+    return installed(peer.packages[0]) or ""
+
+
+def install_node_package() -> str | None:
+    """Have npm put BullMQ into the cache folder; why that failed."""
+    npm = shutil.which("npm")
+    if npm is None:
+        return "there is no npm here"
+    folder = node_modules().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    argv = [
+        npm,
+        "install",
+        "--prefix",
+        str(folder),
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "bullmq@6",
+        "ioredis@6",
+    ]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=NPM_S)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return f"npm took more than {NPM_S:.0f} s"
+    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["npm failed"])[-1]
+
+
+_SERVICES: Final[Mapping[str, Callable[[Path], object]]] = {
+    services.REDIS: services.redis, services.POSTGRES: services.postgres,
+}  # fmt: skip
+
+
+def measure(peer: Peer) -> Measured:
+    """One turn, with a service of its own that has nothing in it.
+
+    Raises:
+        Failed: it did not do what it should have.
+    """
+    with tempfile.TemporaryDirectory(prefix="jobctl-queue-") as place, ExitStack() as stack:
+        folder = Path(place)
+        folder.chmod(0o711)  # PostgreSQL's user has to come through
+        (folder / "empty").mkdir()
+        url = ""
+        if peer.service is not None:
+            (own := folder / peer.service).mkdir()
+            url = stack.enter_context(_SERVICES[peer.service](own))  # type: ignore[arg-type]
+        order = folder / "order.json"
+        order.write_bytes(msgspec.json.encode(PeerOrder(str(folder), peer.jobs, str(url))))
+        process = Process(peer.name, _argv(peer, order), folder, folder / "empty")
+        try:
+            return msgspec.json.decode(process.hear(ANSWER_S), type=Measured)
+        finally:
+            process.end()
+
+
+def _argv(peer: Peer, order: Path) -> Sequence[str]:
+    if peer.name == "bullmq":
+        return ("node", str(Path(__file__).with_name("bullmq_peer.mjs")), str(order), str(node_modules()))
+    return (sys.executable, "-m", f"bench.queues.{peer.module}", str(order))
+
+
+__all__ = ["PEERS", "Failed", "Measured", "Peer", "install_node_package", "measure", "version_of", "why_absent"]
