@@ -4,7 +4,8 @@ A position is ``EPOCH:SEQ``. The epoch must change when numbers may have been gi
 a restored backup, a file copied back, or (with ``durability = "normal"``) a crash. The database alone cannot tell,
 for a copy is true to itself; so a high-water mark stands beside the secret, outside the database: the epoch, the
 start ("boot") that wrote last, and the last ``seq``. A copy made in an earlier boot has another boot; one of the same
-boot has a lower ``seq``. The mark is at most a second behind, and exact after a clean stop.
+boot has a lower ``seq``. The mark is at most a second behind, and exact after a clean stop. A start names its boot in
+the mark before it writes it into the database: killed between the two, it has disowned neither.
 """
 
 import contextlib
@@ -19,11 +20,12 @@ from jobctl.errors import ConfigError
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """What the last owner of the file left behind."""
+    """What the last owner of the file left behind. ``coming``: the boot that is about to be written into it."""
 
     epoch: str
     boot: str
     seq: int
+    coming: str | None = None
 
 
 def mark_path(state_dir: Path, database: Path) -> Path:
@@ -64,7 +66,7 @@ def continues(meta: Mapping[str, str], mark: Mark | None, seq: int) -> bool:
     clean = meta.get("clean") == "1"
     if not clean and meta.get("durability") != "full":
         return False
-    return mark.epoch == meta["epoch"] and mark.boot == meta.get("boot") and mark.seq <= seq
+    return mark.epoch == meta["epoch"] and meta.get("boot") in (mark.boot, mark.coming) and mark.seq <= seq
 
 
 def fresh() -> str:

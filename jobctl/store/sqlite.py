@@ -317,7 +317,7 @@ def _open(path: Path, state_dir: Path, durability: str) -> SqliteStore:
 
 
 def _start(connection: apsw.Connection, path: Path, state_dir: Path, durability: str) -> SqliteStore:
-    _prepare(connection, path, durability)
+    _prepare(connection, path)
     meta: dict[str, str] = dict(fetch(connection, SQL["meta"]))
     mark = epochs.mark_path(state_dir, path)
     seq = scalar(connection, SQL["head"])
@@ -326,14 +326,16 @@ def _start(connection: apsw.Connection, path: Path, state_dir: Path, durability:
     if not kept and "epoch" in meta:
         log.warning("the event log may not continue what clients have seen: a new epoch begins")
     boot = epochs.fresh()
+    epochs.write_mark(mark, epochs.Mark(epoch, meta.get("boot", ""), seq, coming=boot))
     with connection:
         for item in (("epoch", epoch), ("boot", boot), ("clean", "0"), ("durability", durability)):
             connection.execute(SQL["set_meta"], item)
+    connection.pragma("synchronous", 2 if durability == "full" else 1)
     epochs.write_mark(mark, epochs.Mark(epoch, boot, seq))
     return SqliteStore(path, connection, mark, epoch, boot)
 
 
-def _prepare(connection: apsw.Connection, path: Path, durability: str) -> None:
+def _prepare(connection: apsw.Connection, path: Path) -> None:
     connection.set_busy_timeout(BUSY_MS)
     ours = connection.pragma("application_id") == APPLICATION_ID
     empty = not scalar(connection, "SELECT count(*) FROM sqlite_schema")
@@ -347,7 +349,7 @@ def _prepare(connection: apsw.Connection, path: Path, durability: str) -> None:
             raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
     except apsw.BusyError:
         raise StartupError(f"another program uses {path} at the moment; start again when it has ended") from None
-    connection.pragma("synchronous", 2 if durability == "full" else 1)
+    connection.pragma("synchronous", 2)
     connection.pragma("foreign_keys", 1)
     for name in _durable_pragmas(sys.platform):
         connection.pragma(name, 1)

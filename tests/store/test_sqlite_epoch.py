@@ -97,6 +97,29 @@ async def test_a_kill_keeps_the_epoch_only_where_every_commit_was_synced(
         assert [event.seq for event in await all_events(store)] == list(range(1, 10))
 
 
+@pytest.mark.parametrize("nth", [1, 2])
+async def test_a_start_that_is_killed_half_way_keeps_the_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """The database and the mark are two files: between their changes, neither may disown the other."""
+    before, calls = await write(tmp_path), 0
+    real = epochs.write_mark
+
+    def write_mark(path: Path, mark: epochs.Mark) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            raise KeyboardInterrupt
+        real(path, mark)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(epochs, "write_mark", write_mark)
+        with pytest.raises(KeyboardInterrupt):
+            await epoch_of(tmp_path)
+    assert calls == nth
+    assert await epoch_of(tmp_path) == before
+
+
 async def test_a_crash_counts_for_the_durability_that_was_in_force(tmp_path: Path) -> None:
     killed = crash(tmp_path, "normal")
     async with opened(tmp_path, "full") as store:
