@@ -331,12 +331,11 @@ class Service:
             await self.store.make_queues(tuple(self.settings.queues))
         except TooLarge as error:
             raise ConfigError(f"queues: {error}") from None
-        rescued = await self.store.rescue()
-        if rescued.jobs:
-            log.warning("%d jobs were running when the last server ended; they are tried again", len(rescued.jobs))
-        if rescued.orphans:
-            ended = await end_orphans(rescued.orphans)
-            log.warning("ended %d commands that had outlived it", ended)
+        left = await self.store.left_running()
+        if ended := await end_orphans(left.orphans, unrecorded=left.unrecorded):  # first: a rescue forgets them
+            log.warning("ended %d commands that had outlived the last server", ended)
+        if rescued := (await self.store.rescue()).jobs:
+            log.warning("%d jobs were running when the last server ended; they are tried again", len(rescued))
         self.store.listen(self.runner.on_commit)
         self.store.listen(self.scheduler.on_commit)
         await schedules.sync(self.store, self.scheduled, clock=now_ms)

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -83,20 +83,25 @@ async def leader_exit(process: trio.Process) -> None:
         await process.wait()
 
 
-async def end_orphans(orphans: Sequence[Orphan], *, grace: float = ORPHAN_GRACE_S) -> int:
+async def end_orphans(
+    orphans: Sequence[Orphan], *, unrecorded: Mapping[str, int] | None = None, grace: float = ORPHAN_GRACE_S
+) -> int:
     """End the groups of commands that outlived the server that had started them: SIGTERM, after ``grace`` SIGKILL.
 
-    To be called between ``Store.rescue`` and the first claim, so that no job runs twice at once.
+    To be called before ``Store.rescue``, which forgets them, so that no job runs twice at once. ``unrecorded``: runs,
+    by job, whose command is to be looked for: the server may have died right after it had started it.
 
     Returns:
         How many of them were still alive.
     """
-    if not orphans:
+    if not orphans and not unrecorded:
         return 0
     if not (_PROC / "self" / "stat").exists():
         pids = [orphan.pid for orphan in orphans]
         log.warning("commands of a former server may still run, this system cannot tell: %s", pids)
         return 0
+    if unrecorded:
+        orphans = [*orphans, *await trio.to_thread.run_sync(_look_for, unrecorded)]
     alive = await trio.to_thread.run_sync(_living, orphans)
     for orphan, members in alive.items():
         log.warning("ending a command that outlived its server: job %s, processes %s", orphan.job_id, members)
@@ -149,9 +154,27 @@ def _groups(wanted: set[int]) -> dict[int, dict[int, Stat]]:
     return groups
 
 
+def _look_for(runs: Mapping[str, int]) -> set[Orphan]:
+    """Commands of these runs, known by their environment alone."""
+    wanted = {f"JOBCTL_JOB_ID={job_id}".encode(): (job_id, run) for job_id, run in runs.items()}
+    found = set()
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            environ = _environ(int(entry.name))
+            for mark in wanted.keys() & environ:
+                job_id, run = wanted[mark]
+                stat = read_stat(int(entry.name))
+                if stat is not None and f"JOBCTL_RUN={run}".encode() in environ:
+                    found.add(Orphan(job_id, run, stat.group, start_ticks(stat.group)))
+    return found
+
+
 def _belongs(pid: int, orphan: Orphan) -> bool:
+    return f"JOBCTL_JOB_ID={orphan.job_id}".encode() in _environ(pid)
+
+
+def _environ(pid: int) -> set[bytes]:
     try:
-        environ = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return f"JOBCTL_JOB_ID={orphan.job_id}".encode() in environ
+        return {*(_PROC / str(pid) / "environ").read_bytes().split(b"\0")}
+    except OSError:  # gone, or somebody else's
+        return set()

@@ -131,10 +131,14 @@ class Orphan(msgspec.Struct, frozen=True):
 
 
 class Rescued(msgspec.Struct, frozen=True):
-    """What ``rescue`` found: ids that were running, and their commands."""
+    """What ``rescue`` found: ids that were running, and their commands.
+
+    ``unrecorded``: the runs, by job, of which no command was recorded. It may have been started all the same.
+    """
 
     jobs: tuple[str, ...]
     orphans: tuple[Orphan, ...]
+    unrecorded: Mapping[str, int] = {}
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -310,6 +314,9 @@ class Store(Protocol):
 
     async def set_known(self, names: frozenset[str] | None) -> None:
         """Tell which handler names can run here (None: all). Jobs of other names wait without being in the way."""
+
+    async def left_running(self) -> Rescued:
+        """What ``rescue`` will find. End its commands first: afterwards nobody remembers them."""
 
     async def rescue(self) -> Rescued:
         """At start: end every run that a former process left (a crash counts as an attempt), free held jobs."""

@@ -169,6 +169,9 @@ class SqliteStore:
     async def set_known(self, names: frozenset[str] | None) -> None:
         await self.committer.submit(lambda tx: writes.set_known(tx, names))
 
+    async def left_running(self) -> Rescued:
+        return (await self._read(writes.left_running)).value
+
     async def rescue(self) -> Rescued:
         return await self.committer.submit(writes.rescue)
 

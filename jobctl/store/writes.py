@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import apsw
 import msgspec
 
 from jobctl.errors import IllegalTransition, NotFound, UniqueKeyLive
@@ -22,7 +23,7 @@ from jobctl.store.base import (
     Released,
     Rescued,
 )
-from jobctl.store.rows import APART, SQL, Row
+from jobctl.store.rows import APART, SQL, Row, fetch
 from jobctl.store.transaction import RUNNING, Tx
 
 MAX_DELAY_S: Final = 10 * 366 * 86400.0
@@ -230,13 +231,23 @@ def record_process(tx: Tx, job_id: str, run: int, pid: int, started: int) -> boo
     return row is not None
 
 
+def left_running(connection: apsw.Connection) -> Rescued:
+    """What a former process left; a read."""
+    rows = [Row(*found) for found in fetch(connection, SQL["running_jobs"])]
+    held = [Row(*found) for found in fetch(connection, SQL["held_jobs"])]
+    return Rescued(
+        jobs=tuple(row.id for row in rows),
+        orphans=tuple(
+            Orphan(row.id, row.run, row.pid, row.pid_started or 0) for row in (*rows, *held) if row.pid is not None
+        ),
+        unrecorded={row.id: row.run for row in rows if row.pid is None},
+    )
+
+
 def rescue(tx: Tx) -> Rescued:
     """End what a former process left running: a crash counts as an attempt, and the job is ready again at once."""
-    rows = [Row(*found) for found in tx.all("running_jobs")]
-    held = [Row(*found) for found in tx.all("held_jobs")]
-    orphans = tuple(
-        Orphan(row.id, row.run, row.pid, row.pid_started or 0) for row in (*rows, *held) if row.pid is not None
-    )
+    found = left_running(tx.state.connection)
+    rows = [Row(*row) for row in tx.all("running_jobs")]
     tx.execute(SQL["free_held"])
     for row in rows:
         if row.cancel_requested:
@@ -244,7 +255,7 @@ def rescue(tx: Tx) -> Rescued:
         else:
             _end(tx, row, Failed("the server stopped while this job ran"))
     tx.save(*rows)
-    return Rescued(jobs=tuple(row.id for row in rows), orphans=orphans)
+    return found
 
 
 def set_known(tx: Tx, names: frozenset[str] | None) -> None:

@@ -21,12 +21,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are t
 class Group:
     """A process group such as a command makes."""
 
-    def __init__(self, script: str, job_id: str = "job-1") -> None:
+    def __init__(self, script: str, job_id: str = "job-1", run: int = 1) -> None:
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", script],
             stdout=subprocess.PIPE,
             start_new_session=True,
-            env={**os.environ, "JOBCTL_JOB_ID": job_id},
+            env={**os.environ, "JOBCTL_JOB_ID": job_id, "JOBCTL_RUN": str(run)},
         )
         self.pid = self.process.pid
         self.started = start_ticks(self.pid)
@@ -119,3 +119,13 @@ async def test_what_a_crash_leaves_is_found_by_the_rescue(tmp_path: Path, groups
         assert rescued.orphans == (Orphan(claim.job.id, 1, group.pid, group.started),)
         assert await end_orphans(rescued.orphans) == 1
     assert not alive(group.pid)
+
+
+async def test_a_command_that_was_started_and_not_yet_recorded_is_found_by_its_environment(groups: list[Group]) -> None:
+    """The server may die between the two. What an earlier run of the job has left behind on purpose is left alone."""
+    mine, earlier = Group("sleep 60 & echo $!; wait", run=2), Group("sleep 60 & echo $!; wait", run=1)
+    groups += [mine, earlier]
+    assert await end_orphans([], unrecorded={"job-1": 2}) == 1
+    assert not alive(mine.pid)
+    assert not alive(mine.child)
+    assert alive(earlier.pid)

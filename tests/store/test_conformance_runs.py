@@ -276,7 +276,7 @@ async def test_a_crash_counts_as_an_attempt_and_the_job_runs_again(store: Store)
     one = await started(store)
     await store.progress(one.job.id, one.run, 0.5, None)
     rescued = await store.rescue()
-    assert (rescued.jobs, rescued.orphans) == ((one.job.id,), ())
+    assert (rescued.jobs, rescued.orphans, rescued.unrecorded) == ((one.job.id,), (), {one.job.id: one.run})
     job = await shown(store, one.job.id)
     assert (job.status, job.attempts) == ("retrying", 1)
     assert job.error is not None
@@ -333,6 +333,19 @@ async def test_a_released_command_is_no_orphan(store: Store) -> None:
     await store.finish(one.job.id, one.run, Failed("timed out", delay=1), held=True)
     await store.release(one.job.id, one.run)
     assert (await store.rescue()).orphans == ()
+
+
+async def test_what_a_rescue_will_find_can_be_looked_at_before(store: Store) -> None:
+    """Whoever ends the commands first may die in the middle of it, and the next finds them again."""
+    one, two = await started(store, name="one"), await started(store, name="two")
+    await store.record_process(one.job.id, one.run, 4711, 99)
+    for _ in range(2):
+        left = await store.left_running()
+        assert left.jobs == (one.job.id, two.job.id)
+        assert left.orphans == (Orphan(one.job.id, one.run, 4711, 99),)
+        assert left.unrecorded == {two.job.id: two.run}
+    assert await store.rescue() == left
+    assert (await store.left_running()).jobs == ()
 
 
 async def test_a_rescue_frees_held_jobs(store: Store) -> None:
