@@ -86,6 +86,7 @@ class Committer:
         committed: Called on the thread after each COMMIT.
         idle: Called on the thread once it has had nothing to do for a second after a commit.
         probe: A statement that writes, to find out whether the database can be written again.
+        guard: Called on the thread right before each COMMIT; raises where that would keep nothing.
         deliver: Called on the trio thread with what a transaction changed, before its callers are woken.
         metrics: Where commits are counted.
     """
@@ -100,6 +101,7 @@ class Committer:
         idle: Callable[[], None],
         probe: str,
         deliver: Callable[[Commit], None],
+        guard: Callable[[], None] = lambda: None,
         metrics: Metrics | None = None,
     ) -> None:
         self._connection = connection
@@ -109,6 +111,7 @@ class Committer:
         self._idle = idle
         self._probe_sql = probe
         self._deliver = deliver
+        self._guard = guard
         self.metrics = metrics or Metrics()
         # Unbounded, yet bounded by its callers: each waits for its own closure before it hands over another.
         self._queue: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
@@ -243,6 +246,7 @@ class Committer:
             if guarded:
                 execute("RELEASE op")
         commit = transaction.flush()
+        self._guard()
         execute("COMMIT")
         transaction.committed()
         return commit
@@ -266,6 +270,7 @@ class Committer:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute(self._probe_sql)
+            self._guard()
             self._connection.execute("COMMIT")
         except apsw.Error as error:
             self._note_trouble(error, 1)

@@ -39,6 +39,7 @@ from jobctl.store.base import (
 )
 from jobctl.store.committer import Committer, now_ms
 from jobctl.store.lock import own
+from jobctl.store.place import Place
 from jobctl.store.rows import SQL, fetch, scalar
 from jobctl.store.sqlite_retention import SqliteRetention
 from jobctl.store.sqlite_schedules import SqliteSchedules
@@ -63,6 +64,7 @@ class SqliteStore:
         self.path = path
         self.epoch = epoch
         self._connection = connection
+        self._place = Place(path)
         self._mark = mark
         self._boot = boot
         self._marked = 0.0
@@ -81,6 +83,7 @@ class SqliteStore:
             idle=self._write_mark,
             probe=SQL["probe"],
             deliver=self._deliver,
+            guard=self._place.check,
         )
         self.access = SqliteTokens(self.committer.submit, self._read)
         self.schedules = SqliteSchedules(self.committer.submit, self._read)
@@ -228,6 +231,7 @@ class SqliteStore:
         try:
             return self._readers.pop()
         except IndexError:
+            self._place.check()
             return _open_reader(self.path)
 
     def _give_back(self, reader: apsw.Connection) -> None:
