@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import sys
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -35,6 +36,7 @@ ACCEPT_PAUSE_S: Final = 0.1
 """Before trying again when the system has no file descriptor or memory left (trio's figure)."""
 
 logger = logging.getLogger("jobctl.door")
+_listening: Final[weakref.WeakSet[socket.socket]] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,17 @@ def _listen(family: int, kind: int, proto: int, place: tuple[str | int, ...]) ->
     except OSError:
         sock.close()
         raise
+    _listening.add(sock)
     return sock
+
+
+def _let_go() -> None:
+    """A child that a handler has forked may live on when we are gone; the port must be free then."""
+    for sock in tuple(_listening):
+        sock.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class Door:

@@ -5,8 +5,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from jobctl.errors import DatabaseInUse, StartupError
+
+_held: Final[set[int]] = set()
 
 
 @contextlib.contextmanager
@@ -31,6 +34,17 @@ def own(path: Path) -> Iterator[None]:
             raise DatabaseInUse(f"another server{who} owns {path}; stop it, or choose another file with --db") from None
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
+        _held.add(fd)
         yield
     finally:
+        _held.discard(fd)
         os.close(fd)
+
+
+def _let_go() -> None:
+    """A child that a handler has forked may live on when we are gone; the lock must not."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -63,6 +64,36 @@ async def test_another_name_of_the_same_file_does_not_get_past_the_lock(store: S
     link.symlink_to(path)
     await open_fails(link, DatabaseInUse)
     await open_fails(path.parent / "x" / ".." / path.name, DatabaseInUse)
+
+
+FORK = """
+import os, sys, time
+from pathlib import Path
+from jobctl.errors import DatabaseInUse
+from jobctl.store.lock import own
+path = Path(sys.argv[1])
+with own(path):
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        with own(path):
+            sys.exit("the lock is not held")
+    except DatabaseInUse:
+        pass
+try:
+    with own(path):
+        pass
+finally:
+    os.kill(child, 9)
+"""
+
+
+def test_a_forked_child_does_not_hold_the_lock(path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", FORK, path], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 async def test_the_file_is_free_again_after_a_stop(path: Path) -> None:

@@ -1,0 +1,66 @@
+"""Handlers that no server deserves."""
+
+import os
+import threading
+import time
+
+import trio
+
+from jobctl import job
+
+
+@job("noop")
+async def noop(ctx):
+    """The one that is as it should be."""
+    return "done"
+
+
+@job("exits")
+def exits(ctx):
+    """End the whole process, as a crash in a C extension does."""
+    os._exit(3)
+
+
+@job("blocks")
+async def blocks(ctx, seconds=1.0):
+    """Hold the event loop."""
+    time.sleep(seconds)  # noqa: ASYNC251 - this is the point
+
+
+@job("eats")
+def eats(ctx, mebibytes=4096):
+    """Ask for more memory than there is."""
+    return len(bytearray(mebibytes * 1024**2))
+
+
+@job("huge")
+def huge(ctx):
+    """Return 100 MB."""
+    return "x" * 100_000_000
+
+
+@job("chats")
+async def chats(ctx):
+    """Print 12 MB."""
+    for n in range(1200):
+        for _ in range(10):
+            ctx.log("x" * 1000)
+        if n % 20 == 0:
+            await trio.sleep(0)
+
+
+@job("leaks")
+def leaks(ctx, threads=20):
+    """Leave threads behind."""
+    for _ in range(threads):
+        threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+
+
+@job("forks")
+def forks(ctx, seconds=60.0):
+    """Leave a copy of the server behind."""
+    child = os.fork()
+    if not child:
+        time.sleep(seconds)
+        os._exit(0)
+    return child
