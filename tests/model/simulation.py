@@ -300,7 +300,7 @@ class Simulation:
                 return
 
     async def _person(self, store: Store) -> None:
-        for _ in range(self.draw.randrange(4, 12)):
+        for _ in range(self.draw.randrange(3, 7)):
             await trio.sleep(self.draw.choice([0, 0.01, 0.5, 7, 60]))
             try:
                 await self.draw.choice([self._enqueue, self._enqueue, self._enqueue, self._meddle])(store)
@@ -314,7 +314,7 @@ class Simulation:
         jobs = []
         for _ in range(draw.randrange(1, 4)):
             how = draw.choice(["return", "return", "raise", "never", "later", "looks", "stubborn"])
-            data = msgspec.json.encode({"seconds": draw.choice([0, 0.2, 3, 100]), "how": how})
+            data = msgspec.json.encode({"seconds": draw.choice([0, 0, 0.2, 3, 100]), "how": how})
             later = self.now() + 20_000 if draw.random() < 0.2 else None
             jobs.append(
                 NewJob(
