@@ -46,7 +46,7 @@ async def chats(ctx):
         for _ in range(10):
             ctx.log("x" * 1000)
         if n % 20 == 0:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
 
 
 @job("leaks")

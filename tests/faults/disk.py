@@ -109,7 +109,8 @@ def image(ops: list[Op], draw: random.Random, start: Image, *, share: float | No
     files: Image = dict(start)
     for name in {op.name for op in ops if op.name} | start.keys():
         mine = [op for op in ops if op.name == name]
-        synced = max((n for n, op in enumerate(mine) if op.kind == "sync" or (op.kind == "delete" and op.at)), default=-1)
+        syncs = [n for n, op in enumerate(mine) if op.kind == "sync" or (op.kind == "delete" and op.at)]
+        synced = max(syncs, default=-1)
         content = bytearray(start[name]) if name in start else None
         for op in mine[: synced + 1]:
             content = _apply(content, op, lambda: True)

@@ -223,5 +223,6 @@ class Series:
         told = [f"{event.seq} {event.job_id} {event.status}" for event in log.events]
         assert lines(self.folder / "watch") == told, "a watcher has missed something, or seen it twice"
         keys = {line.split()[1] for line in lines(self.folder / "acks") if line.startswith("asks ")}
-        assert Counter(tag for job in jobs for tag in job.tags) == Counter(keys), "a key made more or fewer than one job"
+        made = Counter(tag for job in jobs for tag in job.tags)
+        assert made == Counter(keys), "a key made more or fewer jobs than one"
         return Counter(job.status.value for job in jobs)

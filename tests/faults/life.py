@@ -7,6 +7,7 @@ server does at its start, and with a look at what its predecessor left.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sys
@@ -153,10 +154,8 @@ class Life:
     async def _person(self, n: int) -> None:
         while True:
             what = self.draw.choice([self._enqueue, self._enqueue, self._enqueue_once, self._cancel])
-            try:
+            with contextlib.suppress(Conflict):
                 await what()
-            except Conflict:
-                pass
             await trio.sleep(self.draw.choice([0, 0, 0.001, 0.02]))
 
     def _new(self, **more: Any) -> NewJob:
@@ -264,9 +263,9 @@ def serve(connection: Any) -> None:
         pid = os.fork()
         if not pid:
             _live(order)
-        print(f"pid {pid}", flush=True)
+        os.write(1, f"pid {pid}\n".encode())
         _, status = os.waitpid(pid, 0)
-        print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+        os.write(1, f"ended {os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def _live(order: Order) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,19 +48,20 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
-    def spawn(self, *under: str, before: Callable[[], None] | None = None, **environment: str) -> subprocess.Popen[bytes]:
+    def spawn(self, *under: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start it, under another program if one is named; it does not listen yet."""
+        serve = (sys.executable, "-m", "jobctl", "serve", "--port", str(self.port), "--db", "jobs.db")
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*under, sys.executable, "-m", "jobctl", "serve", "--port", str(self.port), "--db", "jobs.db", *self._options],
+                [*under, *serve, *self._options],
                 cwd=self.folder, env=self._environment | environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                start_new_session=True, preexec_fn=before,
+                start_new_session=True,
             )  # fmt: skip
         return self.process
 
-    async def start(self, *under: str, before: Callable[[], None] | None = None, **environment: str) -> None:
+    async def start(self, *under: str, **environment: str) -> None:
         """Start it, and wait until it takes work."""
-        self.spawn(*under, before=before, **environment)
+        self.spawn(*under, **environment)
         await until(self._listens, STARTED_S)
 
     def _listens(self) -> bool:

@@ -1,16 +1,17 @@
 """Load held for a while, and then: are memory, tasks and descriptors back where they were?
 
     python -m tests.faults.soak [--minutes 10] [--connections 200] [--rate 40]
+    python -m tests.faults.soak --storm 500
 
 A server in a process of its own, so many stream connections (some of them cut off again and again, each resuming where
-it was), so many jobs a second. Prints figures as JSON; exits with 1 where a promise was broken.
+it was), so many jobs a second. Or: so many clients that are all cut at once and come back. Prints figures as JSON;
+exits with 1 where a promise was broken.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 import tempfile
@@ -52,6 +53,7 @@ class Watcher:
         self.seq = 0
         self.updates = 0
         self.resumed = 0
+        self.standing = False
         self.broken: list[str] = []
         self.scope = trio.CancelScope()
         self._buffer = bytearray()
@@ -113,8 +115,10 @@ class Watcher:
                 self.broken.append(f"{self.seq} is followed by {seq}")
             self.seq = seq
             self.updates += 1
-        elif text.startswith(b'{"type":"jobs_subscribed"') and b'"recovered":true' not in text:
-            self.broken.append(text.decode())
+        elif text.startswith(b'{"type":"jobs_subscribed"'):
+            self.standing = True
+            if b'"recovered":true' not in text:
+                self.broken.append(text.decode())
 
 
 async def standing(server: Server, client: httpx2.AsyncClient) -> Standing:
@@ -125,7 +129,7 @@ async def standing(server: Server, client: httpx2.AsyncClient) -> Standing:
     return Standing(
         memory_mib=int(status["VmRSS"].split()[0]) / 1024,
         tasks=job["result"],
-        descriptors=len(os.listdir(proc / "fd")),
+        descriptors=sum(1 for _ in (proc / "fd").iterdir()),
         threads=int(status["Threads"]),
     )
 
@@ -183,14 +187,13 @@ async def soak(seconds: float, connections: int, rate: float, folder: Path) -> d
 async def _turn(
     server: Server, client: httpx2.AsyncClient, seconds: float, connections: int, rate: float
 ) -> dict[str, Any]:
-    listed = await client.get("/api/jobs?limit=1", headers=_bearer(server))
-    epoch, _, head = listed.headers["X-Jobctl-Position"].rpartition(":")
+    epoch, head = await _position(server, client)
     watchers = [Watcher(server, epoch) for _ in range(connections)]
     took: list[float] = []
     began = time.perf_counter()
     async with trio.open_nursery() as nursery:
         for watcher in watchers:
-            watcher.seq = int(head)
+            watcher.seq = head
             nursery.start_soon(watcher.run)
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as load:
@@ -198,7 +201,7 @@ async def _turn(
                 load.start_soon(_cut, watchers)
         lasted = time.perf_counter() - began
         await until(lambda: _idle(server, client), 120)
-        last = int((await client.get("/api/jobs?limit=1", headers=_bearer(server))).headers["X-Jobctl-Position"].split(":")[1])
+        _, last = await _position(server, client)
         await until(lambda: all(watcher.seq >= last for watcher in watchers), 120)
         nursery.cancel_scope.cancel()
     took.sort()
@@ -212,6 +215,55 @@ async def _turn(
         "batch_ms_p99": round(1000 * took[int(len(took) * 0.99)], 1),
         "broken": sorted({each for watcher in watchers for each in watcher.broken}),
     }
+
+
+async def storm(clients: int, folder: Path) -> dict[str, Any]:
+    """So many connections are cut at once and come back: what a GET takes meanwhile, against what it took before."""
+    (folder / "jobctl.toml").write_text('rate_limit = "1000000/1m"\n')
+    server = Server(folder, app=APP)
+    async with server.running(), httpx2.AsyncClient(base_url=server.url, timeout=60) as client:
+        await _ended(server, client, await _enqueue(server, client, "work"))
+        epoch, head = await _position(server, client)
+        watchers = [Watcher(server, epoch) for _ in range(clients)]
+        async with trio.open_nursery() as nursery:
+            for watcher in watchers:
+                watcher.seq = head
+                nursery.start_soon(watcher.run)
+                await trio.sleep(0.002)
+            await until(lambda: all(watcher.standing for watcher in watchers), 60)
+            calm = await _gets(server, client)
+            for watcher in watchers:
+                watcher.standing = False
+                watcher.scope.cancel()
+            began = time.perf_counter()
+            rough = await _gets(server, client)
+            await until(lambda: all(watcher.standing for watcher in watchers), 60)
+            back = time.perf_counter() - began
+            nursery.cancel_scope.cancel()
+        return {
+            "clients": clients,
+            "get_ms_p99_calm": round(calm * 1000, 1),
+            "get_ms_p99_storm": round(rough * 1000, 1),
+            "all_back_after_s": round(back, 2),
+            "broken": sorted({each for watcher in watchers for each in watcher.broken}),
+        }
+
+
+async def _gets(server: Server, client: httpx2.AsyncClient) -> float:
+    """The 99th percentile of some hundred GETs, seconds."""
+    took = []
+    for _ in range(300):
+        began = time.perf_counter()
+        (await client.get("/api/jobs/stats", headers=_bearer(server))).raise_for_status()
+        took.append(time.perf_counter() - began)
+    return sorted(took)[int(len(took) * 0.99)]
+
+
+async def _position(server: Server, client: httpx2.AsyncClient) -> tuple[str, int]:
+    """The epoch, and the log's last number."""
+    listed = await client.get("/api/jobs?limit=1", headers=_bearer(server))
+    epoch, _, head = listed.headers["X-Jobctl-Position"].rpartition(":")
+    return epoch, int(head)
 
 
 async def _idle(server: Server, client: httpx2.AsyncClient) -> bool:
@@ -241,9 +293,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--rate", type=float, default=40.0, help="jobs a second")
+    parser.add_argument("--storm", type=int, help="cut so many clients at once, instead")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jobctl-soak-") as name:
-        figures = trio.run(soak, given.minutes * 60, given.connections, given.rate, Path(name))
+        if given.storm:
+            figures = trio.run(storm, given.storm, Path(name))
+        else:
+            figures = trio.run(soak, given.minutes * 60, given.connections, given.rate, Path(name))
     print(json.dumps(figures, indent=2))  # noqa: T201
     return 1 if figures["broken"] else 0
 

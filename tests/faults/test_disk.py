@@ -1,4 +1,4 @@
-"""The disk is full, fails, is read-only, locked or pulled away: nothing is acknowledged that is not kept, and it recovers."""
+"""The disk is full, fails, is read-only or pulled away: nothing is acknowledged that is not kept, and it recovers."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def opened(place: Path, durability: str) -> AsyncIterator[SqliteStore]:
 
 
 def files_of(place: Path) -> Image:
-    return {each.name: each.read_bytes() for each in place.iterdir() if each.name.startswith("jobs.db") and "lock" not in each.name}
+    return {name: (place / name).read_bytes() for name in ("jobs.db", "jobs.db-wal") if (place / name).exists()}
 
 
 class Story:

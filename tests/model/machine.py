@@ -1,4 +1,4 @@
-"""The state machine: everything that may happen to a queue, in any order, held against the reference after each step."""
+"""The state machine: all that may happen to a queue, in any order, held against the reference after each step."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert dict(found.jobs) == {job.id: job.status for job in mine if not statuses or job.status in statuses}
         todo, changed = list(found.jobs), 0
         while todo:
-            acted = self.loop.call(lambda: store.act(action, todo, owner=asks, statuses=statuses))
+            acted = self.loop.call(lambda todo=todo: store.act(action, todo, owner=asks, statuses=statuses))
             changed += acted.changed
             todo = todo[acted.changed + acted.skipped :]
         expected = 0
@@ -280,7 +280,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(missed=st.sampled_from(["skip", "once"]))
     def a_schedule_is_made(self, missed: Any) -> None:
-        spec = ScheduleSpec(name="every", cron="* * * * *", timezone="UTC", job_name="mail", missed=missed, queue="bulk")
+        spec = ScheduleSpec(
+            name="every", cron="* * * * *", timezone="UTC", job_name="mail", missed=missed, queue="bulk"
+        )
         then = next_run(spec, self.world.now)
         with contextlib.suppress(Conflict):
             self.loop.call(lambda: self.world.store.schedules.add(spec, created_by="root", next_run=then))

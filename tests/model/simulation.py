@@ -36,6 +36,7 @@ from jobctl.events import Commit
 from jobctl.model import JobQuery, NewJob
 from jobctl.schedule import ScheduleSpec
 from jobctl.store import committer, sqlite
+from jobctl.store import enqueue as enqueueing
 from jobctl.store.base import Store
 from jobctl.stream.hub import Hub
 from jobctl.upkeep_settings import Retention
@@ -140,6 +141,7 @@ def seeded(seed: int, disk: Disk) -> Iterator[trio.testing.MockClock]:
         (sqlite, "time", SimpleNamespace(monotonic=steady)),
         (runners, "time", SimpleNamespace(time=wall, perf_counter=steady)),
         (upkeep, "time", SimpleNamespace(monotonic=steady)),
+        (enqueueing, "uuid_utils", SimpleNamespace(uuid7=lambda: f"job-{next(ids)}")),
         (time, "time_ns", lambda: round(wall() * 1e9)),
     )
     before = random.getstate(), core._r.getstate()
@@ -149,7 +151,6 @@ def seeded(seed: int, disk: Disk) -> Iterator[trio.testing.MockClock]:
         with contextlib.ExitStack() as stack:
             for target, name, value in places:
                 stack.enter_context(mock.patch.object(target, name, value))
-            stack.enter_context(mock.patch("jobctl.store.enqueue.uuid_utils.uuid7", lambda: f"job-{next(ids)}"))
             yield clock
     finally:
         random.setstate(before[0])

@@ -143,7 +143,7 @@ class Reader:
             self.position = Position(self.position.epoch, message["seq"])
             if message["seq"] >= head:
                 return
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
 
     async def take(self, store: Store, n: int) -> None:
         """Read ``n`` messages, as far as there are so many."""
