@@ -308,8 +308,8 @@ class Service:
             nursery.cancel_scope.cancel()
         log.info("stopped")
 
-    def _look_again(self) -> None:
-        self.runner.look_again()
+    def _look_again(self, jump: float) -> None:
+        self.runner.look_again(jump)
         self.scheduler.look_again()
 
     async def _say_alive(self, every: float) -> None:

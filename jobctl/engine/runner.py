@@ -115,10 +115,10 @@ class Runner:
             if self._claiming:  # it may be committed after the claim of another run, and heard before its answer
                 self._early_cancels.add(job_id)
 
-    def look_again(self) -> None:
-        """Look for work at once: the clock was set, and other jobs are due."""
-        self._work = True
-        self._wake.set()
+    def look_again(self, jump: float) -> None:
+        """Look for work at once: the clock was set by ``jump`` seconds, and other jobs are due."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._follow_clock, jump)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Claim and run until ``drain`` is called.
@@ -268,6 +268,14 @@ class Runner:
         self._early_cancels.clear()
         if self._live:
             self._watch.set()
+
+    async def _follow_clock(self, jump: float) -> None:
+        try:
+            await self._store.keep_backoffs(jump)
+        except StoreUnavailable as error:
+            log.warning("jobs that wait to be tried again may wait longer or shorter: %s", error)
+        self._work = True
+        self._wake.set()
 
     async def _sleep(self, due: int | None) -> None:
         """Until something wakes us, or the job that is due next (ms, wall clock) is due."""

@@ -20,13 +20,13 @@ class WallClock:
     """Compares the wall clock with one that only goes on.
 
     Args:
-        jumped: Called when they have come apart.
+        jumped: Called when they have come apart, with the seconds by which the wall clock is ahead of where it was.
         wall: Seconds since the epoch.
         steady: Seconds that do not jump.
     """
 
     def __init__(
-        self, jumped: Callable[[], None], *, wall: Callable[[], float] = time.time,
+        self, jumped: Callable[[float], None], *, wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._jumped = jumped
@@ -47,4 +47,4 @@ class WallClock:
         if abs(jump) >= JUMP_S:
             self._apart = apart
             log.warning("the clock has jumped by %+.1f s; what is due is looked for again", jump)
-            self._jumped()
+            self._jumped(jump)

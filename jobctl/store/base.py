@@ -315,6 +315,13 @@ class Store(Protocol):
     async def set_known(self, names: frozenset[str] | None) -> None:
         """Tell which handler names can run here (None: all). Jobs of other names wait without being in the way."""
 
+    async def keep_backoffs(self, jump: float) -> int:
+        """The wall clock was set by ``jump`` seconds: jobs that wait to be tried again wait as long as they were to.
+
+        Returns:
+            How many of them were waiting.
+        """
+
     async def left_running(self) -> Rescued:
         """What ``rescue`` will find. End its commands first: afterwards nobody remembers them."""
 

@@ -172,6 +172,13 @@ class SqliteStore:
     async def set_known(self, names: frozenset[str] | None) -> None:
         await self.committer.submit(lambda tx: writes.set_known(tx, names))
 
+    async def keep_backoffs(self, jump: float) -> int:
+        moved, last = 0, 0
+        while last is not None:
+            count, last = await self.committer.submit(lambda tx, last=last: writes.keep_backoffs(tx, jump, last))
+            moved += count
+        return moved
+
     async def left_running(self) -> Rescued:
         return (await self._read(writes.left_running)).value
 

@@ -270,6 +270,28 @@ def set_known(tx: Tx, names: frozenset[str] | None) -> None:
     tx.work = True
 
 
+def keep_backoffs(tx: Tx, jump: float, after_pk: int) -> tuple[int, int | None]:
+    """Move a batch of the times at which jobs are tried again along with the clock.
+
+    Only of those that were waiting when it was set, as it is noticed up to a second later: after it went ahead, those
+    whose last event is older; after it was set back, those that are due beyond where it had been.
+
+    Returns:
+        How many, and the last of the batch; None: that was all.
+    """
+    by = round(jump * 1000)
+    before = tx.now - by  # where the clock would be
+    told_by = before if by > 0 else sys.maxsize
+    rows = [Row(*found) for found in tx.all("waiting_to_retry", before, after_pk, told_by, STAGE_BATCH)]
+    for row in rows:
+        assert row.due is not None  # noqa: S101 - it was asked for
+        row.due += by
+        row.scheduled_for = row.due
+        tx.save(row, row.status)
+    tx.work = True
+    return len(rows), rows[-1].pk if len(rows) == STAGE_BATCH else None
+
+
 # --- by hand -------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -23,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobctl import auth, service
 from jobctl.engine.registry import Registry
-from jobctl.errors import ConfigError
+from jobctl.errors import ConfigError, RetryAfter
 from jobctl.rehearsal import rehearse
 from jobctl.schedule import ScheduleSpec
 from jobctl.settings import Settings, load
@@ -319,6 +320,38 @@ async def test_a_clock_that_is_set_ahead_is_noticed_while_the_server_runs(
             await trio.sleep(0.01)
         while waits == "a schedule" and (await server.store.schedules.one("s")).value.next_run == soon:
             await trio.sleep(0.01)
+
+
+async def test_a_clock_that_is_set_back_does_not_lengthen_a_backoff(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobctl.engine.wall_clock.LOOK_EVERY_S", 0.01)
+    registry = Registry()
+
+    @registry.job("second")
+    def second(ctx: Any) -> None:
+        if ctx.attempt == 1:
+            raise RetryAfter(1.0)
+
+    server = await start_server(registry)
+    (job_id,) = await server.enqueue(name="second")
+
+    async def status() -> str:
+        return (await server.store.job(job_id, owner=None)).value.status.value
+
+    async def retrying() -> bool:
+        return await status() == "retrying"
+
+    async def completed() -> bool:
+        return await status() == "completed"
+
+    await until(retrying)
+    back = lambda: time.time_ns() // 1_000_000 - 7_200_000
+    server.store.clock = back  # type: ignore[misc]
+    clocks = SimpleNamespace(time=lambda: back() / 1000, perf_counter=time.perf_counter)
+    monkeypatch.setattr("jobctl.engine.runner.time", clocks)
+    server.service.wall_clock._wall = lambda: back() / 1000
+    await until(completed)
 
 
 # --- backups -------------------------------------------------------------------------------------------------------

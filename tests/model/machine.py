@@ -278,6 +278,14 @@ class QueueMachine(RuleBasedStateMachine):
     def the_clock_moves(self, seconds: float) -> None:
         self.world.now += round(seconds * 1000)
 
+    @rule(seconds=st.sampled_from([3, 3600, -90, -7200]))
+    def the_clock_is_set(self, seconds: int) -> None:
+        """And it is noticed, so that who waits to be tried again waits as long as before."""
+        before = self.world.now
+        self.world.now += seconds * 1000
+        moved = self.loop.call(lambda: self.world.store.keep_backoffs(seconds))
+        assert moved == self.reference.clock_set(before, self.world.now)
+
     @rule(missed=st.sampled_from(["skip", "once"]))
     def a_schedule_is_made(self, missed: Any) -> None:
         spec = ScheduleSpec(

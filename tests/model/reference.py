@@ -45,6 +45,8 @@ class Twin:
     completed_at: int | None = None
     result: bytes | None = None
     lines: int = 0
+    told: int = 0
+    """When it began to wait to be tried again."""
 
     def shown(self) -> dict[str, Any]:
         """What of it must be seen from outside."""
@@ -201,7 +203,7 @@ class Reference:
         more = isinstance(outcome, Failed) and outcome.retry and job.attempts < job.max_attempts
         if more and not job.cancel_requested and isinstance(outcome, Failed):
             wait = round(outcome.delay * 1000)
-            job.status = "retrying"
+            job.status, job.told = "retrying", now
             job.scheduled_for = now + wait
             job.due = now + wait if wait or job.held else None
             return
@@ -228,6 +230,24 @@ class Reference:
             job = self.jobs[job_id]
             self._end(job, Cancelled() if job.cancel_requested else Failed("crash"), now)
         return found
+
+    def clock_set(self, before: int, now: int) -> int:
+        """Who waits to be tried again, and was not to be yet, waits as long as before; how many do."""
+        waiting = [
+            job
+            for job in self.jobs.values()
+            if job.status == "retrying"
+            and job.due is not None
+            and job.due >= before
+            and (now < before or job.told <= before)
+        ]
+        for job in waiting:
+            assert job.due is not None
+            job.due += now - before
+            job.scheduled_for = job.due
+            job.version += 1
+            job.told = now
+        return len(waiting)
 
     # --- by hand -------------------------------------------------------------------------------------------------
 

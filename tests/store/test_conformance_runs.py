@@ -335,6 +335,32 @@ async def test_a_released_command_is_no_orphan(store: Store) -> None:
     assert (await store.rescue()).orphans == ()
 
 
+@pytest.mark.parametrize("hours", [2, -2, 0.001])
+async def test_a_backoff_does_not_care_for_a_clock_that_is_set(store: Store, clock: Clock, hours: float) -> None:
+    """It is a time to wait, kept as a time of day; a delayed job waits for the time of day that it was given."""
+    one = await started(store)
+    await store.finish(one.job.id, one.run, Failed("x", delay=30.0))
+    later = await add(store, scheduled_for=clock.ms + 60_000)
+    clock.forward(10)
+    clock.forward(hours * 3600)
+    assert await store.keep_backoffs(hours * 3600) == 1
+    found = await claims(store)
+    assert [claim.job.id for claim in found.claims] == ([later] if hours == 2 else [])
+    clock.forward(19.9)
+    assert (await claims(store)).claims == ()
+    clock.forward(0.1)
+    assert [claim.job.id for claim in (await claims(store)).claims] == [one.job.id]
+
+
+async def test_a_backoff_that_was_over_before_the_clock_was_set_stays_over(store: Store, clock: Clock) -> None:
+    one = await started(store)
+    await store.finish(one.job.id, one.run, Failed("x", delay=30.0))
+    clock.forward(60)
+    clock.forward(7200)
+    assert await store.keep_backoffs(7200) == 0
+    assert len((await claims(store)).claims) == 1
+
+
 async def test_what_a_rescue_will_find_can_be_looked_at_before(store: Store) -> None:
     """Whoever ends the commands first may die in the middle of it, and the next finds them again."""
     one, two = await started(store, name="one"), await started(store, name="two")

@@ -11,11 +11,12 @@ class Machine:
     """Two clocks, and how often a jump was noticed."""
 
     def __init__(self) -> None:
-        self.wall, self.steady, self.jumps = 1e9, 5.0, 0
+        self.wall, self.steady, self.jumps, self.jumped = 1e9, 5.0, 0, 0.0
         self.clock = WallClock(self.noticed, wall=lambda: self.wall, steady=lambda: self.steady)
 
-    def noticed(self) -> None:
+    def noticed(self, jump: float) -> None:
         self.jumps += 1
+        self.jumped = jump
 
     def after(self, seconds: float, *, set_by: float = 0.0) -> int:
         self.steady += seconds
@@ -29,6 +30,7 @@ def test_a_clock_that_is_set_is_noticed_once(set_by: float) -> None:
     machine = Machine()
     assert machine.after(1.0) == 0
     assert machine.after(1.0, set_by=set_by) == 1
+    assert machine.jumped == pytest.approx(set_by)
     assert machine.after(1.0) == 1
     assert machine.after(1.0, set_by=-set_by) == 2
 

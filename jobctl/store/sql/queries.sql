@@ -57,6 +57,12 @@ SELECT pk, name, queue FROM job WHERE due <= ? AND held = 0 ORDER BY due LIMIT ?
 -- name: stage_job
 UPDATE job SET ready = ?, due = NULL WHERE pk = ?
 
+-- name: waiting_to_retry
+SELECT {columns} FROM job
+WHERE due >= ? AND status = 'retrying' AND pk > ?
+    AND coalesce((SELECT at FROM job_event WHERE seq = job.seq), 0) <= ?
+ORDER BY pk LIMIT ?
+
 -- name: next_due
 SELECT due FROM job WHERE due IS NOT NULL AND held = 0 ORDER BY due LIMIT 1
 
