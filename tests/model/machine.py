@@ -14,7 +14,7 @@ from jobctl.errors import Conflict, IdempotencyMismatch, IllegalTransition, NotF
 from jobctl.model import JobQuery, NewJob
 from jobctl.schedule import ScheduleSpec
 from jobctl.store.base import Cancelled, Completed, Failed, Idempotency, LogEntry, Released
-from jobctl.stream import transport
+from jobctl.stream import feeder, hub, transport
 from tests.model.reference import ENDED, WAITING
 from tests.model.watching import Reader
 from tests.model.world import NAMES, Loop, World, folder
@@ -32,8 +32,8 @@ new_jobs = st.builds(
     queue=st.sampled_from(QUEUES),
     priority=st.integers(-1, 1),
     unique_key=st.sampled_from(KEYS),
-    max_attempts=st.integers(1, 3),
-    delay=st.sampled_from([None, None, 0, 1, 30, 3600]),
+    max_attempts=st.integers(1, 4),
+    delay=st.sampled_from([None, None, None, None, 0, 1, 30, 3600]),
     large=st.booleans(),
 )
 OUTCOMES: Final = {
@@ -56,7 +56,9 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self._open = contextlib.ExitStack()
         self._patch = self._open.enter_context(pytest.MonkeyPatch.context())
-        self._patch.setattr(transport, "SEND_BUFFER", 4096)  # else a history is too short to fall behind in
+        # Else a history is too short to fall behind in, and the log too short to be read by pages.
+        for where, name, value in ((transport, "SEND_BUFFER", 4096), (hub, "RING", 6), (feeder, "PAGE", 3)):
+            self._patch.setattr(where, name, value)
         self.place = self._open.enter_context(folder())
         self.loop = Loop()
         self._open.callback(self.loop.close)
@@ -106,6 +108,19 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(wanted=st.lists(new_jobs, min_size=1, max_size=3), owner=st.sampled_from(OWNERS))
     @precondition(lambda self: len(self.reference.jobs) < MOST_JOBS)
     def enqueue(self, wanted: list[dict[str, Any]], owner: str) -> None:
+        self.enqueue_for(owner, wanted)
+
+    @rule(
+        wanted=st.lists(new_jobs, min_size=2, max_size=4),
+        owner=st.sampled_from(OWNERS),
+        ends=st.lists(st.tuples(outcomes, st.sampled_from([False, False, True])), min_size=2, max_size=5),
+    )
+    @precondition(lambda self: len(self.reference.jobs) < MOST_JOBS)
+    def some_come_and_some_go(self, wanted: list[dict[str, Any]], owner: str, ends: list[tuple[str, bool]]) -> None:
+        self.enqueue_for(owner, wanted)
+        self.a_turn_of(ends)
+
+    def enqueue_for(self, owner: str, wanted: list[dict[str, Any]]) -> None:
         new = [self._new(each) for each in wanted]
         answer = self.loop.call(lambda: self.world.store.enqueue(new, owner=owner))
         self.reference.enqueued(new, owner, self.world.now, answer)
@@ -151,6 +166,9 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(ends=st.lists(st.tuples(outcomes, st.sampled_from([False, False, True])), min_size=1, max_size=5))
     def a_turn(self, ends: list[tuple[str, bool]]) -> None:
         """Claim some and end them: what happens most of the time, in one step of few."""
+        self.a_turn_of(ends)
+
+    def a_turn_of(self, ends: list[tuple[str, bool]]) -> None:
         self.claim_of(len(ends), {})
         live = [each for each in self.reference.runs if self.reference.is_current(*each)]
         for (job_id, run), (outcome, held) in zip(live, ends, strict=False):
