@@ -71,6 +71,8 @@ class QueueMachine(RuleBasedStateMachine):
     def begin(self, durability: str) -> None:
         self.world = World(self.place, durability=durability)
         self.loop.call(self.world.open)
+        self.a_reader_comes(("root", "admin"), eager=True)
+        self.a_reader_comes(("ann", "user"), eager=False)
 
     def teardown(self) -> None:
         try:
@@ -400,6 +402,31 @@ class QueueMachine(RuleBasedStateMachine):
         reader = data.draw(st.sampled_from([reader for reader in self.readers if not reader.connected]))
         reader.eager = eager
         self.loop.call(lambda: self.world.readers.join(reader, eager=eager))
+
+    @rule(
+        data=st.data(),
+        wanted=st.lists(new_jobs, min_size=2, max_size=4),
+        ends=st.lists(st.tuples(outcomes, st.sampled_from([False, False, True])), min_size=2, max_size=5),
+        cut_off=st.booleans(),
+    )
+    @precondition(lambda self: len(self.reference.jobs) < MOST_JOBS)
+    def a_reader_misses_something(
+        self, data: st.DataObject, wanted: list[dict[str, Any]], ends: list[tuple[str, bool]], cut_off: bool
+    ) -> None:
+        """Cut off, or not reading, while things happen: more than the hub and the socket hold."""
+        reader, readers = data.draw(st.sampled_from(self.readers)), self.world.readers
+        if reader.connected and (cut_off or reader.eager):
+            self.loop.call(readers.leave, reader)
+        if not reader.connected and not cut_off:
+            reader.eager = False
+            self.loop.call(lambda: readers.join(reader, eager=False))
+        for owner in OWNERS:
+            self.enqueue_for(owner, wanted)
+            self.a_turn_of(ends)
+        self.loop.call(self.world.check)
+        if not reader.connected:
+            self.loop.call(lambda: readers.join(reader, eager=reader.eager))
+        self.loop.call(lambda: readers.settle(reader, self.world.replay.rows))
 
     @rule(data=st.data(), n=st.integers(1, 5))
     @precondition(lambda self: any(reader.connected and not reader.eager for reader in self.readers))
