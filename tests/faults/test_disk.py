@@ -20,7 +20,7 @@ from tests.faults.disk import Disk, between
 from tests.faults.process import Server
 from tests.kit import LOOPBACK, Running, StartServer, until
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 EVERY = 23
 """A transaction of an enqueue is about ten writes and a sync: half of them fail."""
@@ -203,7 +203,6 @@ async def test_another_file_in_the_databases_place_is_not_taken_for_it(
 # --- a process of its own, and limits of the system ----------------------------------------------------------------
 
 
-@pytest.mark.slow
 async def test_a_file_that_may_not_grow_is_no_end_and_growing_again_needs_no_restart(tmp_path: Path) -> None:
     """``RLIMIT_FSIZE`` is a disk that is full for this process alone."""
     async with Server(tmp_path).running() as server:

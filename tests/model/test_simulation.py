@@ -10,6 +10,7 @@ from tests.model.simulation import simulate
 from tests.model.world import folder
 
 PARTS = 6
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 def test_the_same_seed_gives_the_same_trace_and_another_one_another() -> None:
@@ -22,8 +23,6 @@ def test_the_same_seed_gives_the_same_trace_and_another_one_another() -> None:
     assert traces[0] != traces[1]
 
 
-@pytest.mark.slow
-@pytest.mark.faults
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_promise_is_broken_whatever_the_seed(part: int, long_form: bool) -> None:
     """On a failure, the seed is all that it takes to see it again."""
