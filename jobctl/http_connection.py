@@ -84,6 +84,8 @@ class HttpService:
     """Connections between two requests, oldest first. Cancelling one closes it."""
     asking: dict[trio.CancelScope, None] = field(default_factory=dict)
     """Those whose request has not come whole, its head that is; likewise."""
+    sending: dict[trio.CancelScope, None] = field(default_factory=dict)
+    """Those whose body has not come whole, by when something of it came last; likewise."""
 
     def __post_init__(self) -> None:
         self.context.terminated = _Stopping(self.stopping)
@@ -91,9 +93,10 @@ class HttpService:
     def make_room(self) -> None:
         """Close a connection that has nothing to ask, or else the one that has been longest about saying what.
 
-        A thousand half heads would otherwise keep everybody else waiting for ``HEAD_TIMEOUT_S``, again and again.
+        A thousand half heads or bodies would otherwise keep everybody else waiting for their time limit, again and
+        again. One that goes on sending has the others before it.
         """
-        for waiting in (self.idle, self.asking):
+        for waiting in (self.idle, self.asking, self.sending):
             if waiting:
                 scope = next(iter(waiting))
                 del waiting[scope]
@@ -158,6 +161,7 @@ class HttpConnection:
         finally:
             self._service.idle.pop(self._reading, None)
             self._service.asking.pop(self._reading, None)
+            self._service.sending.pop(self._reading, None)
             # They refer to this object and it to them: without this, only the collector could free any of it.
             del self._nursery, self._protocol
         return taken
@@ -199,7 +203,9 @@ class HttpConnection:
         """Until when the next bytes are waited for."""
         their_state = self._protocol.connection.their_state
         now = trio.current_time()
+        self._service.sending.pop(self._reading, None)
         if their_state is h11.SEND_BODY:
+            self._service.sending[self._reading] = None
             return now + BODY_TIMEOUT_S
         if their_state is not h11.IDLE:
             return inf

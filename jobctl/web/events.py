@@ -1,6 +1,7 @@
 """``GET /api/events``: the log over plain HTTP, for those who cannot hold a socket."""
 
 import time
+from collections import Counter
 from typing import Annotated, Final
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Meta
 from quart import Quart, Response
 from quart_schema import document_querystring, document_response, operation_id, tag
 
-from jobctl.errors import Unauthorized
+from jobctl.errors import RateLimited, Unauthorized
 from jobctl.events import Commit, Event, may_see, owners_of
 from jobctl.model import DEFAULT_PAGE, Identity, Position, Wire
 from jobctl.protocol.messages import event_text
@@ -17,6 +18,7 @@ from jobctl.store.base import Store
 from jobctl.web.answers import positioned
 from jobctl.web.body import query
 from jobctl.web.openapi import EventsAnswer, fails
+from jobctl.web.ratelimit import Verdict
 from jobctl.web.request import signed_in
 from jobctl.web.wiring import Web
 
@@ -26,6 +28,8 @@ PAGE: Final = 1000
 """Events read at once; of a scoped reader's page most may be other people's."""
 MAX_PAGES: Final = 20
 """Pages looked through for one request: a user far behind is answered with a newer position and comes again."""
+MAX_WAITING: Final = 200
+"""Requests of one subject that wait at once: each holds an HTTP connection, of which there are 1,000 for all."""
 
 
 class EventsParameters(Wire, frozen=True):
@@ -83,6 +87,7 @@ class EventRoutes:
         self._store = web.store
         self._access = web.access
         self._wakeups = Wakeups(web.store)
+        self._waiting: Counter[str] = Counter()
 
     def register(self, app: Quart) -> None:
         """Add the route."""
@@ -106,7 +111,15 @@ class EventRoutes:
         since = None if asked.since is None else Position.parse(asked.since)
         who = request.who
         wait = min(asked.wait, who.expires_at - time.time())
-        found = await self._wait(since, asked.limit, wait, who)
+        if wait > 0 and self._waiting[who.subject] >= MAX_WAITING:
+            request.verdict = Verdict(allowed=False, limit=MAX_WAITING, remaining=0, reset_s=1.0, retry_after_s=1.0)
+            raise RateLimited(request.verdict.retry_after_s)
+        self._waiting[who.subject] += 1
+        try:
+            found = await self._wait(since, asked.limit, wait, who)
+        finally:
+            self._waiting[who.subject] -= 1
+            self._waiting += Counter()  # those at zero go
         if who.expires_at <= time.time():
             raise Unauthorized  # nothing is told after the token's end, however long the wait was
         self._access.check(who)  # nor after it was revoked

@@ -328,6 +328,21 @@ async def test_when_full_of_half_heads_whoever_has_something_to_ask_is_served(st
     assert (await slow[2].response())[2] == b"hello"
 
 
+async def test_when_full_of_half_bodies_the_one_that_stands_still_longest_makes_room(start: Start, app: App) -> None:
+    server = await start(max_connections=2)
+    slow = []
+    for _ in range(2):
+        slow.append(await server.connect())
+        await slow[-1].send(with_headers(b"Content-Length: 10", method=b"POST", target=b"/count") + b"abc")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    await slow[0].send(b"def")
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert await server.answers()
+    assert await slow[1].rest() == b""
+    await slow[0].send(b"ghij")
+    assert (await slow[0].response())[2] == b"10"
+
+
 async def test_a_request_under_way_does_not_make_room(start: Start, app: App) -> None:
     server = await start(max_connections=1)
     busy = await server.connect()

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from rest_kit import Answer, Api, Then, api, make_api, token, user
 
 from jobctl.protocol.messages import JobDeleted, JobUpdate, decode_server
 from jobctl.store.base import EventPage
+from jobctl.web import events
 
 
 def seqs(answer: Answer) -> list[int]:
@@ -205,3 +207,22 @@ async def test_a_wait_ends_when_the_token_does(api: Api, autojump_clock: object)
     answer = await api.get("/api/events?wait=30", bearer=token(ttl=5), patience_s=math.inf)
     assert answer.status == 200
     assert trio.current_time() - before <= 6
+
+
+async def test_one_subject_cannot_hold_every_connection_by_waiting(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MAX_WAITING", 2)
+    target = f"/api/events?since={api.store.epoch}:0&wait=20"
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(partial(api.get, target, bearer=user("ann")))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        refused = await api.get(target, bearer=user("ann"))
+        refused.problem(429, "rate_limited")
+        assert refused.headers["retry-after"] == "1"
+        assert (await api.get(target.partition("&")[0], bearer=user("ann"))).status == 200, "no wait"
+        nursery.start_soon(partial(api.get, target, bearer=user("bob")))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await api.seed(1, owner="ann")
+        await api.seed(1, owner="bob")
+    with trio.fail_after(5):
+        assert (await api.get(f"{target[:-2]}0.01", bearer=user("ann"))).status == 200
