@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from jobctl.model import Identity, JobFilter
+from jobctl.stream.filters import key_of
 from jobctl.web.ratelimit import MAX_KEYS, RateLimiter
 from tests.abuse.target import PING, UPGRADE, Http, Target, Wire, frame
 from tests.kit import Running, StartServer, until
@@ -121,6 +123,36 @@ async def test_filters_of_many_connections_are_given_back(server: Running) -> No
             await peer.say(type="ping")
             assert (await peer.hear())["type"] == "pong"
     await until(lambda: not server.service.hub._groups)
+
+
+class Member:
+    """A live connection of which only what it is given counts."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def deliver(self, chunk: bytes, before: int) -> bool:
+        self.got.append(chunk)
+        return True
+
+
+async def test_of_ten_thousand_distinct_filters_each_gets_its_own(server: Running) -> None:
+    """More than one subject may have connections: at the hub, where they meet."""
+    hub = server.service.hub
+    who = Identity("bob", "user", 1e12, "t")
+    keys = [key_of(JobFilter(names=(f"n{n}",), queues=("default",)), who) for n in range(10_000)]
+    members = [Member() for _ in keys]
+    groups = [hub.join(hub.group(key), member) for key, member in zip(keys, members, strict=True)]  # type: ignore[arg-type]
+    chosen = (0, 1, 4711, 9999)
+    for n in chosen:
+        await server.enqueue(1, owner="bob", name=f"n{n}")
+        await server.enqueue(1, owner="ann", name=f"n{n}")
+    await until(lambda: hub.head == 2 * len(chosen))
+    assert [n for n, member in enumerate(members) if member.got] == list(chosen)
+    assert all(len(members[n].got) == 1 for n in chosen)
+    for group, member in zip(groups, members, strict=True):
+        hub.leave(group, member)  # type: ignore[arg-type]
+    assert not hub._groups
 
 
 # --- requests ------------------------------------------------------------------------------------------------------
