@@ -88,13 +88,17 @@ class Target:
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
-    def assert_well(self) -> None:
-        """Somebody who has been here all along is still served, and so is somebody new."""
+    def assert_alive(self) -> None:
+        """Somebody who has been here all along is still served."""
         assert self.process.poll() is None, self.log()
         if self._bystander is None:
             self._bystander = Wire.signed_in(self)
         self._bystander.send(text('{"type":"ping"}'))
         assert self._bystander.said() == "pong"
+
+    def assert_well(self) -> None:
+        """And so is somebody new."""
+        self.assert_alive()
         with Http(self) as http:
             http.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert http.answer().status == 200
@@ -284,8 +288,11 @@ class Wire(Bare):
         return head[0] & 0x0F, payload
 
     def heard(self) -> Heard | None:
-        """The next thing that the server says; None at the end."""
+        """The next thing that the server says; None at the end. Its heartbeat is answered."""
         found = self.frame()
+        while found is not None and found[0] == PING:
+            self.send(frame(PONG, found[1]))
+            found = self.frame()
         if found is None:
             return None
         opcode, payload = found

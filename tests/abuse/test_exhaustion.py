@@ -18,13 +18,14 @@ from jobctl.web.ratelimit import MAX_KEYS, RateLimiter
 from tests.abuse.target import PING, UPGRADE, Http, Target, Wire, frame
 from tests.kit import Running, StartServer, until
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 
 # --- addresses -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_million_addresses_take_no_more_memory_than_a_hundred_thousand() -> None:
     limiter = RateLimiter(100, 900.0)
     for n in range(1_000_000):

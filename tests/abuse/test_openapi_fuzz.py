@@ -103,16 +103,15 @@ class Fuzz:
 
 
 def test_whatever_the_document_lets_one_send_the_answer_is_as_it_says(
-    server: Target, request: pytest.FixtureRequest
+    server: Target, long_form: bool
 ) -> None:
-    long = bool(request.config.getoption("--long", default=False))
     fuzz = Fuzz(server)
     operations = [found.ok() for found in fuzz.schema.get_all_operations()]
     assert len(operations) > 30
     for operation, mode in itertools.product(operations, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)):
         if mode is GenerationMode.NEGATIVE and not _can_be_wrong(operation):
             continue
-        fuzz.run(operation, mode, EACH * (20 if long else 1), fixed=not long)
+        fuzz.run(operation, mode, EACH * (20 if long_form else 1), fixed=not long_form)
     assert sum(fuzz.statuses.values()) >= AT_LEAST, fuzz.statuses
     assert {*fuzz.operations} == {each.label for each in operations}
     assert fuzz.statuses.keys() >= {200, 201, 400, 403, 404, 409, 422}, "every kind of answer has been seen"

@@ -181,7 +181,20 @@ async def test_no_bulk_action_of_bobs_reaches_a_job_of_anns(api: Api, anns: dict
     for wanted, dry in itertools.product(filters, (True, False)):
         body = {"action": action, "filter": wanted, "dryRun": dry}
         done = (await api.post("/api/jobs/bulk", body, bearer=BOB)).data
-        assert done == {"matched": 0, "changed": 0, "skipped": 0, "byStatus": {}, "cursor": None}
+        assert done == {"matched": 0, "changed": 0, "skipped": 0, "byStatus": {}, "cursor": None, "refused": []}
+    assert await state(api) == before
+
+
+@pytest.mark.parametrize("action", ["retry", "cancel", "delete"])
+async def test_of_ids_in_bulk_bob_hears_of_anns_what_he_hears_of_none(
+    api: Api, anns: dict[str, str], action: str
+) -> None:
+    before = await state(api)
+    body = {"action": action, "ids": [*anns.values(), MISSING]}
+    done = (await api.post("/api/jobs/bulk", body, bearer=BOB)).data
+    assert (done["changed"], done["byStatus"]) == (0, {})
+    assert [each["id"] for each in done["refused"]] == body["ids"]
+    assert len({(each["code"], each["detail"]) for each in done["refused"]}) == 1
     assert await state(api) == before
 
 

@@ -39,9 +39,10 @@ def wrong(target: Target, cases: Sequence[Case], opened: Callable[[Target], Wire
                     if not own:
                         kept.close()
                         kept = opened(target)
-            target.assert_well()
+            target.assert_alive()
     finally:
         kept.close()
+    target.assert_well()
     return found
 
 
@@ -76,6 +77,7 @@ def test_frames_that_come_with_the_handshake_are_heard(unharmed: Target) -> None
         assert [wire.heard() for _ in range(4)] == ["auth_required", b"early", "auth_failed", 4401]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opened", [Wire.opened, Wire.signed_in], ids=["no token", "signed in"])
 @pytest.mark.parametrize(
     "begun",
@@ -100,6 +102,7 @@ def test_those_who_begin_a_message_and_do_not_end_it_take_little(
         assert unharmed.memory() - before < 20 * 160 * KIB + 8 * 1024 * KIB
 
 
+@pytest.mark.slow
 def test_whoever_announces_a_gigabyte_and_sends_it_is_cut_off_at_once(unharmed: Target) -> None:
     before = unharmed.memory()
     with Wire.signed_in(unharmed) as wire:
