@@ -209,7 +209,7 @@ def forms(secret: str) -> Iterator[bytes]:
         yield secret.rpartition(".")[2].encode()  # a JWT's signature
 
 
-def test_no_secret_is_in_anything_that_was_said_or_left(run: Run) -> None:
+def test_no_secret_is_in_anything_that_a_whole_run_has_said_or_left(run: Run) -> None:
     found = [
         (secret, place)
         for secret, value in run.secrets.items()
@@ -218,9 +218,15 @@ def test_no_secret_is_in_anything_that_was_said_or_left(run: Run) -> None:
         if form in data
     ]
     assert found == []
+    assert_seen(run)
+    paths = [json.loads(line).get("path", "") for line in run.seen["the log"].splitlines() if line.startswith(b"{")]
+    assert any(paths)
+    assert not [path for path in paths if re.search(r"[?&#]|eyJ", path)], "no address that was logged holds one"
+    assert b"JOBCTL_JOB_ID" in run.seen["answers"], "`env` as a job: what it prints is in its log"
+    assert b"JOBCTL_SECRET" not in run.seen["answers"].replace(b"'JOBCTL_SECRET'", b"")
 
 
-def test_the_run_has_seen_what_it_should(run: Run) -> None:
+def assert_seen(run: Run) -> None:
     """Else there would be nothing to find."""
     assert {"the log", "answers", "events", "the stream", "a command line", "jobctl doctor"} <= run.seen.keys()
     assert any(place.startswith("the file") and place.endswith(".db") for place in run.seen)
@@ -229,15 +235,3 @@ def test_the_run_has_seen_what_it_should(run: Run) -> None:
     assert len(run.seen["the log"].splitlines()) > 30
     assert len(set(run.secrets.values())) == len(run.secrets) >= 12
     assert all(len(value) >= 20 for value in run.secrets.values())
-
-
-def test_no_token_or_code_stands_in_an_address_that_was_logged(run: Run) -> None:
-    paths = [json.loads(line).get("path", "") for line in run.seen["the log"].splitlines() if line.startswith(b"{")]
-    assert any(paths)
-    assert not [path for path in paths if re.search(r"[?&#]|eyJ", path)]
-
-
-def test_a_command_gets_an_environment_without_secrets(run: Run) -> None:
-    """``env`` as a job: what it prints is in its log, and so in the answers and on the stream."""
-    assert b"JOBCTL_JOB_ID" in run.seen["answers"]
-    assert b"JOBCTL_SECRET" not in run.seen["answers"].replace(b"'JOBCTL_SECRET'", b"")
