@@ -71,15 +71,22 @@ async function compete() {
     latencies.sort((a, b) => a - b);
     const rank = (share) => latencies[Math.max(1, Math.ceil(share * latencies.length - 1e-9)) - 1];
     const status = fs.readFileSync(`/proc/${child.pid}/status`, "utf8");
-    console.log(JSON.stringify({
+    return {
       single: alone / singleS, batch: (order.jobs - alone) / batchS, rate: (times.length - 1) / seconds,
       p50: rank(0.5), p99: rank(0.99), rss: Number(/VmRSS:\s+(\d+)/.exec(status)[1]) * 1024,
-    }));
+    };
   } finally {
-    child.kill();
+    const gone = new Promise((done) => child.once("exit", done));
+    child.kill("SIGKILL");
+    await gone; // before anything is said: who hears it ends this process at once
     await queue.close();
   }
 }
 
 if (role === "worker") work();
-else compete().then(() => process.exit(0), (error) => { console.error(error.message); process.exit(1); });
+else {
+  compete().then(
+    (found) => process.stdout.write(`${JSON.stringify(found)}\n`, () => process.exit(0)),
+    (error) => { console.error(error.message); process.exit(1); },
+  );
+}

@@ -317,7 +317,8 @@ class Runner:
         if held and run.outlives is not None:
             await run.outlives()
         self._forget(run)  # first: once released, the job may be claimed again at any moment
-        self.look_again()
+        self._work = True
+        self._wake.set()
         if held:
             await insist(lambda: self._store.release(run.job.id, run.claim.run), f"the end of {run.job.id}")
 

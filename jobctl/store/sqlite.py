@@ -173,9 +173,10 @@ class SqliteStore:
         await self.committer.submit(lambda tx: writes.set_known(tx, names))
 
     async def keep_backoffs(self, jump: float) -> int:
-        moved, last = 0, 0
+        moved = 0
+        last: int | None = 0
         while last is not None:
-            count, last = await self.committer.submit(lambda tx, last=last: writes.keep_backoffs(tx, jump, last))
+            count, last = await self.committer.submit(partial(writes.keep_backoffs, jump=jump, after_pk=last))
             moved += count
         return moved
 

@@ -287,7 +287,8 @@ def keep_backoffs(tx: Tx, jump: float, after_pk: int) -> tuple[int, int | None]:
         assert row.due is not None  # noqa: S101 - it was asked for
         row.due += by
         row.scheduled_for = row.due
-        tx.save(row, row.status)
+        tx.note(row, row.status)
+    tx.save(*rows)
     tx.work = True
     return len(rows), rows[-1].pk if len(rows) == STAGE_BATCH else None
 
