@@ -78,6 +78,8 @@ def opened(path: Path) -> Iterator[apsw.Connection]:
         connection = _connect(path)
     except apsw.NotADBError:
         raise NotADatabase(f"{path} is not a database") from None
+    except apsw.ReadOnlyError:  # beside it is the journal of a change, which only a writer may take back
+        raise StartupError(f"{path} was left in the middle of a change; start the server on it once first") from None
     except apsw.Error as error:
         raise StartupError(f"cannot read {path}: {error}") from None
     with contextlib.closing(connection):

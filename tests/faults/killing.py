@@ -105,12 +105,15 @@ class Series:
         self._nursery = nursery
         self._seed = 0
         self._opened: list[int] = []
+        self._pid = 0
 
     def _bear(self, seconds: float, *, last: bool = False) -> int:
         self._seed += 1
         while self._opened:
             os.close(self._opened.pop())
-        return self._nursery.bear(Order(folder=str(self.folder), seed=self._seed, seconds=seconds, last=last))
+        order = Order(folder=str(self.folder), seed=self._seed, seconds=seconds, last=last)
+        self._pid = self._nursery.bear(order)
+        return self._pid
 
     def _go(self) -> None:
         # Both ends at once: this does not wait for a life that is killed before it opens its own.
@@ -146,8 +149,15 @@ class Series:
         except AssertionError as error:
             if "by itself with -9" in str(error):
                 return True
-            raise AssertionError(f"{error}\n{self.errors()}") from None
+            raise AssertionError(f"{error}\n{self.errors()}\n{self.threads()}") from None
         return False
+
+    def threads(self) -> str:
+        """Where the last life stands, if it does."""
+        return "\n".join(
+            " ".join((task.name, *((task / what).read_text().strip()[:200] for what in ("comm", "wchan", "syscall"))))
+            for task in Path(f"/proc/{self._pid}/task").glob("*")
+        )
 
     def errors(self) -> str:
         """What the lives have said."""

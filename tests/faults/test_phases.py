@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 
@@ -23,8 +25,12 @@ START_S = 1.4
 def sound(server: Server, database: Path) -> None:
     assert "Traceback" not in server.log(), server.log()
     if database.exists() and database.stat().st_size:
-        report = check(database)
-        assert report.ok or not report.epoch, report.problems
+        # What it was in the middle of is taken back first, as the next start does.
+        with contextlib.closing(apsw.Connection(str(database))) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            ours = connection.pragma("user_version")
+        report = check(database) if ours else None
+        assert report is None or report.ok or not report.epoch, report.problems
 
 
 async def test_a_start_that_is_ended_at_any_moment(tmp_path: Path, long_form: bool) -> None:

@@ -1,12 +1,14 @@
 """Backups, restores and checks of the SQLite store."""
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 from store_kit import add, listed
@@ -362,3 +364,22 @@ def test_a_check_changes_nothing(database: Path) -> None:
     before = database.read_bytes()
     check(database)
     assert database.read_bytes() == before
+
+
+def test_a_database_that_was_left_in_the_middle_of_a_change_is_told_as_such(tmp_path: Path, database: Path) -> None:
+    """A server killed while it stops may leave a journal, which a look must not take back."""
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    connection = apsw.Connection(str(database))
+    connection.pragma("journal_mode", "delete")
+    connection.pragma("cache_size", 1)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE job_event SET body = randomblob(9000)")  # more than fits: it is in the file
+    for each in database.parent.glob(f"{database.name}*"):
+        if each.is_file():
+            shutil.copy(each, copied / each.name)
+    connection.execute("ROLLBACK")
+    connection.close()
+    assert (copied / f"{database.name}-journal").stat().st_size > 0
+    with pytest.raises(StartupError, match="was left in the middle of a change; start the server on it once"):
+        check(copied / database.name)
