@@ -170,7 +170,7 @@ class Service:
         self.scheduled: list[ScheduleSpec] = []
         self.resync = schedules.Resync(store, registry, clock=now_ms)
         self.scheduler = Scheduler(store, registry, clock=now_ms)
-        self.wall_clock = WallClock(self._look_again)
+        self.wall_clock = WallClock(self._clock_was_set)
         self.maintenance = Maintenance(store, settings.retention)
         self.notifier = Notifier()
         self.exporter = Exporter(self.metrics, self.hub, self.endpoint, self.runner, self.not_ready)
@@ -308,8 +308,8 @@ class Service:
             nursery.cancel_scope.cancel()
         log.info("stopped")
 
-    def _look_again(self, jump: float) -> None:
-        self.runner.look_again(jump)
+    def _clock_was_set(self, jump: float) -> None:
+        self.runner.clock_was_set(jump)
         self.scheduler.look_again()
 
     async def _say_alive(self, every: float) -> None:

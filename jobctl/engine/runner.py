@@ -115,8 +115,13 @@ class Runner:
             if self._claiming:  # it may be committed after the claim of another run, and heard before its answer
                 self._early_cancels.add(job_id)
 
-    def look_again(self, jump: float) -> None:
-        """Look for work at once: the clock was set by ``jump`` seconds, and other jobs are due."""
+    def look_again(self) -> None:
+        """Look for work at once."""
+        self._work = True
+        self._wake.set()
+
+    def clock_was_set(self, jump: float) -> None:
+        """The clock was set by ``jump`` seconds, and other jobs are due."""
         if self._nursery is not None:
             self._nursery.start_soon(self._follow_clock, jump)
 
@@ -274,8 +279,7 @@ class Runner:
             await self._store.keep_backoffs(jump)
         except StoreUnavailable as error:
             log.warning("jobs that wait to be tried again may wait longer or shorter: %s", error)
-        self._work = True
-        self._wake.set()
+        self.look_again()
 
     async def _sleep(self, due: int | None) -> None:
         """Until something wakes us, or the job that is due next (ms, wall clock) is due."""
