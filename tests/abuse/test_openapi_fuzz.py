@@ -11,15 +11,15 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import APIOperation, Case, GenerationMode
-from schemathesis.checks import CHECKS
 
 from tests.abuse.target import Http, Target
+
+if TYPE_CHECKING:  # the quick suite collects this file too, and need not wait for a library that it does not use
+    from schemathesis import APIOperation, Case, GenerationMode
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +56,10 @@ class Fuzz:
     """Sends cases, and remembers what became of them."""
 
     def __init__(self, server: Target) -> None:
+        import requests
+        import schemathesis
+        from schemathesis.checks import CHECKS
+
         self.server = server
         self.url = f"http://127.0.0.1:{server.port}"
         self.session = requests.Session()
@@ -96,7 +100,7 @@ class Fuzz:
             max_examples=examples, derandomize=fixed, database=None, deadline=None, print_blob=True,
             phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
         )  # fmt: skip
-        def attempt(case: Case) -> None:
+        def attempt(case: Any) -> None:
             self.send(case)
 
         attempt()
@@ -105,6 +109,8 @@ class Fuzz:
 def test_whatever_the_document_lets_one_send_the_answer_is_as_it_says(
     server: Target, long_form: bool
 ) -> None:
+    from schemathesis import GenerationMode
+
     fuzz = Fuzz(server)
     operations = [found.ok() for found in fuzz.schema.get_all_operations()]
     assert len(operations) > 30
