@@ -102,6 +102,10 @@ class Reference:
         found = self.keys.get((owner, key))
         return None if found is None or found[2] <= now - DAY_MS else found[:2]
 
+    def forget_keys(self, now: int) -> None:
+        """Keys past their time are removed; a clock that is set back does not bring them back."""
+        self.keys = {key: kept for key, kept in self.keys.items() if kept[2] > now - DAY_MS}
+
     def twin_of(self, owner: str, unique_key: str | None) -> Twin | None:
         """The live job that holds the key."""
         if unique_key is None:

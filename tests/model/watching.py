@@ -51,6 +51,8 @@ class Reader:
         self._parser: wsproto.WSConnection
         self._text = ""
         self._queue: list[dict[str, Any]] = []
+        self._pings = 0
+        """That are not answered yet."""
 
     @property
     def connected(self) -> bool:
@@ -63,7 +65,7 @@ class Reader:
         """Shake hands and sign in."""
         ours, theirs = (trio.socket.from_stdlib_socket(each) for each in socket.socketpair())
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self._sock, self._text, self._queue = ours, "", []
+        self._sock, self._text, self._queue, self._pings = ours, "", [], 0
         self._parser = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         request = self._parser.send(ws.Request(host="model", target=PATH))
         lines = request.split(b"\r\n\r\n")[0].split(b"\r\n")[1:]
@@ -119,6 +121,8 @@ class Reader:
         await self._say(type="subscribe_jobs", since=self.position.seq, epoch=self.position.epoch)
         while True:
             message = await self._hear()
+            if message["type"] == "pong":  # of a ping before the resync that has led here
+                self._pings -= 1
             if message["type"] == "jobs_subscribed":
                 assert message["seq"] <= message["head"]
                 return message
@@ -133,16 +137,18 @@ class Reader:
         head = (await store.events(0, limit=1)).head
         while True:
             await self._say(type="ping")
-            while True:
+            self._pings += 1
+            while self._pings:
                 message = await self._hear()
-                if message["type"] == "pong":
-                    break
-                await self._take(message, store)
-            assert self.position is not None
-            assert message["seq"] >= self.position.seq, "a pong told of a place before the last update"
-            self.position = Position(self.position.epoch, message["seq"])
-            if message["seq"] >= head:
-                return
+                if message["type"] != "pong":
+                    await self._take(message, store)
+                    continue
+                self._pings -= 1
+                assert self.position is not None
+                assert message["seq"] >= self.position.seq, "a pong told of a place before the last update"
+                self.position = Position(self.position.epoch, message["seq"])
+                if message["seq"] >= head:
+                    return
             await trio.lowlevel.checkpoint()
 
     async def take(self, store: Store, n: int) -> None:
