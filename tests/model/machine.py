@@ -300,8 +300,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.world.now += round(seconds * 1000)
 
     @rule(seconds=st.sampled_from([3, 3600, -90, -7200]))
+    @precondition(lambda self: all(job.told <= self.world.now for job in self.reference.jobs.values()))
     def the_clock_is_set(self, seconds: int) -> None:
-        """And it is noticed, so that who waits to be tried again waits as long as before."""
+        """And it is noticed, so that who waits to be tried again waits as long as before.
+
+        Not where an earlier change was not noticed: nobody can tell then when a job began to wait.
+        """
         before = self.world.now
         self.world.now += seconds * 1000
         moved = self.loop.call(lambda: self.world.store.keep_backoffs(seconds))
