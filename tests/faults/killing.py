@@ -36,6 +36,7 @@ class Nursery:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.life"],
             cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            bufsize=0,  # a line that waits in a buffer is one that ``select`` knows nothing of
         )  # fmt: skip
 
     def bear(self, order: Order) -> int:
