@@ -59,15 +59,17 @@ async def test_an_async_handler_that_takes_too_long_fails_and_is_tried_again(tmp
 
 
 async def test_time_outs_follow_trios_clock(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
-    registry = Registry()
+    registry, begun = Registry(), trio.Event()
 
     @registry.job("slow")
     async def slow(ctx: Context) -> None:
+        begun.set()
         await trio.sleep_forever()
 
     mock_clock.rate = 1
     async with engine(tmp_path, registry) as e:
         job_id = await begin(e, "slow", timeout=3600)
+        await begun.wait()  # its time counts from here, a little after the store has it running
         mock_clock.jump(3590)
         await trio.sleep(0.05)
         assert (await e.job(job_id)).status == "running"
