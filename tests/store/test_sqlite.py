@@ -72,11 +72,14 @@ from pathlib import Path
 from jobctl.errors import DatabaseInUse
 from jobctl.store.lock import own
 path = Path(sys.argv[1])
+there, here = os.pipe()
 with own(path):
     child = os.fork()
     if not child:
+        os.write(here, b"!")
         time.sleep(60)
         os._exit(0)
+    os.read(there, 1)  # it has come to life, and has let go
     try:
         with own(path):
             sys.exit("the lock is not held")
