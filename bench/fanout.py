@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
+from bench import npm
 from bench.fan import contestants, turns
 from bench.fan.contestants import FLOOR, OURS, PEERS, STORE
 from bench.fan.turns import Cost, Filtered, Scale, Stored
@@ -144,7 +145,7 @@ def _present(run: Run, options: argparse.Namespace) -> list[str]:
             raise SystemExit(f"bench.fanout: there is no peer {name!r}; there are {', '.join(PEERS)}")
     if options.npm and "node-ws" in wanted and contestants.why_absent("node-ws"):
         progress("npm installs ws")
-        failed = contestants.install_node_package()
+        failed = npm.install("ws@8")
         if failed:
             run.notes.append(f"npm: {failed}")
     present = [FLOOR, OURS]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from bench import npm
 from bench.processes import Failed
 from bench.queues import contestants, turns
 from bench.queues.contestants import PEERS
@@ -127,7 +128,7 @@ def _present(run: Run, options: argparse.Namespace) -> list[str]:
             raise SystemExit(f"bench.queue: there is no peer {name!r}; there are {', '.join(PEERS)}")
     if options.npm and "bullmq" in wanted and contestants.why_absent(PEERS["bullmq"]):
         progress("npm installs bullmq")
-        if failed := contestants.install_node_package():
+        if failed := npm.install("bullmq@6", "ioredis@6"):
             run.notes.append(f"npm: {failed}")
     present = []
     run.notes.append(

@@ -1,8 +1,6 @@
 """Who takes part in the fan-out benchmark, how each is started, and whether it can be here."""
 
-import json
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,8 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-import platformdirs
 
+from bench import npm
 from bench.fan import update
 from bench.fan.order import Command, Done, Order, Ready
 from bench.processes import READY_S, Process
@@ -27,7 +25,6 @@ PER_SUBJECT: Final = 2000
 """Connections that one subject may have (``stream.max_per_subject``)."""
 SPARE: Final = 200
 """Descriptors that a process needs besides its connections."""
-NPM_S: Final = 120.0
 OURS: Final = "jobctl"
 STORE: Final = "jobctl, store included"
 FLOOR: Final = "floor"
@@ -50,7 +47,7 @@ def _python(module: str) -> Callable[[Path], Sequence[str]]:
 
 
 def _node(order: Path) -> Sequence[str]:
-    return ("node", str(Path(__file__).with_name("node_peer.mjs")), str(order), str(node_package()))
+    return ("node", str(Path(__file__).with_name("node_peer.mjs")), str(order), str(npm.modules() / "ws"))
 
 
 CONTESTANTS: Final = {
@@ -67,21 +64,13 @@ CONTESTANTS: Final = {
 PEERS: Final = tuple(name for name in CONTESTANTS if name not in (FLOOR, OURS))
 
 
-def node_package() -> Path:
-    """Where ``ws`` is, if it was installed."""
-    return platformdirs.user_cache_path("jobctl-bench") / "node" / "node_modules" / "ws"
-
-
 def why_absent(name: str) -> str | None:
     """Why this one cannot take part; None if it can."""
     package = CONTESTANTS[name].package
     if package is not None:
         return None if installed(package) else f"{package} is not installed: pip install 'jobctl[bench-peers]'"
     if name == "node-ws":
-        if shutil.which("node") is None:
-            return "there is no node here"
-        if not node_package().is_dir():
-            return "its package ws is not installed: add --npm to have npm install it into the user's cache folder"
+        return npm.why_absent("ws")
     return None
 
 
@@ -89,25 +78,9 @@ def version_of(name: str) -> str | None:
     """What a reader needs to know of it."""
     package = CONTESTANTS[name].package
     if name == "node-ws":
-        found = json.loads((node_package() / "package.json").read_text("utf-8"))["version"]
         node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
-        return f"{found} on node {node.stdout.strip()}"
+        return f"{npm.version_of('ws')} on node {node.stdout.strip()}"
     return installed(package) if package else None
-
-
-def install_node_package() -> str | None:
-    """Have npm put ``ws`` into the cache folder; why that failed."""
-    npm = shutil.which("npm")
-    if npm is None:
-        return "there is no npm here"
-    folder = node_package().parent.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    argv = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", "ws@8"]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=NPM_S)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return f"npm took more than {NPM_S:.0f} s"
-    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["npm failed"])[-1]
 
 
 class Server(NamedTuple):

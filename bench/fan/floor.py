@@ -15,8 +15,9 @@ from typing import Final
 import jwt
 import msgspec
 
+from bench.conversation import say
 from bench.fan.order import Command, Done, Order, Ready
-from bench.fan.speaking import CONNECTED, GREETING, SUBSCRIBED, say
+from bench.fan.speaking import CONNECTED, GREETING, SUBSCRIBED
 from jobctl.stream import frames
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -6,9 +6,7 @@ sockets. ``store`` true: each update is a job that is enqueued in the store, fsy
 Run as ``python -m bench.fan.ours ORDER.json``; see ``order``.
 """
 
-import os
 import sys
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,10 +14,10 @@ from typing import Final
 import msgspec
 import trio
 
+from bench.conversation import heard, say
 from bench.counting import Commits
 from bench.fan import update
 from bench.fan.order import Command, Done, Order, Ready
-from bench.fan.speaking import say
 from jobctl import logs
 from jobctl.events import Commit
 from jobctl.model import NewJob
@@ -47,7 +45,7 @@ async def main(order: Order) -> None:
         service: Service = await nursery.start(partial(serve, settings, signals=False))
         target = _Target(service, in_store=order.store)
         say(Ready(service.door.addresses[0][1]))
-        async for line in _lines(trio.lowlevel.FdStream(os.dup(0))):
+        async for line in heard():
             say(await target.obey(msgspec.json.decode(line, type=Command)))
         service.stop()
 
@@ -86,14 +84,6 @@ class _Target:
         """The most that the kernel keeps for one who does not take it."""
         transports = [each.transport for each in self._service.endpoint.connections]
         return max((each.sent - each.acknowledged() for each in transports), default=0)
-
-
-async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
-    rest = b""
-    while data := await stream.receive_some(4096):
-        *lines, rest = (rest + bytes(data)).split(b"\n")
-        for line in lines:
-            yield line
 
 
 if __name__ == "__main__":

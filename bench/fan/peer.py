@@ -14,8 +14,8 @@ from typing import Any
 import jwt
 import msgspec
 
+from bench.conversation import say
 from bench.fan.order import Command, Done, Order, Ready
-from bench.fan.speaking import say
 
 LOOK_EVERY_S = 0.02
 

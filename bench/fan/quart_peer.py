@@ -1,16 +1,14 @@
 """Quart on Hypercorn, both as they come. Run as ``python -m bench.fan.quart_peer ORDER.json``."""
 
 import asyncio
-import socket
 from collections.abc import Sequence
 from typing import Any
 
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from quart import Quart, websocket
 
 from bench.fan.peer import Peer, order
 from bench.fan.speaking import CONNECTED, GREETING, SUBSCRIBED
+from bench.quart_server import serve_while
 
 
 class OnHypercorn(Peer):
@@ -45,16 +43,7 @@ async def main() -> None:
     peer = OnHypercorn(order())
     app = Quart(__name__)
     app.websocket("/api/notifications/ws")(peer.talk)
-    sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    config = Config()
-    config.bind = [f"fd://{sock.fileno()}"]
-    config.graceful_timeout = 0
-    config.loglevel = "WARNING"
-    over = asyncio.Event()
-    serving = asyncio.create_task(serve(app, config, shutdown_trigger=over.wait))
-    await peer.obey(sock.getsockname()[1])
-    over.set()
-    await serving
+    await serve_while(app, peer.obey)
 
 
 if __name__ == "__main__":

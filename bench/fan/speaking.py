@@ -1,9 +1,6 @@
-"""What all servers of the fan-out benchmark say, to the driver and to those who come."""
+"""What all servers of the fan-out benchmark say to those who come."""
 
-import sys
 from typing import Final
-
-import msgspec
 
 from jobctl.protocol import messages
 
@@ -16,9 +13,3 @@ CONNECTED: Final = messages.encode(
     )
 )
 SUBSCRIBED: Final = messages.encode(messages.JobsSubscribed(seq=0, head=0, epoch="", recovered=False))
-
-
-def say(answer: msgspec.Struct) -> None:
-    """A line to the driver."""
-    sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
-    sys.stdout.flush()

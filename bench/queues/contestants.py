@@ -1,8 +1,5 @@
 """The peers of the queue benchmark: how each is started, what it needs, and what it promises."""
 
-import json
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +9,14 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import platformdirs
 
+from bench import npm
 from bench.processes import Failed, Process
 from bench.queues import services
 from bench.queues.peer import Measured, PeerOrder
 from bench.side_by_side import installed
 
 ANSWER_S: Final = 120.0
-NPM_S: Final = 120.0
 _REDIS: Final = "Redis's log is synced once a second: a power cut loses up to a second of all, acknowledged or not"
 
 
@@ -56,21 +52,13 @@ PEERS: Final = {
 }  # fmt: skip
 
 
-def node_modules() -> Path:
-    """Where npm puts packages for the benchmarks."""
-    return platformdirs.user_cache_path("jobctl-bench") / "node" / "node_modules"
-
-
 def why_absent(peer: Peer) -> str | None:
     """Why this one cannot take part; None if it can."""
     missing = [name for name in peer.packages if installed(name) is None]
     if missing:
         return f"{' and '.join(missing)} not installed: pip install 'jobctl[bench-peers]'"
-    if peer.name == "bullmq":
-        if shutil.which("node") is None:
-            return "there is no node here"
-        if not all((node_modules() / each).is_dir() for each in ("bullmq", "ioredis")):
-            return "bullmq and ioredis are not installed: add --npm to have npm put them into the user's cache folder"
+    if peer.name == "bullmq" and (why := npm.why_absent("bullmq", "ioredis")):
+        return why
     if peer.service == services.REDIS and services.redis_program() is None:
         return "there is no redis-server here"
     if peer.service == services.POSTGRES and services.postgres_programs() is None:
@@ -81,33 +69,8 @@ def why_absent(peer: Peer) -> str | None:
 def version_of(peer: Peer) -> str:
     """What a reader needs to know of it."""
     if peer.name == "bullmq":
-        return str(json.loads((node_modules() / "bullmq" / "package.json").read_text("utf-8"))["version"])
+        return npm.version_of("bullmq")
     return installed(peer.packages[0]) or ""
-
-
-def install_node_package() -> str | None:
-    """Have npm put BullMQ into the cache folder; why that failed."""
-    npm = shutil.which("npm")
-    if npm is None:
-        return "there is no npm here"
-    folder = node_modules().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    argv = [
-        npm,
-        "install",
-        "--prefix",
-        str(folder),
-        "--no-audit",
-        "--no-fund",
-        "--ignore-scripts",
-        "bullmq@6",
-        "ioredis@6",
-    ]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=NPM_S)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return f"npm took more than {NPM_S:.0f} s"
-    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["npm failed"])[-1]
 
 
 _SERVICES: Final[Mapping[str, Callable[[Path], object]]] = {
@@ -140,8 +103,8 @@ def measure(peer: Peer) -> Measured:
 
 def _argv(peer: Peer, order: Path) -> Sequence[str]:
     if peer.name == "bullmq":
-        return ("node", str(Path(__file__).with_name("bullmq_peer.mjs")), str(order), str(node_modules()))
+        return ("node", str(Path(__file__).with_name("bullmq_peer.mjs")), str(order), str(npm.modules()))
     return (sys.executable, "-m", f"bench.queues.{peer.module}", str(order))
 
 
-__all__ = ["PEERS", "Failed", "Measured", "Peer", "install_node_package", "measure", "version_of", "why_absent"]
+__all__ = ["PEERS", "Failed", "Measured", "Peer", "measure", "version_of", "why_absent"]

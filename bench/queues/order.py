@@ -1,7 +1,6 @@
 """What the driver of the queue benchmark and the processes that it starts say to each other: a JSON object a line."""
 
-import sys
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -53,9 +52,3 @@ class Done(msgspec.Struct, frozen=True):
     rss: int = 0
     jobs: int = 0
     """How many were completed."""
-
-
-def say(answer: Any) -> None:
-    """A line to the driver."""
-    sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
-    sys.stdout.flush()

@@ -3,10 +3,8 @@
 Run as ``python -m bench.queues.ours ORDER.json``; see ``order``. It ends when stdin does.
 """
 
-import os
 import sys
 import time
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,7 +13,8 @@ import msgspec
 import psutil
 import trio
 
-from bench.queues.order import BATCH, GAP_S, NOOP, PROBE, QUEUE, SINGLES, Command, Done, Order, Ready, say
+from bench.conversation import heard, say
+from bench.queues.order import BATCH, GAP_S, NOOP, PROBE, QUEUE, SINGLES, Command, Done, Order, Ready
 from jobctl import logs
 from jobctl.engine import registry
 from jobctl.engine.context import Context
@@ -126,17 +125,9 @@ async def main(order: Order) -> None:
         service: Service = await nursery.start(partial(serve, settings, signals=False))
         target = Target(service)
         say(Ready(service.door.addresses[0][1]))
-        async for line in _lines(trio.lowlevel.FdStream(os.dup(0))):
+        async for line in heard():
             say(await target.obey(msgspec.json.decode(line, type=Command)))
         service.stop()
-
-
-async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
-    rest = b""
-    while data := await stream.receive_some(4096):
-        *lines, rest = (rest + bytes(data)).split(b"\n")
-        for line in lines:
-            yield line
 
 
 if __name__ == "__main__":

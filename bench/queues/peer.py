@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 import psutil
 
+from bench.conversation import say
 from bench.percentile import percentile
-from bench.queues.order import say
 
 MARKS: Final = "JOBCTL_BENCH_MARKS"
 URL: Final = "JOBCTL_BENCH_URL"

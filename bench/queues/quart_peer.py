@@ -2,14 +2,13 @@
 
 import asyncio
 import os
-import socket
 from typing import Any
 
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from quart import Quart, request
 
-from bench.queues.order import Ready, say
+from bench.conversation import say
+from bench.quart_server import serve_while
+from bench.queues.order import Ready
 
 
 async def answer() -> dict[str, Any]:
@@ -18,21 +17,17 @@ async def answer() -> dict[str, Any]:
     return {}
 
 
+async def stand_by(port: int) -> None:
+    """Until stdin ends."""
+    say(Ready(port))
+    await asyncio.to_thread(os.read, 0, 1)
+
+
 async def main() -> None:
     """Serve until stdin ends."""
     app = Quart(__name__)
     app.post("/")(answer)
-    sock = socket.create_server(("127.0.0.1", 0), backlog=256)
-    config = Config()
-    config.bind = [f"fd://{sock.fileno()}"]
-    config.graceful_timeout = 0
-    config.loglevel = "WARNING"
-    over = asyncio.Event()
-    serving = asyncio.create_task(serve(app, config, shutdown_trigger=over.wait))
-    say(Ready(sock.getsockname()[1]))
-    await asyncio.to_thread(os.read, 0, 1)
-    over.set()
-    await serving
+    await serve_while(app, stand_by)
 
 
 if __name__ == "__main__":

@@ -233,7 +233,10 @@ def record_process(tx: Tx, job_id: str, run: int, pid: int, started: int) -> boo
 
 def left_running(connection: apsw.Connection) -> Rescued:
     """What a former process left; a read."""
-    rows = [Row(*found) for found in fetch(connection, SQL["running_jobs"])]
+    return _left(connection, [Row(*found) for found in fetch(connection, SQL["running_jobs"])])
+
+
+def _left(connection: apsw.Connection, rows: Sequence[Row]) -> Rescued:
     held = [Row(*found) for found in fetch(connection, SQL["held_jobs"])]
     return Rescued(
         jobs=tuple(row.id for row in rows),
@@ -246,8 +249,8 @@ def left_running(connection: apsw.Connection) -> Rescued:
 
 def rescue(tx: Tx) -> Rescued:
     """End what a former process left running: a crash counts as an attempt, and the job is ready again at once."""
-    found = left_running(tx.state.connection)
-    rows = [Row(*row) for row in tx.all("running_jobs")]
+    rows = [Row(*found) for found in tx.all("running_jobs")]
+    left = _left(tx.state.connection, rows)
     tx.execute(SQL["free_held"])
     for row in rows:
         if row.cancel_requested:
@@ -255,7 +258,7 @@ def rescue(tx: Tx) -> Rescued:
         else:
             _end(tx, row, Failed("the server stopped while this job ran"))
     tx.save(*rows)
-    return found
+    return left
 
 
 def set_known(tx: Tx, names: frozenset[str] | None) -> None:

@@ -119,7 +119,8 @@ class EventRoutes:
             found = await self._wait(since, asked.limit, wait, who)
         finally:
             self._waiting[who.subject] -= 1
-            self._waiting += Counter()  # those at zero go
+            if not self._waiting[who.subject]:
+                del self._waiting[who.subject]
         if who.expires_at <= time.time():
             raise Unauthorized  # nothing is told after the token's end, however long the wait was
         self._access.check(who)  # nor after it was revoked
