@@ -17,7 +17,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from jobctl.model import Identity
 from jobctl.protocol import close_codes, messages
 from jobctl.protocol.close_codes import Close
-from jobctl.protocol.session import AUTH_FAILED, AUTH_REQUIRED, End, FetchKeys, Say, ServerSession, SignedIn, Step
+from jobctl.protocol.session import AUTH_REQUIRED, End, FetchKeys, Say, ServerSession, SignedIn, Step
 from jobctl.store.base import Store
 from jobctl.stream import frames, handshake
 from jobctl.stream.connection import Connection
@@ -25,15 +25,13 @@ from jobctl.stream.hub import Hub
 from jobctl.stream.incoming import Incoming, TooBig, echo, fault
 from jobctl.stream.outbox import Outbox
 from jobctl.stream.transport import PlainTransport, TlsTransport, Transport
+from jobctl.stream.upkeep import CLOSE_TIMEOUT_S, Limits, look_after
 from jobctl.stream.waiting import Waiting
 
 log = logging.getLogger("jobctl.stream")
 
 PATH: Final = "/api/notifications/ws"
 SWEEP_EVERY_S: Final = 1.0
-WARN_BEFORE_S: Final = 60.0
-CLOSE_TIMEOUT_S: Final = 5.0
-"""How long a peer gets to take the last frames and close its side."""
 GOODBYE_S: Final = 2.0
 """How long all peers together get when the server stops."""
 TURN: Final = 1024
@@ -57,25 +55,6 @@ class Upgrade(Protocol):
     def peer(self) -> str: ...
     @property
     def tls(self) -> bool: ...
-
-
-class Limits(Protocol):
-    """Settings of the stream; see ``settings.Stream``."""
-
-    @property
-    def max_connections(self) -> int: ...
-    @property
-    def max_per_subject(self) -> int: ...
-    @property
-    def max_waiting_per_address(self) -> int: ...
-    @property
-    def outbox_bytes(self) -> int: ...
-    @property
-    def auth_timeout(self) -> float: ...
-    @property
-    def ping_interval(self) -> float: ...
-    @property
-    def dead_after(self) -> float: ...
 
 
 class Endpoint:
@@ -344,35 +323,10 @@ class Endpoint:
         heapq.heapify(self._deadlines)
         for connection, since in tuple(self.connections.items()):
             try:
-                self._look_after(connection, since, now, wall)
+                look_after(connection, self._limits, since=since, now=now, wall=wall)
             except Exception:
                 log.debug("a connection failed", exc_info=True)
                 connection.abort()
-
-    def _look_after(self, connection: Connection, since: float, now: float, wall: float) -> None:
-        limits = self._limits
-        if connection.closing:
-            if now - connection.ended_at > CLOSE_TIMEOUT_S:
-                connection.abort()
-            return
-        if connection.identity is None:
-            if now - since > limits.auth_timeout:
-                connection.end(AUTH_FAILED.close, AUTH_FAILED.text)
-            return
-        if wall >= connection.identity.expires_at - WARN_BEFORE_S:
-            connection.warn()
-        if now - connection.last_life >= limits.ping_interval:  # seldom: it is a system call
-            taken = connection.transport.acknowledged()
-            if taken > connection.acknowledged:
-                connection.acknowledged = taken
-                connection.last_life = now
-        if now - connection.last_life > limits.dead_after:
-            log.debug("a peer neither sent nor took anything for %.0f s", limits.dead_after)
-            connection.abort()
-        elif now - connection.last_ping >= limits.ping_interval:
-            connection.last_ping = now
-            if not connection.outbox.pending:  # a reader that is behind is seen by what it takes
-                connection.control(frames.PING)
 
 
 def _lines(upgrade: Upgrade, wanted: bytes) -> list[str]:
