@@ -34,6 +34,7 @@ from jobctl.web.ops import OpsRoutes
 from jobctl.web.prune import PruneRoutes
 from jobctl.web.queues import QueueRoutes
 from jobctl.web.request import ApiRequest, current
+from jobctl.web.route import Route
 from jobctl.web.schedules import ScheduleRoutes
 from jobctl.web.sign_in import SignInRoutes
 from jobctl.web.tokens import TokenRoutes
@@ -80,6 +81,7 @@ class App(QuartTrio):
     """The Quart app of the REST API."""
 
     request_class = ApiRequest
+    url_rule_class = Route  # type: ignore[assignment]  # as of Quart's own rule
 
     def __init__(self, web: Web) -> None:
         super().__init__("jobctl", static_folder=None)
