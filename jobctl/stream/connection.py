@@ -24,6 +24,7 @@ from jobctl.stream.filters import key_of
 from jobctl.stream.hub import Hub
 from jobctl.stream.log_feed import LogFeed
 from jobctl.stream.outbox import Expired, Outbox
+from jobctl.stream.pulse import Pulse
 from jobctl.stream.subscription import Subscription
 from jobctl.stream.transport import Transport
 
@@ -35,16 +36,15 @@ class Connection:
     __slots__ = (
         "_farewell",
         "_spawn",
-        "acknowledged",
         "closing",
         "ended_at",
         "feeding",
         "hub",
         "identity",
-        "last_life",
         "last_ping",
         "logs",
         "outbox",
+        "pulse",
         "store",
         "subscription",
         "warned",
@@ -64,8 +64,8 @@ class Connection:
         self.closing = False
         self._farewell: trio.Event | None = None
         self.warned = False
-        self.last_life = self.last_ping = now
-        self.acknowledged = 0
+        self.pulse = Pulse(now)
+        self.last_ping = now
         self.ended_at = math.inf
 
     @property

@@ -5,6 +5,7 @@
 
 import heapq
 import logging
+import math
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -23,9 +24,11 @@ from jobctl.stream import frames, handshake
 from jobctl.stream.connection import Connection
 from jobctl.stream.hub import Hub
 from jobctl.stream.incoming import Incoming, TooBig, echo, fault
+from jobctl.stream.limits import Limits
 from jobctl.stream.outbox import Outbox
+from jobctl.stream.pulse import LOOKS
 from jobctl.stream.transport import PlainTransport, TlsTransport, Transport
-from jobctl.stream.upkeep import CLOSE_TIMEOUT_S, Limits, look_after
+from jobctl.stream.upkeep import CLOSE_TIMEOUT_S, look_after
 from jobctl.stream.waiting import Waiting
 
 log = logging.getLogger("jobctl.stream")
@@ -100,6 +103,7 @@ class Endpoint:
         self._nursery: trio.Nursery | None = None
         self._subjects: Counter[str] = Counter()
         self._deadlines: list[tuple[float, int, Connection]] = []
+        self._next_death = math.inf
         self._stopping = False
         self._empty: trio.Event | None = None
         self.connections: dict[Connection, float] = {}
@@ -112,8 +116,9 @@ class Endpoint:
             self._nursery = nursery
             task_status.started()
             while True:
-                await trio.sleep(self._next_sweep())
-                self.sweep()
+                due = trio.current_time() + self._next_sweep()
+                await trio.sleep_until(due)
+                self.sweep(late=trio.current_time() - due)
 
     def configure(self, limits: Limits, origins: Collection[str]) -> None:
         """Take other limits, for connections from now on, and other origins."""
@@ -215,7 +220,7 @@ class Endpoint:
             data = await connection.transport.receive()
             if not data:
                 return
-            connection.last_life = trio.current_time()
+            connection.pulse.life = trio.current_time()
 
     async def _hear(self, connection: Connection, session: ServerSession, incoming: Incoming, data: bytes) -> bool:
         """Act on what ``data`` says; False when the socket is to be closed."""
@@ -306,14 +311,16 @@ class Endpoint:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def _next_sweep(self) -> float:
-        if not self._deadlines:
-            return SWEEP_EVERY_S
-        return min(SWEEP_EVERY_S, max(0.001, self._deadlines[0][0] - self._clock()))
+        soonest = min(SWEEP_EVERY_S, self._limits.dead_after / LOOKS, self._next_death - trio.current_time())
+        if self._deadlines:
+            soonest = min(soonest, self._deadlines[0][0] - self._clock())
+        return max(0.001, soonest)
 
-    def sweep(self) -> None:
-        """Expiries, warnings, heartbeats, and the peers that are gone."""
+    def sweep(self, late: float = 0.0) -> None:
+        """Expiries, warnings, heartbeats, and the peers that are gone. ``late``: so many seconds, nobody listened."""
         self.expire_due()
         now, wall = trio.current_time(), self._clock()
+        self._next_death = math.inf
         # Anew: those that are gone fall out, and so do the earlier tokens of those that have renewed theirs.
         self._deadlines = [
             (connection.identity.expires_at, id(connection), connection)
@@ -321,9 +328,13 @@ class Endpoint:
             if connection.identity is not None
         ]
         heapq.heapify(self._deadlines)
+        stood = late if late > self._limits.dead_after / LOOKS else 0.0
         for connection, since in tuple(self.connections.items()):
+            if stood:
+                connection.pulse.excuse(stood, now)
             try:
-                look_after(connection, self._limits, since=since, now=now, wall=wall)
+                dies = look_after(connection, self._limits, since=since, now=now, wall=wall)
+                self._next_death = min(self._next_death, dies)
             except Exception:
                 log.debug("a connection failed", exc_info=True)
                 connection.abort()

@@ -130,7 +130,10 @@ class Series:
             self._go()
             reached = self._ended_before("loaded")
             if not reached:
-                os.kill(pid, signal.SIGKILL)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    reached = True  # it came to it after its load
                 assert self._nursery.hear("ended") == "-9"
         finally:
             tracer.close()
