@@ -8,6 +8,7 @@ wrong in a connection is logged and ends that connection.
 import errno
 import importlib.metadata
 import logging
+import math
 import os
 import socket
 import ssl
@@ -34,6 +35,11 @@ MAX_HTTP_CONNECTIONS: Final = 1000
 for others."""
 ACCEPT_PAUSE_S: Final = 0.1
 """Before trying again when the system has no file descriptor or memory left (trio's figure)."""
+ROOM_PAUSE_S: Final = 0.005
+"""The same where somebody who only waited is being closed: with the longer one, a crowd that comes back as soon as it
+is thrown out kept everybody else out for as long as it liked."""
+TOLD_EVERY_S: Final = 60.0
+"""How often the log says so while it goes on."""
 
 logger = logging.getLogger("jobctl.door")
 _listening: Final[weakref.WeakSet[socket.socket]] = weakref.WeakSet()
@@ -221,20 +227,18 @@ class Door:
 
     async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
         """Accept until the listener is closed; errors are waited out. Who finds no slot takes one of the idle."""
-        failing = False
+        tell_at = -math.inf
         while True:
             try:
                 stream = await listener.accept()
             except trio.ClosedResourceError:
                 return
             except OSError as error:
-                self._http.make_room()
-                if not failing:
+                if trio.current_time() >= tell_at:
                     logger.warning("cannot accept connections, retrying: %s", os.strerror(error.errno or 0))
-                failing = True
-                await trio.sleep(ACCEPT_PAUSE_S)
+                    tell_at = trio.current_time() + TOLD_EVERY_S
+                await trio.sleep(ROOM_PAUSE_S if self._http.make_room() else ACCEPT_PAUSE_S)
                 continue
-            failing = False
             try:
                 if self._slots.value == 0:
                     self._http.make_room()

@@ -90,8 +90,10 @@ class HttpService:
     def __post_init__(self) -> None:
         self.context.terminated = _Stopping(self.stopping)
 
-    def make_room(self) -> None:
+    def make_room(self) -> bool:
         """Close a connection that has nothing to ask, or else the one that has been longest about saying what.
+
+        False where there is none.
 
         A thousand half heads or bodies would otherwise keep everybody else waiting for their time limit, again and
         again. One that goes on sending has the others before it.
@@ -101,7 +103,8 @@ class HttpService:
                 scope = next(iter(waiting))
                 del waiting[scope]
                 scope.cancel()
-                return
+                return True
+        return False
 
 
 class HttpConnection:
