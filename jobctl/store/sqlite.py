@@ -326,6 +326,8 @@ def _open(path: Path, state_dir: Path, durability: str) -> SqliteStore:
         connection.close()
         if isinstance(error, apsw.NotADBError):
             raise NotADatabase(f"{path} is not a database; choose another file with --db") from None
+        if isinstance(error, apsw.BusyError):
+            raise StartupError(f"another program uses {path} at the moment; start again when it has ended") from None
         if isinstance(error, apsw.Error):
             raise StartupError(f"cannot use the database {path}: {error}") from None
         raise
@@ -358,12 +360,9 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         raise NotADatabase(f"{path} is a database, but not one of jobctl; choose another file with --db")
     if connection.readonly("main"):
         raise StartupError(f"cannot write the database {path}: no permission")
-    try:
-        connection.pragma("synchronous", 3)  # the journal of this change is gone for good before there is a log
-        if connection.pragma("journal_mode", "wal") != "wal":
-            raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
-    except apsw.BusyError:
-        raise StartupError(f"another program uses {path} at the moment; start again when it has ended") from None
+    connection.pragma("synchronous", 3)  # the journal of this change is gone for good before there is a log
+    if connection.pragma("journal_mode", "wal") != "wal":
+        raise StartupError(f"{path}: this file system has no shared memory for SQLite's WAL; use a local disk")
     connection.pragma("synchronous", 2)
     connection.pragma("foreign_keys", 1)
     for name in _durable_pragmas(sys.platform):
