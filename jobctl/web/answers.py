@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -46,5 +47,9 @@ def tagged(request: ApiRequest, value: Any, position: Position | None) -> Respon
 
 def unchanged(request: ApiRequest, tag: str) -> bool:
     """Whether the client has just what the entity tag stands for."""
-    lines = request.headers.getlist("If-None-Match")
+    return matches(request.headers.getlist("If-None-Match"), tag)
+
+
+def matches(lines: Iterable[str], tag: str) -> bool:
+    """Whether ``If-None-Match``, by its lines, names the tag."""
     return any(line.strip() == "*" or tag in _TAG.findall(line) for line in lines)

@@ -24,7 +24,7 @@ from jobctl.model import JOB_ID
 from jobctl.web import problems
 from jobctl.web.backup import BackupRoutes
 from jobctl.web.bulk import BulkRoutes
-from jobctl.web.dashboard import DashboardRoutes
+from jobctl.web.dashboard import NO_PAGE, Answer, Dashboard
 from jobctl.web.enqueue import EnqueueRoutes
 from jobctl.web.events import EventRoutes
 from jobctl.web.identity import PREFIX, Gate, cors_headers, is_preflight
@@ -50,10 +50,7 @@ _SECURITY: Final = (
     ("Referrer-Policy", "no-referrer"),
     ("Vary", "Authorization, Origin"),
 )
-
-
-_POLICY: Final = "default-src 'none'"
-"""For answers that are no page."""
+_SECURITY_BYTES: Final = tuple((name.lower().encode(), value.encode()) for name, value in _SECURITY)
 
 
 class JobId(BaseConverter):
@@ -104,17 +101,23 @@ class App(QuartTrio):
         TokenRoutes(web).register(self)
         SignInRoutes(web, self.gate).register(self)
         MetricsRoute(web, self.gate).register(self)
-        DashboardRoutes().register(self)
+        self.dashboard = Dashboard()
+        self.dashboard.register(self)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection's request; a target without a path (``GET ?x``) breaks Quart's reading of it."""
+        if scope["type"] == "http":
+            started = time.perf_counter()
+            file = self.dashboard.answer(scope["method"], scope["path"], scope["headers"])
+            if file is not None:
+                await self._send_file(file, scope, send, started)
+                return
         await super().asgi_app(scope if scope.get("path", "/") else scope | {"path": "/"}, receive, send)
 
     async def handle_request(self, request: Any) -> Any:
         """Answer one request, whatever happens."""
         started = time.perf_counter()
-        asked = request.headers.get("X-Request-Id", "")
-        request.request_id = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
+        request.request_id = _request_id(request.headers.get("X-Request-Id", ""))
         logs.request.set(request.request_id)
         try:
             response = await self._admit(request) or cast("Response", await super().handle_request(request))
@@ -122,9 +125,34 @@ class App(QuartTrio):
             response = problems.answer(error, request.request_id)
         self._finish(request, response)
         seconds = time.perf_counter() - started
-        self._count(request, response.status_code, seconds)
-        self._log(request, response, seconds)
+        rule = request.url_rule
+        route = _template(rule.rule) if rule is not None else "-"  # refused at the gate, or nothing is there
+        self._count(route, request.method, response.status_code, seconds)
+        if self._logs(request.path):
+            self._log(
+                request.method,
+                request.path,
+                response.status_code,
+                seconds,
+                request_id=request.request_id,
+                subject=request.identity.subject if request.identity else None,
+                client=self.gate.address(request),
+            )
         return response
+
+    async def _send_file(self, file: Answer, scope: Any, send: Any, started: float) -> None:
+        """Past Quart, with what ``handle_request`` does for all others."""
+        asked = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
+        request_id = _request_id(asked)
+        headers = [*file.headers, *_SECURITY_BYTES, (b"x-request-id", request_id.encode())]
+        await send({"type": "http.response.start", "status": file.status, "headers": headers})
+        await send({"type": "http.response.body", "body": file.body, "more_body": False})
+        seconds = time.perf_counter() - started
+        self._count(file.route, scope["method"], file.status, seconds)
+        if self._logs(scope["path"]):
+            told = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+            client = self.gate.address_of(str((scope.get("client") or ("local", None))[0]), told)
+            self._log(scope["method"], scope["path"], file.status, seconds, request_id=request_id, client=client)
 
     async def _admit(self, request: ApiRequest) -> Response | None:
         _check_readable(request)
@@ -137,7 +165,7 @@ class App(QuartTrio):
     def _finish(self, request: ApiRequest, response: Response) -> None:
         headers = response.headers
         headers.extend(_SECURITY)
-        headers.setdefault("Content-Security-Policy", _POLICY)
+        headers.setdefault("Content-Security-Policy", NO_PAGE)
         headers["X-Request-Id"] = request.request_id
         if "Cache-Control" not in headers:
             headers["Cache-Control"] = "private, no-cache" if response.status_code < 400 else "no-store"
@@ -147,36 +175,25 @@ class App(QuartTrio):
         if request.method == "HEAD":
             response.response = response.data_body_class(b"")  # Content-Length stays
 
-    def _count(self, request: ApiRequest, status: int, seconds: float) -> None:
-        rule = request.url_rule
-        route = _template(rule.rule) if rule is not None else "-"  # refused at the gate, or nothing is there
-        method = request.method if request.method in _METHODS else OTHER
-        self._metrics.requests.add(route, method, str(status))
+    def _count(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._metrics.requests.add(route, method if method in _METHODS else OTHER, str(status))
         self._metrics.request_seconds.observe(route, seconds)
 
-    def _log(self, request: ApiRequest, response: Response, seconds: float) -> None:
-        if self.access == "off":
-            return
-        level = logging.INFO if self.access == "info" and request.path.startswith(PREFIX) else logging.DEBUG
-        if not log.isEnabledFor(level):
-            return
-        path = request.path if request.path.isprintable() else ascii(request.path)
-        log.log(
-            level,
-            "%s %s %d",
-            request.method,
-            path[:500],
-            response.status_code,
-            extra={
-                "method": request.method,
-                "path": path[:500],
-                "status": response.status_code,
-                "duration_ms": round(seconds * 1000, 2),
-                "request_id": request.request_id,
-                "subject": request.identity.subject if request.identity else None,
-                "client": self.gate.address(request),
-            },
-        )
+    def _level(self, path: str) -> int:
+        return logging.INFO if self.access == "info" and path.startswith(PREFIX) else logging.DEBUG
+
+    def _logs(self, path: str) -> bool:
+        return self.access != "off" and log.isEnabledFor(self._level(path))
+
+    def _log(self, method: str, path: str, status: int, seconds: float, **more: str | None) -> None:
+        shown = (path if path.isprintable() else ascii(path))[:500]
+        told = {"method": method, "path": shown, "status": status, "duration_ms": round(seconds * 1000, 2)}
+        log.log(self._level(path), "%s %s %d", method, shown, status, extra=told | {"subject": None} | more)
+
+
+def _request_id(asked: str) -> str:
+    """What the client calls this request, where that is a name; else one of ours."""
+    return asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
 
 
 @functools.cache

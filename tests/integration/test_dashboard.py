@@ -53,6 +53,44 @@ async def test_each_file_comes_with_its_type_and_not_twice(api: Api, name: str) 
     assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
 
 
+@pytest.mark.parametrize("target", ["/", "/static/main.js", "/static/nothing"])
+async def test_files_have_the_headers_of_every_other_answer(api: Api, target: str) -> None:
+    """They do not come by the way of the others."""
+    answer = await api.get(target, bearer=None, headers=[("X-Request-Id", "mine-1")])
+    assert answer.headers["x-request-id"] == "mine-1"
+    assert ("vary", "Authorization, Origin") in answer.pairs
+    for name in ("x-content-type-options", "referrer-policy", "content-security-policy", "cache-control"):
+        assert [each for each, _ in answer.pairs].count(name) == 1
+    hostile = await api.get(target, bearer=None, headers=[("X-Request-Id", "a b\xe9")])
+    assert re.fullmatch("[0-9a-f]{16}", hostile.headers["x-request-id"])
+
+
+@pytest.mark.parametrize("target", ["/", "/static/main.js"])
+async def test_head_and_ranges_and_other_methods(api: Api, target: str) -> None:
+    get, head = await api.get(target, bearer=None), await api.call("HEAD", target, bearer=None)
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(get.body)))
+    ranged = await api.get(target, bearer=None, headers=[("Range", "bytes=0-9")])
+    assert (ranged.status, ranged.body) == (200, get.body)
+    refused = await api.post(target, bearer=None)
+    refused.problem(405, "method_not_allowed")
+    assert refused.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+async def test_files_are_counted_and_logged_like_the_rest(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    api.app.access = "debug"
+    caplog.set_level("DEBUG", "jobctl.web")
+    tag = (await api.get("/static/main.js", bearer=None)).headers["etag"]
+    await api.get("/static/app.js", bearer=None, headers=[("If-None-Match", tag), ("If-None-Match", "*")])
+    await api.call("HEAD", "/", bearer=None)
+    counted = {key: n for key, n in api.app._metrics.requests.counts.items() if key[0] in {"/", "/static/{name}"}}
+    assert counted == {
+        ("/static/{name}", "GET", "200"): 1, ("/static/{name}", "GET", "304"): 1, ("/", "HEAD", "200"): 1,
+    }  # fmt: skip
+    logged = [each for each in caplog.records if each.name == "jobctl.web"]
+    assert [each.getMessage() for each in logged] == ["GET /static/main.js 200", "GET /static/app.js 304", "HEAD / 200"]
+    assert {(each.client, each.subject) for each in logged} == {("127.0.0.1", None)}
+
+
 @pytest.mark.parametrize(
     ("accepted", "packed"),
     [
