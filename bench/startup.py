@@ -53,7 +53,7 @@ def measure(run: Run, rounds: int) -> Report:
     """
     with tempfile.TemporaryDirectory(prefix="jobctl-startup-") as place:
         folder = Path(place)
-        with _server(folder) as port:
+        with server(folder) as port:
             ours = _environment(folder, port)
             measured = {PYTHON: _command([sys.executable, "-c", "pass"], ours), HELP: _command(_argv(HELP), ours)}
             for name, package in PEERS.items():
@@ -159,7 +159,7 @@ def _serving(folder: Path, port: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[int]:
+def server(folder: Path) -> Iterator[int]:
     """A server that is ready; its port."""
     port = _free_port()
     with _serving(folder, port) as ready:
