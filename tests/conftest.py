@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,24 @@ if threading.current_thread() is threading.main_thread():
     for each, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(each) is signal.SIG_IGN:
             signal.signal(each, usual)
+
+# The tests start Python hundreds of times: what is compiled once is kept, also where the environment says otherwise.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+MEMORY = Path("/dev/shm")
+ROOM = 2 * 2**30
+"""Bytes that must be free there: a run of the whole suite takes 700 MB, and the last three are kept."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the temporary folders in memory where there is room for them, unless somebody has said where.
+
+    A store takes some twenty syncs from its making to its end, and the suite makes thousands. On a disk the suite
+    mostly waits for them; that they are made, and when, has tests that look at the calls.
+    """
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
