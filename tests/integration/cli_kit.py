@@ -10,11 +10,10 @@ import os
 import pty
 import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,27 +74,45 @@ class Cli:
         assert "Warning" not in result.err, result.err
         return result
 
+    @contextlib.asynccontextmanager
+    async def piped(self, *arguments: str) -> AsyncIterator[Piped]:
+        """A command that runs, with both of its outputs to read."""
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        command = self.start(*arguments, stdout=out_end, stderr=err_end)
+        os.close(out_end)
+        os.close(err_end)
+        async with trio.lowlevel.FdStream(out) as stdout, trio.lowlevel.FdStream(err) as stderr:
+            try:
+                yield Piped(command, stdout, stderr)
+            finally:
+                command.kill()
+                command.wait()
+
+    def start(self, *arguments: str, stdout: int, stderr: int, **more: Any) -> warm.Command:
+        return warm.Command([*arguments], stdout=stdout, stderr=stderr, env=self.env(), cwd=self.folder, **more)
+
     async def interrupted(self, *arguments: str, when: Callable[[bytes], bool]) -> Result:
         """Ctrl-C as soon as stdout satisfies ``when``."""
-        process = await trio.lowlevel.open_process(
-            self.arguments(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env(), cwd=self.folder
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
         out = b""
         with trio.fail_after(30):
-            while not when(out):
-                out += await process.stdout.receive_some()
-            process.send_signal(signal.SIGINT)
-            while chunk := await process.stdout.receive_some():
-                out += chunk
-            err = b""
-            while chunk := await process.stderr.receive_some():
-                err += chunk
-            await process.wait()
-        await process.stdout.aclose()
-        await process.stderr.aclose()
-        return Result(process.returncode or 0, out.decode(), err.decode())
+            async with self.piped(*arguments) as command:
+                while not when(out):
+                    out += await command.stdout.receive_some()
+                command.process.send_signal(signal.SIGINT)
+                out += await rest(command.stdout)
+                err = await rest(command.stderr)
+                code = await command.process.ended()
+        return Result(code, out.decode(), err.decode())
+
+
+class Piped(NamedTuple):
+    process: warm.Command
+    stdout: trio.abc.ReceiveStream
+    stderr: trio.abc.ReceiveStream
+
+
+async def rest(stream: trio.abc.ReceiveStream) -> bytes:
+    return b"".join([chunk async for chunk in stream])
 
 
 class Terminal:
@@ -107,8 +124,8 @@ class Terminal:
         self.text = b""
         main, other = pty.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process = subprocess.Popen(
-            cli.arguments(*arguments), stdin=other, stdout=other, stderr=other, cwd=cli.folder, start_new_session=True,
+        self.process = warm.Command(
+            [*arguments], stdin=other, stdout=other, stderr=other, cwd=cli.folder, start_new_session=True,
             env=cli.env({"TERM": "xterm-256color", **(env or {})}),
         )  # fmt: skip
         os.close(other)
@@ -143,7 +160,7 @@ class Terminal:
         await until(lambda: self.process.poll() is not None, 30)
         self.read()
         os.close(self._main)
-        return int(self.process.returncode)
+        return self.process.wait()
 
 
 @pytest.fixture

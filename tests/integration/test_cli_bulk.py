@@ -73,10 +73,7 @@ async def test_on_a_terminal_it_asks_with_the_count(server: Running, cli: Cli, s
     await server.enqueue(3)
     ours, theirs = pty.openpty()
     with trio.fail_after(30):
-        process = await trio.lowlevel.open_process(
-            cli.arguments("jobs", "delete", "--status", "pending"), stdin=theirs, stdout=theirs, stderr=theirs,
-            env=cli.env(), cwd=cli.folder,
-        )  # fmt: skip
+        process = cli.start("jobs", "delete", "--status", "pending", stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
         shown = b""
         while b"[y/N] " not in shown:
@@ -84,7 +81,7 @@ async def test_on_a_terminal_it_asks_with_the_count(server: Running, cli: Cli, s
             shown += os.read(ours, 1000)
         assert b"delete 3 jobs (3 pending)? " in shown
         os.write(ours, said.encode())
-        assert await process.wait() == 0
+        assert await process.ended() == 0
     os.close(ours)
     assert await counts(server) == left
 

@@ -6,12 +6,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 from typing import Any
 
 import pytest
 import trio
-from cli_kit import Cli, Terminal, cli  # noqa: F401
+from cli_kit import Cli, Terminal, cli, rest  # noqa: F401
 
 from jobctl.engine.registry import Registry
 from tests.kit import Running, StartServer, until
@@ -41,25 +40,18 @@ async def test_in_a_pipe_a_lost_connection_and_its_return_are_told_once_on_stder
     server: Running, cli: Cli, arguments: tuple[str, ...]
 ) -> None:
     [job_id] = (await cli("enqueue", "hold")).lines
-    process = await trio.lowlevel.open_process(
-        cli.arguments(*(job_id if each == "ID" else each for each in arguments)), stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=cli.env(), cwd=cli.folder,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stderr is not None
     said = b""
-    await until(lambda: subscribed(server), 20)
-    await trio.sleep(0.2)  # until that has most likely reached the other side, which else calls it by another name
-    server.service.endpoint.call_back()
-    with trio.fail_after(30):
-        while said.count(b"\n") < 2:
-            said += await process.stderr.receive_some()
-        process.send_signal(signal.SIGINT)
-        said += b"".join([chunk async for chunk in process.stderr])
-        shown = b"".join([chunk async for chunk in process.stdout])
-        assert await process.wait() == 130
-    await process.stdout.aclose()
-    await process.stderr.aclose()
+    with trio.fail_after(50):
+        async with cli.piped(*(job_id if each == "ID" else each for each in arguments)) as command:
+            await until(lambda: subscribed(server), 20)
+            await trio.sleep(0.2)  # until that has most likely reached the other side, which else calls it otherwise
+            server.service.endpoint.call_back()
+            while said.count(b"\n") < 2:
+                said += await command.stderr.receive_some()
+            command.process.send_signal(signal.SIGINT)
+            said += await rest(command.stderr)
+            shown = await rest(command.stdout)
+            assert await command.process.ended() == 130
     lost, back, _ = said.decode().splitlines()
     assert re.fullmatch(r"jobctl: (connection lost|no live updates yet) \(.+\); trying again", lost)
     assert re.fullmatch(r"jobctl: connected (again )?after [0-9.]+s(; nothing is missed)?", back)

@@ -191,15 +191,13 @@ async def test_a_person_is_asked_with_the_number(cli: Cli, server: Running, answ
     try:
         os.write(ours, answer)
         with trio.fail_after(30):
-            done = await trio.run_process(
-                cli.arguments("jobs", "prune", "--older-than", "30m"), stdin=theirs, stderr=theirs,
-                capture_stdout=True, check=False, env=cli.env(),
-            )  # fmt: skip
+            command = cli.start("jobs", "prune", "--older-than", "30m", stdin=theirs, stdout=theirs, stderr=theirs)
+            code = await command.ended()
         seen = os.read(ours, 10_000).decode()
     finally:
         os.close(ours)
         os.close(theirs)
-    assert done.returncode == 0
+    assert code == 0
     assert "remove 2 jobs (2 completed) that ended before" in seen
     assert ("nothing was removed" in seen) == bool(left)
     assert (await server.store.stats(owner=None)).value.total == left

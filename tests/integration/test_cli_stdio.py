@@ -178,9 +178,7 @@ async def test_an_output_that_does_not_block_is_waited_for(server: Running, cli:
     assert (await cli("enqueue", "--file", "-", stdin=lines)).code == 0
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    process = await trio.lowlevel.open_process(
-        cli.arguments("jobs", "list", "--all", "--json"), stdout=writer, env=cli.env(), cwd=cli.folder
-    )
+    process = cli.start("jobs", "list", "--all", "--json", stdout=writer, stderr=2)
     os.close(writer)
     text = b""
     async with trio.lowlevel.FdStream(reader) as pipe:
@@ -188,7 +186,7 @@ async def test_an_output_that_does_not_block_is_waited_for(server: Running, cli:
             await trio.sleep(0.5)  # it fills the pipe
             async for chunk in pipe:
                 text += chunk
-            assert await process.wait() == 0
+            assert await process.ended() == 0
     assert len([json.loads(line) for line in text.splitlines()]) == 1000
 
 

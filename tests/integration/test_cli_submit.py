@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from typing import Any
 
 import pytest
 import trio
-from cli_kit import Cli, cli  # noqa: F401
+from cli_kit import Cli, cli, rest  # noqa: F401
 
 from jobctl.engine.registry import Registry
 from tests.kit import Running, StartServer
@@ -120,18 +119,13 @@ async def test_ctrl_c_in_the_middle_of_a_file_says_what_is_enqueued(
         return await enqueue(*args, **kwargs)
 
     monkeypatch.setattr(server.store, "enqueue", slow)
-    process = await trio.lowlevel.open_process(
-        cli.arguments("enqueue", "--file", str(file)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        env=cli.env(), cwd=cli.folder,
-    )  # fmt: skip
-    assert process.stderr is not None
     with trio.fail_after(30):
-        await second.wait()
-        process.send_signal(2)
-        text = b"".join([chunk async for chunk in process.stderr]).decode()
-        assert await process.wait() == 130
+        async with cli.piped("enqueue", "--file", str(file)) as command:
+            await second.wait()
+            command.process.send_signal(2)
+            text = (await rest(command.stderr)).decode()
+            assert await command.process.ended() == 130
     go_on.set()
-    await process.stderr.aclose()
     assert text.startswith("jobctl: interrupted; whether lines 1001 to 2000 arrived is not known; 1,000 jobs are ")
     monkeypatch.setattr(server.store, "enqueue", enqueue)
     on = await cli("enqueue", "--file", str(file), "--idempotency-key", key_in(text.rstrip()))

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import trio
+import warm
 
 from jobctl import auth
 from jobctl.protocol import messages
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 
 APP = ("--app", "tests.acceptance_tasks")
+Process = subprocess.Popen[bytes] | warm.Command
 
 
 class Served:
@@ -51,24 +53,25 @@ class Served:
             "JOBCTL_STATE_DIR": str(self.state),
             "PYTHONPATH": str(ROOT),
         }
-        self.process: subprocess.Popen[bytes] | None = None
-        self.children: list[subprocess.Popen[bytes]] = []
+        self.process: Process | None = None
+        self.children: list[warm.Command] = []
 
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "jobctl", *words]
+    def command(self, *words: str, stdout: int, stderr: int, **more: Any) -> warm.Command:
+        return warm.Command(
+            [*words], cwd=self.folder, env=self.environment, stdout=stdout, stderr=stderr, **more
+        )
 
     async def start(self, *under: str) -> None:
         """Start the server, under another program if one is named."""
-        log = (self.folder / "server.log").open("ab")
-        self.process = subprocess.Popen(  # noqa: ASYNC220
-            [*under, *self.command("serve", "--port", str(self.port), "--db", "jobs.db", *APP)],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        log.close()
+        words = ["serve", "--port", str(self.port), "--db", "jobs.db", *APP]
+        with (self.folder / "server.log").open("ab") as log:
+            if under:
+                self.process = subprocess.Popen(  # noqa: ASYNC220
+                    [*under, sys.executable, "-m", "jobctl", *words], cwd=self.folder, env=self.environment,
+                    stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+            else:
+                self.process = self.command(*words, stdout=log.fileno(), stderr=log.fileno(), start_new_session=True)
         await until(self._listens, 30)
 
     def _listens(self) -> bool:
@@ -102,15 +105,13 @@ class Served:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return int(answer.status)
 
-    def run(self, *words: str) -> subprocess.Popen[bytes]:
+    def run(self, *words: str) -> warm.Command:
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
-            child = subprocess.Popen(
-                self.command(*words), cwd=self.folder, env=self.environment, stdout=out, stderr=err
-            )
+            child = self.command(*words, stdout=out.fileno(), stderr=err.fileno())
         self.children.append(child)
         return child
 
-    async def finish(self, child: subprocess.Popen[bytes]) -> list[str]:
+    async def finish(self, child: warm.Command) -> list[str]:
         """Wait for a command that must succeed; its words on stdout."""
         await until(lambda: child.poll() is not None, LIMIT_S)
         assert child.returncode == 0, (self.folder / "err").read_text()
@@ -147,12 +148,8 @@ class Watcher:
     def __init__(self, served: Served, url: str, name: str, epoch: str) -> None:
         self.path = served.folder / f"{name}.ndjson"
         with self.path.open("wb") as out, (served.folder / f"{name}.err").open("wb") as err:
-            self.process = subprocess.Popen(
-                served.command("watch", "--json", "--since", f"{epoch}:0", "--url", url),
-                cwd=served.folder,
-                env=served.environment,
-                stdout=out,
-                stderr=err,
+            self.process = served.command(
+                "watch", "--json", "--since", f"{epoch}:0", "--url", url, stdout=out.fileno(), stderr=err.fileno()
             )
         served.children.append(self.process)
 
@@ -161,7 +158,9 @@ class Watcher:
         return [json.loads(line)["seq"] for line in lines]
 
     def last(self) -> int:
-        lines = self.path.read_bytes().split(b"\n")
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - 65536))
+            lines = file.read().split(b"\n")
         return int(json.loads(lines[-2])["seq"]) if len(lines) > 1 else 0
 
     def end(self) -> None:

@@ -8,8 +8,6 @@ import logging
 import os
 import signal
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ import apsw
 import httpx2
 import pytest
 import trio
+import warm
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobctl import auth, service
@@ -597,15 +596,14 @@ class Process:
         self.environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "JOBCTL_STATE_DIR": str(folder / "state"), **environment,
         }  # fmt: skip
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: warm.Command | None = None
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            words = ("serve", "--config", str(self.config), "--app", "handlers", "--port", "0")
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobctl", *words],
-                cwd=self.folder, env=self.environment, stdout=log, stderr=log,
-            )  # fmt: skip
+            words = ["serve", "--config", str(self.config), "--app", "handlers", "--port", "0"]
+            self.process = warm.Command(
+                words, cwd=self.folder, env=self.environment, stdout=log.fileno(), stderr=log.fileno()
+            )
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
@@ -674,5 +672,5 @@ async def test_a_sighup_reads_the_file_again(process: Process) -> None:
         assert (await http.get("/readyz")).status_code == 200
     process.send(signal.SIGTERM)
     assert process.process is not None
-    assert await trio.to_thread.run_sync(process.process.wait) == 0
+    assert await process.process.ended() == 0
     assert not process.said('"stopped"')  # that is no warning
