@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
-from cli_kit import Cli, cli  # noqa: F401
+import warm
+from cli_kit import Cli, cli, rest  # noqa: F401
 
 from tests.kit import until
 
@@ -55,6 +59,22 @@ async def test_the_demo_keeps_what_it_made_if_asked(cli: Cli, tmp_path: Path) ->
     assert sums == [f"{hashlib.sha256(text).hexdigest()}  {each}" for each, text in contents(source).items()]
 
 
+@contextlib.asynccontextmanager
+async def a_demo(cli: Cli, source: Path) -> AsyncIterator[tuple[warm.Command, trio.lowlevel.FdStream]]:
+    """A demo that goes on for a while, and all that it says. It ends with the block, if not before."""
+    reader, writer = os.pipe()
+    env = cli.env({"TMPDIR": str(cli.folder)})
+    arguments = ["demo", "--path", str(source), "--limit", "300"]
+    process = warm.Command(arguments, stdout=writer, stderr=writer, env=env, cwd=cli.folder)
+    os.close(writer)
+    with trio.fail_after(60):
+        async with trio.lowlevel.FdStream(reader) as output:
+            try:
+                yield process, output
+            finally:
+                process.terminate()
+
+
 def processes_of(folder: Path) -> bytes:
     return subprocess.run(["pgrep", "-f", str(folder / "jobctl-demo-")], capture_output=True, check=False).stdout
 
@@ -67,20 +87,13 @@ async def test_the_demo_that_is_stopped_leaves_nothing_and_says_so(
     cli: Cli, tmp_path: Path, number: signal.Signals, when: bytes
 ) -> None:
     source = a_folder(tmp_path / "source", 300)
-    process = await trio.lowlevel.open_process(
-        cli.arguments("demo", "--path", str(source), "--limit", "300"),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=cli.env({"TMPDIR": str(tmp_path)}), cwd=cli.folder,
-    )  # fmt: skip
-    assert process.stdout is not None
     said = b""
-    with trio.fail_after(40):
+    async with a_demo(cli, source) as (process, output):
         while when not in said:
-            said += await process.stdout.receive_some()
+            said += await output.receive_some()
         process.send_signal(number)
-        async for chunk in process.stdout:
-            said += chunk
-        assert await process.wait() == 128 + number
-    await process.stdout.aclose()
+        said += await rest(output)
+        assert await process.ended() == 128 + number
     assert said.endswith(b"jobctl: stopped; the server and its jobs are gone\n")
     assert b"Traceback" not in said
     assert not left_behind(tmp_path)
@@ -89,19 +102,13 @@ async def test_the_demo_that_is_stopped_leaves_nothing_and_says_so(
 
 async def test_the_server_of_a_demo_that_is_killed_ends_and_takes_its_folder_along(cli: Cli, tmp_path: Path) -> None:
     source = a_folder(tmp_path / "source", 300)
-    process = await trio.lowlevel.open_process(
-        cli.arguments("demo", "--path", str(source), "--limit", "300"),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=cli.env({"TMPDIR": str(tmp_path)}), cwd=cli.folder,
-    )  # fmt: skip
-    assert process.stdout is not None
     said = b""
-    with trio.fail_after(40):
+    async with a_demo(cli, source) as (process, output):
         while b"running" not in said:
-            said += await process.stdout.receive_some()
+            said += await output.receive_some()
         await until(lambda: processes_of(tmp_path), 20)
         process.kill()
-        await process.wait()
-    await process.stdout.aclose()
+        await process.ended()
     await until(lambda: not processes_of(tmp_path), 20)
     assert not left_behind(tmp_path)
 

@@ -272,17 +272,23 @@ async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
     server = await start_server(registry, health={"max_lag": 0.1})
     caplog.clear()
     (job_id,) = await server.enqueue(name="blocker")
+
+    def told() -> list[Any]:
+        """A busy machine may hold the event loop up as well, and then no job is named."""
+        said = [each for each in caplog.records if each.name == "jobctl.watchdog"]
+        return [each for each in said if "is no job" not in each.getMessage()]
+
     with trio.fail_after(15):
         await seen.wait()
-        await until(lambda: server.service.metrics.stalls == 1)
-    told = [each for each in caplog.records if each.name == "jobctl.watchdog"]
-    for each, verb in zip(told, ("blocks", "blocked"), strict=True):
+        await until(lambda: len(told()) == 2)
+        await until(lambda: server.service.metrics.stalls >= 1)
+    for each, verb in zip(told(), ("blocks", "blocked"), strict=True):
         assert f"job {job_id} (blocker) {verb} it" in each.getMessage()
-    first: Any = told[0]
+    first = told()[0]
     assert "in blocker" in first.stack
     assert "trio" not in first.stack
     value = await scrape(server.port)
-    assert value("jobctl_loop_stalls_total") == 1
+    assert 1 <= value("jobctl_loop_stalls_total") <= server.service.metrics.stalls
     assert value("jobctl_loop_stalled_seconds_total") >= 0.1
 
 

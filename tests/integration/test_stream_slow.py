@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -84,14 +85,17 @@ async def test_a_filtered_reader_that_stalls_gets_exactly_what_matches(server: R
 
 async def test_with_conflate_a_slow_reader_gets_the_latest_state_and_every_terminal_one(server: Running) -> None:
     (job_id,) = await server.hold()
-    for n in range(3000):
-        await server.store.progress(job_id, 1, n / 3000, "x" * 100)
+    async with trio.open_nursery() as nursery:  # together, so that they share commits
+        for n in range(3000):
+            nursery.start_soon(server.store.progress, job_id, 1, n / 3000, "x" * 100)
     await server.store.cancel(job_id, owner=None)
     others = await server.enqueue(200)
-    for other in others:
-        await server.store.cancel(other, owner=None)
-        await server.store.retry(other, owner=None)  # the end in between must still be told
+    for change in (server.store.cancel, server.store.retry):  # the end in between must still be told
+        async with trio.open_nursery() as nursery:
+            for other in others:
+                nursery.start_soon(partial(change, other, owner=None))
     head = (await server.store.events(0, limit=1)).head
+    assert head >= 3000 + 3 * len(others)
     peer = await raw_peer(server)
     async with peer.stream:
         await peer.say(

@@ -187,8 +187,11 @@ async def test_a_log_that_belongs_to_its_database_stays(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*replaced*"))
 
 
-async def test_a_stop_is_clean_though_another_program_reads_the_database(tmp_path: Path) -> None:
+async def test_a_stop_is_clean_though_another_program_reads_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its log can then not be taken away, and it is no error."""
+    monkeypatch.setattr(sqlite, "BUSY_MS", 10)  # as long as it is waited for the reader, who does not leave
     async with opened(tmp_path, "normal") as store:
         await add(store)
         reader = apsw.Connection(str(store.path))
