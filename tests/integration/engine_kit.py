@@ -105,6 +105,7 @@ async def engine(
             grace=grace,
             cancel_grace=cancel_grace,
         )
+        runner._executor._draw = lambda: 0.5  # who waits to be tried again can be seen waiting, for half a second
         store.listen(runner.on_commit)
         async with trio.open_nursery() as nursery:
             if start:

@@ -1,4 +1,5 @@
 """What stands in ``configs/`` for production, each tried for real: nginx and Caddy with TLS, systemd's side."""
+# ruff: noqa: F811  (fixtures are imported by name)
 
 from __future__ import annotations
 
@@ -6,11 +7,10 @@ import json
 import logging
 import os
 import re
-import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,23 +19,11 @@ import pytest
 import trio
 import trio_websocket
 import trustme
+from deployment_kit import CONFIGS, given, listens, program, server  # noqa: F401
 
-from jobctl.store.sqlite import _durable_pragmas
 from tests.kit import LOOPBACK, Peer, Running, StartServer, until
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 NAME = "jobs.example.com"
-SBIN = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", os.environ.get("PATH", "")))
-
-
-def program(name: str, *, in_ci: bool = False) -> str:
-    """Where a program is; without it the test is skipped, or fails in CI where it is expected."""
-    found = shutil.which(name, path=SBIN)
-    if found is None:
-        if in_ci and os.environ.get("CI"):
-            pytest.fail(f"{name} is needed in CI")
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def free_port() -> int:
@@ -43,11 +31,6 @@ def free_port() -> int:
         free.bind((LOOPBACK, 0))
         port: int = free.getsockname()[1]
     return port
-
-
-@pytest.fixture
-async def server(start_server: StartServer) -> Running:
-    return await start_server(trusted_proxies=(LOOPBACK,), rate_limit="50/1h")
 
 
 @pytest.fixture
@@ -64,14 +47,6 @@ def authority(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-def given(text: str, *changes: tuple[str, str]) -> str:
-    """``text`` with each of ``changes``, of which every one must be in it."""
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    return text
-
-
 @asynccontextmanager
 async def running(command: list[str], folder: Path, port: int, **environment: str) -> AsyncIterator[None]:
     with (folder / "proxy.log").open("wb") as log:
@@ -83,14 +58,6 @@ async def running(command: list[str], folder: Path, port: int, **environment: st
     finally:
         process.terminate()
         await trio.to_thread.run_sync(process.wait)
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection((LOOPBACK, port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -244,103 +211,6 @@ def test_the_proxies_time_limits_suit_the_servers() -> None:
     kept = [float(each) for each in re.findall(r"keepalive(?:_timeout)? (\d+)s", nginx + caddy)]
     assert len(kept) == 2
     assert max(kept) < KEEP_ALIVE_TIMEOUT_S
-
-
-# --- systemd ---------------------------------------------------------------------------------------------------------
-
-
-def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
-    binary = program("systemd-analyze")
-    unit = tmp_path / "jobctl.service"
-    unit.write_text(given((CONFIGS / "jobctl.service").read_text(), ("/opt/jobctl/bin/jobctl", "/bin/true")))
-    verified = subprocess.run([binary, "verify", str(unit)], capture_output=True, text=True, check=False)
-    complaints = [line for line in verified.stderr.splitlines() if "jobctl.service" in line]
-    assert (verified.returncode, complaints) == (0, [])
-    rated = subprocess.run(
-        [binary, "security", "--offline=true", "--threshold=20", str(unit)], capture_output=True, text=True, check=False
-    )
-    if "unrecognized option" not in rated.stderr:  # before systemd 250
-        assert rated.returncode == 0, rated.stdout[-2000:]
-
-
-def test_the_unit_gives_a_stop_the_time_that_it_may_take() -> None:
-    from jobctl.service import LAST_MOMENT_S
-    from jobctl.settings import Settings
-
-    unit = (CONFIGS / "jobctl.service").read_text()
-    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
-    assert int(seconds) > Settings.model_fields["grace"].default + LAST_MOMENT_S
-    assert "\nKillMode=mixed\n" in unit
-    assert "\nType=notify\n" in unit
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(tmp_path / "notify"))
-        sock.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        monkeypatch.setenv("WATCHDOG_USEC", "200000")
-        yield sock
-
-
-async def told(manager: socket.socket, what: str) -> str:
-    """The next datagram that says ``what``."""
-    with trio.fail_after(10):
-        while True:
-            await trio.lowlevel.wait_readable(manager)
-            message = manager.recv(4096).decode()
-            if what in message.splitlines():
-                return message
-
-
-async def test_systemd_hears_of_readiness_liveness_reload_and_stop(
-    manager: socket.socket, start_server: StartServer
-) -> None:
-    server = await start_server()
-    assert f"STATUS=listens on http://{LOOPBACK}:{server.port}" in await told(manager, "READY=1")
-    for _ in range(3):
-        await told(manager, "WATCHDOG=1")
-    server.service.reload()
-    assert "MONOTONIC_USEC=" in await told(manager, "RELOADING=1")
-    await told(manager, "READY=1")
-    server.service.stop()
-    await told(manager, "STOPPING=1")
-
-
-async def test_the_manager_hears_nothing_while_the_event_loop_stands(
-    manager: socket.socket, start_server: StartServer
-) -> None:
-    import time
-
-    await start_server()
-    await told(manager, "READY=1")
-    await told(manager, "WATCHDOG=1")
-    time.sleep(0.5)  # noqa: ASYNC251 - more than twice the interval
-    heard = []
-    try:
-        while True:
-            heard.append(manager.recv(4096))
-    except BlockingIOError:
-        pass
-    assert len(heard) <= 1
-
-
-# --- other systems ---------------------------------------------------------------------------------------------------
-
-
-def test_macos_is_asked_to_write_through_the_drives_cache() -> None:
-    assert _durable_pragmas("darwin") == ("fullfsync", "checkpoint_fullfsync")
-    assert _durable_pragmas("linux") == ()
-
-
-async def test_the_pragmas_are_known_to_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobctl.store import sqlite
-
-    monkeypatch.setattr(sqlite, "_durable_pragmas", lambda _: _durable_pragmas("darwin"))
-    async with sqlite.open_store(tmp_path / "jobs.db", state_dir=tmp_path / "state") as store:
-        for name in _durable_pragmas("darwin"):
-            assert store._connection.pragma(name) == 1
 
 
 # --- a renewed certificate -------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ async def test_a_cancelled_command_gets_sigterm_with_its_whole_group(tmp_path: P
     assert job.status == "cancelled"
     assert job.attempts == 1
     assert lines[-1] == "bye"
-    assert not alive(int(lines[0]))
+    await wait_for(lambda: not alive(int(lines[0])))
 
 
 async def test_a_command_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_a_command_that_ignores_sigterm_is_killed_after_the_grace(tmp_path
         job = await e.until(job_id)
     assert job.status == "cancelled"
     assert 0.15 < trio.current_time() - began < 5
-    assert not alive(int(lines[0]))
+    await wait_for(lambda: not alive(int(lines[0])))
 
 
 async def test_a_command_that_takes_too_long_fails_and_is_tried_again(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_a_command_that_takes_too_long_fails_and_is_tried_again(tmp_path: 
         lines = await e.log(job.id)
     assert job.error == "timed out after 0.2 s"
     assert job.attempts == 1
-    assert not alive(int(lines[0]))
+    await wait_for(lambda: not alive(int(lines[0])))
 
 
 async def test_a_daemon_that_keeps_the_pipes_open_does_not_keep_the_run(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_daemon_that_keeps_the_pipes_open_does_not_keep_the_run(tmp_path
     os.kill(daemon, signal.SIGKILL)
     assert job.status == "completed"
     assert trio.current_time() - began < 5
-    assert not alive(child)
+    await wait_for(lambda: not alive(child))
 
 
 async def test_a_child_that_goes_on_writing_does_not_keep_the_run(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ async def test_a_child_that_goes_on_writing_does_not_keep_the_run(tmp_path: Path
         lines = await e.log(job.id)
     assert job.status == "completed"
     assert trio.current_time() - began < 5
-    assert not alive(int(next(line for line in lines if line.isdigit())))
+    await wait_for(lambda: not alive(int(next(line for line in lines if line.isdigit()))))
 
 
 async def test_the_process_is_recorded_before_its_output_is_read(

@@ -1,126 +1,17 @@
 """The scheduler over a real store: one job a tick, whatever the clock and the process do. The clock is moved."""
+# ruff: noqa: F811  (fixtures are imported by name)
 
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 import trio
+from scheduler_kit import DAY, HOUR, MINUTE, NOON, World, ms, world  # noqa: F401
 
-from jobctl.cron import Cron
-from jobctl.engine import schedules
-from jobctl.engine.registry import Registry
-from jobctl.engine.scheduler import LOOK_EVERY_S, ON_TIME_MS, Plan, Scheduler, plan
-from jobctl.errors import ConfigError, StoreUnavailable
-from jobctl.model import JobQuery
-from jobctl.schedule import ScheduleSpec, ScheduleState
-from jobctl.store.sqlite import SqliteStore, open_store
-from jobctl.upkeep_settings import ScheduleSettings
-
-MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
-
-
-def ms(text: str) -> int:
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
-
-
-NOON = ms("2026-06-01T12:00:00")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ms = NOON
-
-    def __call__(self) -> int:
-        return self.ms
-
-
-def handlers() -> Registry:
-    registry = Registry()
-
-    @registry.job("backup", timeout=12.5, max_attempts=7)
-    def backup(ctx: object, depth: int = 1) -> None: ...
-
-    return registry
-
-
-class World:
-    """A store, a clock, and schedulers that come and go."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.clock = Clock()
-        self.registry = handlers()
-        self.store: SqliteStore
-        self.scheduler: Scheduler
-
-    @asynccontextmanager
-    async def server(self) -> AsyncIterator[None]:
-        """A process: it opens the store, and leaves it."""
-        async with open_store(self.path / "jobs.db", state_dir=self.path / "state", durability="normal") as store:
-            store.clock = self.clock
-            self.store = store
-            self.scheduler = Scheduler(store, self.registry, clock=self.clock)
-            store.listen(self.scheduler.on_commit)
-            yield
-
-    async def add(self, cron: str = "* * * * *", name: str = "s", **fields: Any) -> None:
-        spec = ScheduleSpec(**{"name": name, "cron": cron, "timezone": "UTC", "job_name": "backup"} | fields)
-        then = schedules.next_run(spec, self.clock())
-        await self.store.schedules.add(spec, created_by="root", next_run=then)
-
-    async def state(self, name: str = "s") -> ScheduleState:
-        return (await self.store.schedules.one(name)).value
-
-    async def jobs(self) -> list[Any]:
-        return list((await self.store.jobs(JobQuery(limit=200))).value.jobs)
-
-    async def runs(self) -> int:
-        return len(await self.jobs())
-
-    async def look_through(self, until: int, step: int) -> None:
-        """Look every ``step`` ms until the clock stands at ``until``."""
-        while self.clock.ms < until:
-            self.clock.ms += step
-            await self.scheduler.look()
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-# --- the plan ------------------------------------------------------------------------------------------------------
-
-EVERY_MINUTE, NIGHTLY = Cron("* * * * *"), Cron("0 2 * * *")
-TWO = ms("2026-06-02T02:00:00")
-
-
-@pytest.mark.parametrize(
-    ("cron", "due", "now", "missed", "expected"),
-    [
-        (NIGHTLY, TWO, TWO - 1, "skip", Plan(None, TWO)),
-        (NIGHTLY, TWO, TWO, "skip", Plan(TWO, TWO + DAY)),
-        (NIGHTLY, TWO, TWO + ON_TIME_MS, "skip", Plan(TWO, TWO + DAY)),  # a restart may take a while
-        (NIGHTLY, TWO, TWO + ON_TIME_MS + 1, "skip", Plan(None, TWO + DAY)),
-        (NIGHTLY, TWO, TWO + ON_TIME_MS + 1, "once", Plan(TWO, TWO + DAY)),
-        (NIGHTLY, TWO, TWO + 3 * DAY + HOUR, "skip", Plan(None, TWO + 4 * DAY)),
-        (NIGHTLY, TWO, TWO + 3 * DAY + HOUR, "once", Plan(TWO + 3 * DAY, TWO + 4 * DAY)),  # one for all four
-        (NIGHTLY, TWO, TWO + 3 * DAY + 5, "once", Plan(TWO + 3 * DAY, TWO + 4 * DAY)),  # the last is on time
-        (NIGHTLY, TWO, TWO + 3 * DAY + 5, "skip", Plan(TWO + 3 * DAY, TWO + 4 * DAY)),
-        (EVERY_MINUTE, NOON, NOON + 10 * HOUR + 30_000, "skip", Plan(NOON + 10 * HOUR, NOON + 10 * HOUR + MINUTE)),
-        (NIGHTLY, TWO + 5, TWO + 6, "once", Plan(None, TWO + DAY)),  # due at what is no tick any more (time zones)
-    ],
-)
-def test_what_a_schedule_does_when_it_is_looked_at(cron: Cron, due: int, now: int, missed: Any, expected: Plan) -> None:
-    assert plan(cron, due, now, missed) == expected
-
+from jobctl.engine.scheduler import LOOK_EVERY_S, Scheduler
+from jobctl.errors import StoreUnavailable
 
 # --- ticks ---------------------------------------------------------------------------------------------------------
 
@@ -386,86 +277,3 @@ async def test_the_hour_that_comes_twice_runs_once(world: World) -> None:
         await world.look_through(ms("2026-10-25T06:00:00"), 10 * MINUTE)
         assert await world.runs() == 1
         assert (await world.state()).last_run == ms("2026-10-25T00:30:00")
-
-
-# --- what cannot run -----------------------------------------------------------------------------------------------
-
-
-async def test_a_schedule_whose_handler_is_gone_says_so_and_goes_on_when_it_is_back(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with world.server():
-        await world.add()
-        known, world.registry = world.registry, Registry()
-    async with world.server():
-        world.clock.ms += MINUTE
-        await world.scheduler.look()
-        assert (await world.runs(), (await world.state()).next_run) == (0, NOON + 2 * MINUTE)
-        assert "no handler named 'backup'" in ((await world.state()).error or "")
-        assert "schedule s could enqueue nothing" in caplog.text
-    world.registry = known
-    async with world.server():
-        world.clock.ms += MINUTE
-        await world.scheduler.look()
-        assert (await world.runs(), (await world.state()).error) == (1, None)
-
-
-async def test_a_time_zone_that_the_machine_has_lost_stops_that_schedule_only(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with world.server():
-        await world.add(timezone="Europe/Berlin", name="lost")
-        await world.add(name="fine")
-        monkeypatch.setattr("jobctl.cron.zoneinfo.ZoneInfo", lambda name: {}[name])
-        monkeypatch.setattr("jobctl.cron.zoneinfo.ZoneInfoNotFoundError", KeyError)
-        from jobctl.cron import zone
-
-        zone.cache_clear()
-        world.clock.ms += MINUTE
-        await world.scheduler.look()
-        lost = await world.state("lost")
-        assert (lost.next_run, await world.runs()) == (None, 1)
-        assert "there is no time zone 'Europe/Berlin'" in (lost.error or "")
-        monkeypatch.undo()
-    async with world.server():
-        await world.scheduler.look()
-        assert (await world.state("lost")).next_run == NOON + 2 * MINUTE
-
-
-# --- the configuration ---------------------------------------------------------------------------------------------
-
-
-def said(**fields: Any) -> ScheduleSettings:
-    return ScheduleSettings(**{"cron": "@daily", "job": "backup"} | fields)
-
-
-async def test_the_configurations_schedules_are_there_after_the_start(world: World) -> None:
-    specs = schedules.configured({"a": said(data={"depth": 2}, missed="once", tags=("x",))}, world.registry)
-    async with world.server():
-        await schedules.sync(world.store, specs, clock=world.clock)
-        state = await world.state("a")
-        assert (state.source, state.spec.data, state.spec.missed) == ("config", b'{"depth":2}', "once")
-        assert (state.spec.tags, state.next_run) == (("x",), NOON + 12 * HOUR)
-        await schedules.sync(world.store, [], clock=world.clock)
-        assert (await world.store.schedules.all()).value == ()
-
-
-async def test_a_name_that_the_api_has_taken_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    async with world.server():
-        await world.add(name="a")
-        await schedules.sync(world.store, schedules.configured({"a": said()}, world.registry), clock=world.clock)
-        assert "jobctl schedules remove a" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"job": "nope"}, r"schedules\.a: no handler named 'nope'; this server knows: backup"),
-        ({"data": {"width": 1}}, r"schedules\.a: backup has no field 'width'"),
-        ({"data": {"depth": float("nan")}}, r"schedules\.a: data\.depth is NaN"),
-        ({"data": {"depth": "x" * 70_000}}, r"schedules\.a: data has 7\d+ bytes"),
-    ],
-)
-def test_a_schedule_that_cannot_work_stops_the_start(fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        schedules.configured({"a": said(**fields)}, handlers())

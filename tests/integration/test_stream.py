@@ -1,33 +1,21 @@
 """The stream's contract (design section 6), against a real server."""
 
+
 from __future__ import annotations
 
-import ssl
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio_websocket
-import trustme
 import wsproto
+from stream_kit import numbers
 from wsproto.events import Request
 
 from jobctl import auth
 from jobctl.protocol.session import MAX_BAD_MESSAGES
-from jobctl.store.base import LogEntry
-from tests.kit import LOOPBACK, Peer, Running, StartServer, until
-
-
-async def numbers(peer: Any, last: int) -> list[int]:
-    """The ``seq`` of every update up to ``last``."""
-    seen: list[int] = []
-    while not seen or seen[-1] < last:
-        message = await peer.hear()
-        if message["type"] in ("job_update", "job_deleted"):
-            seen.append(message["seq"])
-    return seen
+from tests.kit import LOOPBACK, Running, StartServer, until
 
 
 async def test_the_server_speaks_first_and_asks_for_a_token(server: Running) -> None:
@@ -269,81 +257,6 @@ async def test_the_end_of_a_token_is_announced_a_minute_ahead_and_then_kept(serv
         assert (await peer.hear())["type"] == "connected"
 
 
-async def test_log_lines_are_followed_from_the_start_or_from_now(server: Running) -> None:
-    (job_id,) = await server.hold()
-    await server.store.append_logs(job_id, 1, [LogEntry(1000 * i, "log", f"line {i}") for i in range(3)])
-    async with server.peer() as late, server.peer() as early:
-        await late.say(type="subscribe_logs", id=job_id)
-        await early.say(type="subscribe_logs", id=job_id, after=1)
-        first = await early.hear()
-        assert [line["n"] for line in first["lines"]] == [2, 3]
-        await late.say(type="ping")
-        assert (await late.hear())["type"] == "pong"
-        await server.store.append_logs(job_id, 1, [LogEntry(5000, "stderr", "more")])
-        for peer in (late, early):
-            message = await peer.hear()
-            assert (message["type"], message["lines"][0]["n"], message["lines"][0]["text"]) == ("job_log", 4, "more")
-        await early.say(type="unsubscribe_logs", id=job_id)
-        await early.say(type="ping")
-        await early.hear()
-        await server.store.append_logs(job_id, 1, [LogEntry(6000, "log", "unseen")])
-        assert (await late.hear())["lines"][0]["text"] == "unseen"
-        await early.say(type="ping")
-        assert (await early.hear())["type"] == "pong"
-
-
-async def test_ten_thousand_log_lines_arrive_in_order(server: Running) -> None:
-    (job_id,) = await server.hold()
-    async with server.peer() as peer:
-        await peer.say(type="subscribe_logs", id=job_id, after=0)
-        for start in range(0, 10_000, 1000):
-            lines = [LogEntry(1, "stdout", f"{n} {'é' * 50}") for n in range(start, start + 1000)]
-            await server.store.append_logs(job_id, 1, lines)
-        seen: list[int] = []
-        while len(seen) < 10_000:
-            seen += [line["n"] for line in (await peer.hear())["lines"]]
-        assert seen == list(range(1, 10_001))
-
-
-async def test_counts_equal_the_database_after_many_changes(server: Running) -> None:
-    async with server.peer() as peer:
-        await peer.say(type="subscribe_jobs")
-        await server.hold(10)
-        ids = await server.enqueue(20)
-        for job_id in ids[10:]:
-            await server.store.cancel(job_id, owner=None)
-        for job_id in ids[15:]:
-            await server.store.delete(job_id, owner=None)
-        truth = await server.store.stats(owner=None)
-        while True:
-            stats = await peer.hear_until("job_stats_update")
-            if stats["seq"] == truth.position.seq:
-                break
-        assert (stats["stats"]["pending"], stats["stats"]["running"], stats["stats"]["cancelled"]) == (10, 10, 5)
-        assert stats["stats"]["total"] == truth.value.total == 25
-
-
-async def test_pausing_a_queue_shows_in_the_counts(server: Running) -> None:
-    async with server.peer() as peer:
-        await peer.say(type="subscribe_jobs")
-        await peer.hear_until("job_stats_update")
-        await server.store.set_paused("default", True)
-        stats = await peer.hear_until("job_stats_update")
-        assert stats["stats"]["byQueue"]["default"]["paused"] is True
-
-
-async def test_a_configured_queue_is_there_and_can_be_paused_before_its_first_job(start_server: StartServer) -> None:
-    server = await start_server(queues={"reports": {"concurrency": 1}, "default": {"concurrency": 2}})
-    async with server.peer() as peer:
-        await peer.say(type="subscribe_jobs")
-        shown = (await peer.hear_until("job_stats_update"))["stats"]["byQueue"]
-        assert {name: each["paused"] for name, each in shown.items()} == {"default": False, "reports": False}
-        await server.store.set_paused("reports", True)
-        shown = (await peer.hear_until("job_stats_update"))["stats"]["byQueue"]
-        assert shown["reports"]["paused"] is True
-    assert [each.name for each in (await server.store.queues()).value] == ["default", "reports"]
-
-
 async def test_more_connections_than_the_limits_allow_are_told_4429(start_server: StartServer) -> None:
     server = await start_server(stream={"max_per_subject": 1, "max_connections": 2})
     async with server.peer("alice"):
@@ -425,65 +338,3 @@ async def test_everything_returns_to_where_it_was_when_the_watchers_leave(server
     assert not hub._stats
     assert not hub._logs
     assert not endpoint._subjects
-
-
-async def test_the_queue_goes_on_when_the_stream_fails(
-    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken() -> None:
-        raise RuntimeError("the stream is broken")
-
-    caplog.set_level("DEBUG", logger="jobctl.stream")
-    monkeypatch.setattr(server.service.hub, "flush", broken)
-    ids = await server.enqueue(3)
-    await server.hold()
-    assert (await server.store.job(ids[0], owner=None)).value.status == "pending"
-    assert {record.levelname for record in caplog.records if "stream failed" in record.message} == {"DEBUG"}
-
-
-async def test_one_connection_that_fails_does_not_cut_the_others_off(
-    server: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with server.peer() as first, server.peer() as second:
-        for peer in (first, second):
-            await peer.say(type="subscribe_jobs", stats=False)
-            await peer.hear()
-        victim = next(iter(server.service.endpoint.connections))
-
-        def broken(_: bytes) -> int:
-            raise BrokenPipeError
-
-        monkeypatch.setattr(type(victim.transport), "try_send", lambda self, data: (
-            broken(data) if self is victim.transport else self._raw.send(data)
-        ))
-        await server.enqueue(1)
-        assert (await second.hear())["seq"] == 1
-
-
-async def test_the_stream_works_over_tls_also_for_a_reader_that_stalls(
-    start_server: StartServer, tmp_path: Path
-) -> None:
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    server = await start_server(certfile=tmp_path / "cert.pem", keyfile=tmp_path / "key.pem")
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    tcp = await trio.open_tcp_stream(LOOPBACK, server.port)
-    async with tcp, trio.open_nursery() as nursery:
-        tls = trio.SSLStream(tcp, context, server_hostname="localhost")
-        socket = await trio_websocket.wrap_client_stream(
-            nursery, tls, f"localhost:{server.port}", "/api/notifications/ws"
-        )
-        peer = Peer(socket)
-        await peer.hear()
-        await peer.say(type="auth", token=server.token())
-        await peer.say(type="subscribe_jobs", stats=False)
-        await peer.hear_until("jobs_subscribed")
-        for _ in range(30):
-            await server.enqueue(200, data=b'{"filler":"%s"}' % (b"x" * 2000))
-        (connection,) = server.service.endpoint.connections
-        assert connection.outbox.pending
-        assert await numbers(peer, 6000) == list(range(1, 6001))
-        nursery.cancel_scope.cancel()

@@ -1,14 +1,32 @@
-"""Holding the writer thread of a SQLite store, so that a test decides what goes into one transaction."""
+"""A SQLite store on a file; and holding its writer thread, so that a test decides what goes into one transaction.
+
+Import the fixtures by name.
+"""
 
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
+from store_kit import Clock
 
-from jobctl.store.sqlite import SqliteStore
+from jobctl.store.sqlite import SqliteStore, open_store
 from jobctl.store.transaction import Tx
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+async def store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    async with open_store(path, state_dir=path.parent / "state") as opened:
+        opened.clock = clock
+        yield opened
 
 
 class Gate:
