@@ -115,7 +115,7 @@ class Executor:
         with run.scope:
             await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads, thread_name=name)
         if result:
-            value, error = result[0]
+            value, error = result.pop()  # left there, it would be held by its own traceback: ``call`` knows the list
             return self._returned(run, value) if error is None else self.raised(run, error)
         with starting:  # a thread that was asked for and has not begun must not begin any more
             if state == "started":

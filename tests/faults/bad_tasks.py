@@ -33,6 +33,33 @@ def eats(ctx, mebibytes=4096):
     return len(bytearray(mebibytes * 1024**2))
 
 
+@job("hoards")
+def hoards(ctx, mebibytes=8192):
+    """Take it piece by piece, so that others, too, ask when there is none left."""
+    return len([bytearray(1024**2) for _ in range(mebibytes)])
+
+
+@job("recurses")
+async def recurses(ctx):
+    """Never come back."""
+    return await recurses(ctx)
+
+
+@job("sinks")
+def sinks(ctx):
+    """The same, in a thread."""
+    return sinks(ctx)
+
+
+@job("nests")
+def nests(ctx, depth=100_000):
+    """Return what is too deep to be written."""
+    found = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 @job("huge")
 def huge(ctx):
     """Return 100 MB."""
@@ -47,6 +74,13 @@ async def chats(ctx):
             ctx.log("x" * 1000)
         if n % 20 == 0:
             await trio.lowlevel.checkpoint()
+
+
+@job("chats-in-a-thread")
+def chats_in_a_thread(ctx):
+    """Print 12 MB, and wait where the database cannot keep up."""
+    for _ in range(12_000):
+        ctx.log("x" * 1000)
 
 
 @job("leaks")

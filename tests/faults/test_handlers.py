@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import trio
 
@@ -80,14 +82,66 @@ async def test_one_server_survives_all_of_them(tmp_path: Path) -> None:
         huge = await run(server, "huge")
         assert huge["status"] == "failed"
         assert huge["error"].startswith("the result has 100,000,002 bytes")
-        chatty = await run(server, "chats")
-        assert chatty["status"] == "completed"
+        for name in ("recurses", "sinks", "nests"):
+            endless = await run(server, name)
+            assert endless["status"] == "failed"
+            assert "RecursionError: maximum recursion depth exceeded" in endless["error"].split("\n")[0]
+        in_the_loop = await log_of(server, await run(server, "chats"))
+        dropped = [int(found[1]) for line in in_the_loop if (found := re.match(r"\((\d+) lines dropped", line))]
+        assert in_the_loop.count("x" * 1000) + sum(dropped) == 12_000, "lines went, and it was not said"
+        assert len(in_the_loop) == in_the_loop.count("x" * 1000) + len(dropped)
+        in_a_thread = await log_of(server, await run(server, "chats-in-a-thread"))
+        assert in_a_thread[-1] == "(log cut: this run has written 10 MiB)"
+        assert {*in_a_thread[:-1]} == {"x" * 1000}
+        assert 9.5 * 1024**2 < len(in_a_thread) * 1000 <= 10 * 1024**2
         assert (await run(server, "leaks"))["status"] == "completed"
         assert (await run(server, "noop"))["status"] == "completed"
         await until(lambda: memory_of(server.pid) < before + 100 * 1024**2)
         assert server.signal(signal.SIGTERM) == 0
     finally:
         server.clean_up()
+
+
+async def log_of(server: Server, job: dict[str, Any]) -> list[str]:
+    """All of it, without a gap."""
+    assert job["status"] == "completed", job
+    lines: list[dict[str, Any]] = []
+    path = f"/api/jobs/{job['id']}/logs"
+    while page := (await server.get(f"{path}?after={len(lines)}&limit=1000")).json()["data"]["lines"]:
+        lines += page
+    assert [line["n"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["text"] for line in lines]
+
+
+async def test_a_hoarder_takes_its_own_job_along_or_the_process_and_nobodys_work(tmp_path: Path) -> None:
+    """At the limit anybody's next request for memory fails, not only the hoarder's; a supervisor is there."""
+    server = Server(tmp_path, app=APP)
+    async with server.running():
+        before = memory_of(server.pid)
+        limit = 2 * 1024**3
+        resource.prlimit(server.pid, resource.RLIMIT_AS, (limit, limit))
+        greedy = await enqueue(server, "hoards", maxAttempts=2)
+        others: set[str] = set()
+        deaths = 0
+        with trio.fail_after(120):
+            while True:
+                assert server.process is not None
+                if server.process.poll() is not None:
+                    deaths += 1
+                    assert deaths <= 2
+                    await server.start()
+                    resource.prlimit(server.pid, resource.RLIMIT_AS, (limit, limit))
+                with contextlib.suppress(httpx2.TransportError):
+                    answer = await server.post("/api/jobs", {"name": "noop"})
+                    if answer.status_code == 201:
+                        others.add(answer.json()["data"]["id"])
+                    if (await server.get(f"/api/jobs/{greedy}")).json()["data"]["status"] in ENDED:
+                        break
+        job = await ended(server, greedy)
+        assert (job["status"], job["attempts"]) == ("failed", 2)
+        for other in others:
+            assert (await ended(server, other))["status"] == "completed"
+        await until(lambda: memory_of(server.pid) < before + 200 * 1024**2)
 
 
 async def test_a_child_that_a_handler_left_behind_does_not_keep_the_server_from_starting_again(tmp_path: Path) -> None:

@@ -179,6 +179,51 @@ async def test_a_daemon_that_keeps_the_pipes_open_does_not_keep_the_run(tmp_path
     await wait_for(lambda: not alive(child))
 
 
+async def test_a_daemon_of_the_book_outlives_its_command_and_keeps_nothing_of_it(tmp_path: Path) -> None:
+    """Forked twice, in a session of its own, with no file of its parent's: it is not ours to end."""
+    registry = Registry()
+    fork = "(setsid sh -c 'sleep 60 & echo $! >&3' </dev/null >/dev/null 2>&1) 3>daemon"
+    shell(registry, f"{fork}; echo started", cwd=tmp_path)
+    before = open_files()
+    async with engine(tmp_path, registry) as e:
+        job = await e.run("sh")
+        lines = await e.log(job.id)
+        daemon = int((tmp_path / "daemon").read_text())
+    try:
+        assert (job.status, lines) == ("completed", ["started"])
+        assert alive(daemon)
+        assert open_files() <= before
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, "completed"), (3, "failed")])
+async def test_a_command_that_closes_its_output_is_waited_for(tmp_path: Path, code: int, status: str) -> None:
+    """The end of its output is not its end: what it does next, and how it ends, count."""
+    registry = Registry()
+    shell(registry, f"echo before; exec >&- 2>&-; sleep 0.3; touch done; exit {code}", cwd=tmp_path)
+    async with engine(tmp_path, registry) as e:
+        job = await e.run("sh")
+        assert (tmp_path / "done").exists()
+        assert await e.log(job.id) == ["before"]
+    assert job.status == status
+    assert code == 0 or (job.error or "").startswith("exit code 3")
+
+
+async def test_a_command_that_closes_its_output_is_ended_when_its_time_is_up(tmp_path: Path) -> None:
+    registry = Registry()
+    shell(registry, "echo $$; exec >&- 2>&-; trap '' TERM; sleep 60; sleep 60")
+    async with engine(tmp_path, registry, cancel_grace=0.2) as e:
+        job_id = await e.enqueue("sh")
+        with trio.fail_after(10):
+            while not (lines := await e.log(job_id)):
+                await trio.sleep(0.01)
+        await e.store.cancel(job_id, owner=None)
+        job = await e.until(job_id)
+    assert job.status == "cancelled"
+    assert not alive(int(lines[0]))
+
+
 async def test_a_child_that_goes_on_writing_does_not_keep_the_run(tmp_path: Path) -> None:
     registry = Registry()
     shell(registry, "(while :; do echo more; sleep 0.01; done) & echo $!; exit 0")

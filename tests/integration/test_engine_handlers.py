@@ -1,8 +1,10 @@
 """One run of a Python handler: how it is called, and what its end becomes."""
 
 import contextvars
+import gc
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import msgspec
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from engine_kit import engine
 
 from jobctl import Context, NoRetry, RetryAfter
@@ -181,6 +184,36 @@ async def test_no_exception_of_a_handler_ends_the_server(
     assert job.error is not None
     assert job.error.startswith(headline)
     assert len(job.error.encode()) <= 16 * 1024
+
+
+class _Large:
+    """Stands for a gigabyte."""
+
+
+@pytest.mark.parametrize("ends", ["raises", "returns"])
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_what_a_handler_held_is_free_once_it_has_ended(tmp_path: Path, kind: str, ends: str) -> None:
+    """At once, and not when the collector comes round to it: the next job may need the room."""
+    registry, held = Registry(), []
+
+    def work(ctx: Context) -> None:
+        large = _Large()
+        held.append(weakref.ref(large))
+        if ends == "raises":
+            raise MemoryError
+
+    async def in_loop(ctx: Context) -> None:
+        work(ctx)
+
+    registry.job("large")(in_loop if kind == "async" else work)
+    gc.disable()
+    try:
+        async with engine(tmp_path, registry) as e:
+            assert (await e.run("large")).status == ("failed" if ends == "raises" else "completed")
+            await trio.testing.wait_all_tasks_blocked()
+            assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", ["async", "thread"])
