@@ -135,7 +135,7 @@ def take(folder: Path, only: str | None, readme: bool) -> None:
                     context = browser.new_context(viewport=size, color_scheme=theme)  # type: ignore[arg-type]
                     page = context.new_page()
                     if not readme and only in (None, "sign-in"):
-                        page.goto(server.url)
+                        page.goto(server.url, wait_until="networkidle")  # with the icon
                         page.locator("#token").wait_for()
                         page.screenshot(path=folder / f"sign-in-{width}-{theme}.png")
                     page.goto(server.link("ann"))

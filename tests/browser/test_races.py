@@ -266,7 +266,7 @@ def test_a_second_guess_outlives_the_answer_to_the_first(js: Js) -> None:
         overlay.set({...job, version: 2}, {status: 'cancelled'});
         overlay.drop('a', first);
         return overlay.shown({...job, version: 2}).status;"""
-    assert js("overlay", script) == "cancelled"
+    assert js("page", script) == "cancelled"
 
 
 def test_a_command_is_copied_from_a_dialog_also_without_a_clipboard(server: Server, open_page: Open) -> None:

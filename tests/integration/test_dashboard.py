@@ -22,6 +22,17 @@ STATIC = ROOT / "jobctl" / "web" / "static"
 NAMES = sorted(path.name for path in STATIC.iterdir())
 
 
+def needed(imports: str, waiting: set[str]) -> set[str]:
+    """These files and what they import, by the pattern for it; but nothing that comes last, or only when signed out."""
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        if name not in {"later.js", "sign-in.js"}:
+            waiting |= set(re.findall(imports, (STATIC / name).read_text())) - found
+    return found
+
+
 async def test_the_page_needs_no_token_and_may_load_from_here_only(api: Api) -> None:
     answer = await api.get("/", bearer=None)
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
@@ -131,15 +142,21 @@ async def test_nothing_on_the_page_is_inline_or_from_elsewhere(api: Api) -> None
 async def test_what_the_first_look_shows_is_fetched_at_once_and_the_rest_after_it(api: Api) -> None:
     """A preload of what comes later would take its turn before the first list does: six connections, in HTTP/1.1."""
     page = (await api.get("/", bearer=None)).body.decode()
-    first, waiting = set(), {"main.js"}
-    while waiting:
-        name = waiting.pop()
-        first.add(name)
-        text = (STATIC / name).read_text()
-        waiting |= set(re.findall(r'(?:from |import |import\()"\./([^"]+)"', text)) - first - {"later.js"}
+    first = needed(r'(?:from |import |import\()"\./([^"]+)"', {"main.js"}) - {"later.js", "sign-in.js"}
     assert sorted(re.findall(r'(?:modulepreload" href|module" src)="/static/([^"]+)"', page)) == sorted(first)
     assert {"table.js", "row.js", "shell.js"} < first
     assert not first & {"drawer.js", "schedules.js", "queues.js"}
+
+
+async def test_what_asks_for_the_list_is_fetched_before_what_shows_it(api: Api) -> None:
+    """What has a low priority lets those requests pass that the first modules make."""
+    page = (await api.get("/", bearer=None)).body.decode()
+    asks = needed(r'(?:from |import )"\./([^"]+)"', {"main.js"})
+    links = re.findall(r'(?:modulepreload" href|module" src)="/static/([^"]+)"( fetchpriority="low")?', page)
+    assert {name for name, low in links if not low} == asks
+    assert [bool(low) for _, low in links] == sorted(bool(low) for _, low in links)
+    assert len(asks) <= 7  # one more than a browser has connections: the style sheet is the eighth
+    assert "session.js" in asks
 
 
 async def test_it_is_small(api: Api) -> None:

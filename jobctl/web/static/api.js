@@ -1,5 +1,28 @@
 /** Requests to the server, each counted; failures are `ApiError` with a message for a person. */
 
+/** What a page that shows jobs, counts and queues asks for each time. */
+export const ENDPOINTS = 3;
+export const LAZY_S = 30;
+
+/** What this page has cost in requests, and what polling would have. */
+export class Bill {
+  /** @param {number} opened ms */
+  constructor(opened) {
+    this.opened = opened;
+    this.requests = 0;
+    this.connections = 0;
+    this.updates = 0;
+  }
+
+  /**
+   * Requests of a page that polls every 30 s: once at the start, then once every 30 s.
+   * @param {number} now ms
+   */
+  polled(now) {
+    return ENDPOINTS * (1 + Math.floor(Math.max(0, now - this.opened) / 1000 / LAZY_S));
+  }
+}
+
 export class ApiError extends Error {
   /**
    * @param {number} status 0: the server could not be reached
@@ -16,7 +39,7 @@ export class ApiError extends Error {
 }
 
 export class Api {
-  /** @param {import("./bill.js").Bill} bill */
+  /** @param {Bill} bill */
   constructor(bill) {
     this.bill = bill;
     /** @type {string|null} */

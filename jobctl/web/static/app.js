@@ -1,16 +1,12 @@
 /** The parts of the page, wired together; what a person does goes through here. */
-import { Api, ApiError } from "./api.js";
-import { Bill } from "./bill.js";
-import { now, sync } from "./clock.js";
-import { same, toApi } from "./filter.js";
+import { ApiError } from "./api.js";
+import { ROWS, listPath, read, same, takeCode, write } from "./filter.js";
+import { now, sync } from "./format.js";
 import { Painter } from "./painter.js";
-import { read, takeCode, write } from "./route.js";
-import { Session } from "./session.js";
 import { State } from "./state.js";
 import { Stream } from "./stream.js";
 import { Tabs } from "./tabs.js";
 
-export const ROWS = 50;
 /** A row that has left stays so long, so that one sees where it went. */
 const LEAVING_MS = 1600;
 const SNAPSHOT_MS = 1000;
@@ -18,15 +14,13 @@ const SNAPSHOT_MS = 1000;
 const AGAIN_MS = 2000;
 
 export class App {
-  constructor() {
+  /** @param {import("./opening.js").Opening} opening */
+  constructor(opening) {
+    this.opening = opening;
+    this.api = opening.api;
+    this.bill = this.api.bill;
+    this.session = opening.session;
     this.painter = new Painter();
-    this.bill = new Bill(Date.now());
-    this.api = new Api(this.bill);
-    this.session = new Session(
-      this.api,
-      (reason) => this.#identity(reason),
-      () => this.stream.renewed(),
-    );
     this.state = new State(ROWS, (what) => this.painter.mark(what));
     this.stream = new Stream(this.api, this.session, this);
     this.tabs = new Tabs((message) => this.#heard(message));
@@ -35,8 +29,6 @@ export class App {
     this.behind = history.state?.behind ?? [];
     /** @type {Set<string>} */
     this.selection = new Set();
-    /** Why nobody is signed in; null: not known yet. @type {string|null} */
-    this.signedOut = null;
     this.loading = false;
     this.began = false;
     /** A list was wanted while nobody looked at this tab. */
@@ -46,7 +38,7 @@ export class App {
     this.listError = null;
     /** @type {{id: string, error: ApiError}|null} */
     this.detailError = null;
-    addEventListener("hashchange", () => location.hash.includes("code=") && void this.start());
+    addEventListener("hashchange", () => location.hash.includes("code=") && void this.session.start(takeCode()));
     addEventListener("popstate", (event) => {
       this.behind = event.state?.behind ?? [];
       this.#arrive(read(location.search));
@@ -55,11 +47,9 @@ export class App {
       await this.session.awake();
       if (!document.hidden && this.overdue) this.stale();
     });
-  }
-
-  /** @returns {Promise<void>} */
-  start() {
-    return this.session.start(takeCode());
+    this.session.changed = (reason) => this.#identity(reason);
+    this.session.renewed = () => this.stream.renewed();
+    if (this.who || this.session.out !== null) this.#identity(this.session.out);
   }
 
   get who() {
@@ -80,13 +70,10 @@ export class App {
     if (this.overdue) return;
     const { filter, cursor } = this.route;
     const ticket = this.state.fetching();
-    const query = toApi(filter, who.subject);
-    query.set("limit", String(ROWS));
-    if (cursor) query.set("cursor", cursor);
     this.loading = true;
     this.painter.mark("page");
     try {
-      const { data, position } = await this.api.get(`/api/jobs?${query}`);
+      const { data, position } = await this.opening.list(listPath(this.route, who.subject));
       if (
         !position ||
         !this.state.loaded(ticket, data, position, { filter, subject: who.subject, first: !cursor }, now())
@@ -165,7 +152,7 @@ export class App {
   // --- where the page is ------------------------------------------------------------------------------------------
 
   /**
-   * @param {Partial<import("./route.js").Route>} to
+   * @param {Partial<import("./filter.js").Route>} to
    * @param {boolean} [quietly] no entry in the browser's history
    */
   go(to, quietly = false) {
@@ -215,7 +202,7 @@ export class App {
     if (!told) this.tabs.tell({ kind: "selection", subject: this.who?.subject, ids: [...this.selection] });
   }
 
-  /** @param {import("./route.js").Route} next */
+  /** @param {import("./filter.js").Route} next */
   #arrive(next) {
     const before = this.route;
     if (next.view === "schedules" && this.who && !this.isAdmin) next.view = "jobs";
@@ -270,7 +257,6 @@ export class App {
     this.began = false;
     this.listError = null;
     this.selection.clear();
-    this.signedOut = reason;
     if (reason !== null) this.behind = [];
     else {
       this.stream.start(this.isAdmin);

@@ -1,8 +1,7 @@
 /** What can be done to the selected jobs, or to all that match. */
-import { actAll, actOnMatching, copy } from "./actions.js";
+import { actAll, actOnMatching, ask, copy } from "./actions.js";
 import { message } from "./app.js";
 import { act } from "./command.js";
-import { ask } from "./confirm.js";
 import { Part, attribute, h, put } from "./dom.js";
 import { toBulk } from "./filter.js";
 import { count, plural } from "./format.js";

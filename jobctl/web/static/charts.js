@@ -1,7 +1,6 @@
 /** Small lines of the last five minutes, fed by the stream. */
-import { now } from "./clock.js";
 import { Part, h, put, svg } from "./dom.js";
-import { duration, rate } from "./format.js";
+import { duration, now, rate } from "./format.js";
 import { Series } from "./series.js";
 
 const WIDTH = 300;

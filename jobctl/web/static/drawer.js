@@ -1,13 +1,11 @@
 /** One job: what it is, what happened to it, what it said, and what can be done about it. */
-import { act, copy } from "./actions.js";
-import { now } from "./clock.js";
-import { again, act as command } from "./command.js";
-import { ask } from "./confirm.js";
+import { act, ask, copy } from "./actions.js";
+import { act as command, again } from "./command.js";
 import { Part, attribute, h, part, put } from "./dom.js";
-import { clock, count, duration, exact, json, relative, span, tail, visible, visibleLines } from "./format.js";
+import { clock, count, duration, exact, json, now, relative, span, tail, visible, visibleLines } from "./format.js";
+import "./job-log.js";
 import { GLYPHS, TERMINAL, allowed } from "./states.js";
 import { timeLeft, timeline } from "./timeline.js";
-import "./job-log.js";
 
 /** As narrow as that, the drawer covers the page (`dashboard.css` says the same). */
 const COVERS = "(max-width: 640px)";

@@ -1,5 +1,12 @@
 /**
- * What the table shows: as a filter, in the URL, for the API, and against one job. Pure.
+ * Where the page is and what its table shows: in the URL, for the API, and against one job. A one-time code stands in
+ * the URL's fragment, which no server sees, and is taken out at once.
+ *
+ * @typedef {object} Route
+ * @property {"jobs"|"schedules"|"queues"} view
+ * @property {Filter} filter
+ * @property {string|null} cursor
+ * @property {string|null} job
  *
  * @typedef {object} Filter
  * @property {string[]} status
@@ -11,6 +18,8 @@
  */
 import { STATUSES } from "./states.js";
 
+/** Of a page of the list. */
+export const ROWS = 50;
 const LISTS = /** @type {const} */ (["status", "name", "queue", "tag"]);
 
 /** @returns {Filter} */
@@ -61,6 +70,18 @@ export function toApi(filter, subject) {
 }
 
 /**
+ * Where the list of a route is.
+ * @param {Route} route
+ * @param {string} subject
+ */
+export function listPath({ filter, cursor }, subject) {
+  const query = toApi(filter, subject);
+  query.set("limit", String(ROWS));
+  if (cursor) query.set("cursor", cursor);
+  return `/api/jobs?${query}`;
+}
+
+/**
  * The `filter` of `POST /api/jobs/bulk`; no condition means every status.
  * @param {Filter} filter
  * @param {string} subject
@@ -99,3 +120,38 @@ export function matches(filter, job, subject) {
 export const isEmpty = (filter) => toQuery(filter).size === 0;
 /** @param {Filter} a @param {Filter} b */
 export const same = (a, b) => toQuery(a).toString() === toQuery(b).toString();
+
+// --- the page's own URL ------------------------------------------------------------------------------------------------
+
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** @param {string} search @returns {Route} */
+export function read(search) {
+  const query = new URLSearchParams(search);
+  const view = query.get("view");
+  const job = query.get("job");
+  return {
+    view: view === "schedules" || view === "queues" ? view : "jobs",
+    filter: fromQuery(query),
+    cursor: query.get("after"),
+    job: job && ID.test(job) ? job : null,
+  };
+}
+
+/** @param {Route} route */
+export function write({ view, filter, cursor, job }) {
+  const query = new URLSearchParams();
+  if (view !== "jobs") query.set("view", view);
+  toQuery(filter, query);
+  if (cursor) query.set("after", cursor);
+  if (job) query.set("job", job);
+  const text = query.toString();
+  return text ? `/?${text}` : "/";
+}
+
+/** The code of a one-time link; the address loses it. */
+export function takeCode() {
+  const code = new URLSearchParams(location.hash.slice(1)).get("code");
+  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  return code;
+}

@@ -133,3 +133,15 @@ export function rate(n) {
 
 /** The end of an id, which is what differs. @param {string} id */
 export const tail = (id) => `…${id.slice(-8)}`;
+
+/** The server's clock, as far as its own messages tell it: ages and times left are right on a machine whose clock is not. */
+let skew = 0;
+
+/** @param {string} timestamp of a message that has just come */
+export function sync(timestamp) {
+  const found = Date.parse(timestamp) - Date.now();
+  skew = Math.abs(found) < 500 ? 0 : found;
+}
+
+/** ms since the epoch, by the server's clock */
+export const now = () => Date.now() + skew;

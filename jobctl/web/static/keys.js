@@ -2,8 +2,8 @@
  * The keyboard, and the list of what it does. Keys of one character can be turned off (WCAG 2.1.4): who speaks to the
  * computer, or hits keys by chance, would set off something with every word.
  */
+import { keep, kept } from "./choices.js";
 import { attribute, h } from "./dom.js";
-import { keep, kept } from "./kept.js";
 
 const KEYS = [
   ["/", "search"],

@@ -5,8 +5,8 @@ import { message } from "./app.js";
 import { enqueue } from "./command.js";
 import { Part, h, put } from "./dom.js";
 import { BadField } from "./fields.js";
-import { visible } from "./format.js";
 import { DataForm, labelled } from "./form.js";
+import { visible } from "./format.js";
 
 const OTHER = "\u0000other";
 

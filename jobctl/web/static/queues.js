@@ -2,10 +2,9 @@
 import { toast } from "./actions.js";
 import { message } from "./app.js";
 import { Line } from "./charts.js";
-import { now } from "./clock.js";
 import { Part, attribute, h, put } from "./dom.js";
 import { noFilter } from "./filter.js";
-import { count, rate } from "./format.js";
+import { count, now, rate } from "./format.js";
 import { Series } from "./series.js";
 
 class Queues extends Part {

@@ -1,8 +1,8 @@
 /** One row of the table. Its cells are kept, and only those are touched whose text is another. */
 import { attribute, h, put } from "./dom.js";
+import { write } from "./filter.js";
 import { age, duration, exact, relative, tail, visible } from "./format.js";
 import { GLYPHS, TERMINAL } from "./states.js";
-import { write } from "./route.js";
 
 export class Row {
   /** @param {import("./app.js").App} app @param {import("./states.js").Job} job */
@@ -10,7 +10,7 @@ export class Row {
     this.app = app;
     this.id = job.id;
     this.job = job;
-    /** @type {import("./route.js").Route|null} */
+    /** @type {import("./filter.js").Route|null} */
     this.route = null;
     this.box = h("input", {
       type: "checkbox",
@@ -53,7 +53,7 @@ export class Row {
     );
   }
 
-  /** The job's own address, with the filter that is set. @param {import("./route.js").Route} route */
+  /** The job's own address, with the filter that is set. @param {import("./filter.js").Route} route */
   follow(route) {
     if (route === this.route) return;
     this.route = route;

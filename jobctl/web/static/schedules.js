@@ -1,11 +1,9 @@
 /** Schedules, for admins: when each runs next and ran last, in words and in the reader's zone. */
-import { toast } from "./actions.js";
+import { ask, toast } from "./actions.js";
 import { message } from "./app.js";
-import { now } from "./clock.js";
-import { ask } from "./confirm.js";
 import { inWords } from "./cron.js";
 import { Part, attribute, h, part, put } from "./dom.js";
-import { count, day, exact, plural, relative, visible } from "./format.js";
+import { count, day, exact, now, plural, relative, visible } from "./format.js";
 import "./schedule-form.js";
 
 const PATH = "/api/jobs/schedules";

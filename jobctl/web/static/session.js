@@ -11,17 +11,17 @@ const AHEAD_S = 120;
 const RETRY_MS = 5000;
 
 export class Session {
-  /**
-   * @param {import("./api.js").Api} api
-   * @param {(reason: string|null) => void} changed signed in (null), or out, and why
-   * @param {() => void} renewed the token is another one
-   */
-  constructor(api, changed, renewed) {
+  /** @param {import("./api.js").Api} api */
+  constructor(api) {
     this.api = api;
-    this.changed = changed;
-    this.renewed = renewed;
+    /** Signed in (null), or out, and why. @type {(reason: string|null) => void} */
+    this.changed = () => undefined;
+    /** The token is another one. */
+    this.renewed = () => undefined;
     /** @type {Who|null} */
     this.who = null;
+    /** Why nobody is signed in; null: not known yet, or somebody is. @type {string|null} */
+    this.out = null;
     this.pasted = false;
     this.timer = 0;
     /** @type {Promise<boolean>|null} */
@@ -60,6 +60,7 @@ export class Session {
     try {
       const { data } = await this.api.get("/api/server");
       this.who = { subject: data.subject, role: data.role };
+      this.out = null;
     } catch (error) {
       this.api.token = null;
       this.pasted = false;
@@ -126,6 +127,7 @@ export class Session {
     this.api.token = grant.accessToken;
     this.pasted = false;
     this.who = { subject: grant.subject, role: grant.role };
+    this.out = null;
     const life = lifetime(grant.accessToken) * 1000;
     const ahead = Math.max(life / 2, life - AHEAD_S * 1000);
     this.freshUntil = performance.now() + life / 2;
@@ -147,6 +149,7 @@ export class Session {
     this.turn += 1;
     this.api.token = null;
     this.who = null;
+    this.out = reason;
     this.pasted = false;
     this.changed(reason);
   }

@@ -1,15 +1,12 @@
 /** The frame: header, views, drawer, footer; or the sign-in. */
-import { Part, attribute, h, part, put } from "./dom.js";
-import { applyKeys, listen } from "./keys.js";
-import { applyTheme, nextTheme, theme } from "./theme.js";
-import "./bulk.js";
 import "./charts.js";
+import { applyTheme, nextTheme, theme } from "./choices.js";
+import { Part, attribute, h, part, put } from "./dom.js";
 import "./filters.js";
+import { applyKeys, listen } from "./keys.js";
 import "./link.js";
-import "./sign-in.js";
 import "./table.js";
 import "./tiles.js";
-import "./toasts.js";
 
 const VIEWS = /** @type {const} */ ([
   ["jobs", "Jobs"],
@@ -42,8 +39,8 @@ class Shell extends Part {
     this.frame?.remove();
     this.leaving.abort();
     this.leaving = new AbortController();
-    this.gate.hidden = app.who !== null || app.signedOut === null; // not known yet
-    if (!app.who) return;
+    this.gate.hidden = app.who !== null || app.session.out === null; // not known yet
+    if (!app.who) return void (app.session.out !== null && import("./sign-in.js"));
     this.views = {
       jobs: h(
         "div.view",

@@ -48,12 +48,15 @@ class SignIn extends Part {
       button,
     );
     this.append(h("main", {}, form));
-    this.app.painter.on(["identity"], () => {
-      if (this.app.who || this.app.signedOut === null) return;
+    const ask = () => {
+      const { out } = this.app.session;
+      if (out === null) return;
       document.title = "Sign in · jobctl";
-      put(why, this.app.signedOut ?? "");
+      put(why, out);
       token.focus({ preventScroll: true });
-    });
+    };
+    this.app.painter.on(["identity"], ask);
+    ask();
   }
 }
 

@@ -14,8 +14,7 @@
  * @property {string|null} toldAt  when the latest progress was told
  * @property {boolean} gone
  */
-import { Overlay } from "./overlay.js";
-import { Page, pruned } from "./page.js";
+import { Overlay, Page, pruned } from "./page.js";
 import { Series } from "./series.js";
 
 /** Lines of a log that the page keeps. */

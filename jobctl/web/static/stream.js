@@ -11,9 +11,8 @@
  * @property {() => void} changed  `link` is another
  * @property {() => void} polled   a long poll brought something: what no event carries has to be asked for
  */
-import { Fallback } from "./fallback.js";
+import { Fallback, Poll } from "./fallback.js";
 import { Follower, UNAUTHORIZED } from "./follower.js";
-import { Poll } from "./poll.js";
 
 const PATH = "/api/notifications/ws";
 const TICK_MS = 250;

@@ -1,10 +1,7 @@
 /** The live table: rows are updated where they stand, and nothing moves under the pointer. */
-import { ROWS } from "./app.js";
-import "./bulk.js";
-import { now } from "./clock.js";
 import { Part, attribute, h, part, put } from "./dom.js";
-import { isEmpty, noFilter } from "./filter.js";
-import { count, plural } from "./format.js";
+import { ROWS, isEmpty, noFilter } from "./filter.js";
+import { count, now, plural } from "./format.js";
 import { Row } from "./row.js";
 
 const COLUMNS = [
@@ -246,6 +243,7 @@ class Jobs extends Part {
             : "nothing";
     this.empty.hidden = why === "";
     this.table.hidden = why !== "" && why !== "loading";
+    attribute(this, "data-empty", (why === "none" || why === "nothing") && !app.route.cursor);
     if (this.why === why) return;
     this.why = why;
     if (why === "none") {
