@@ -227,20 +227,22 @@ def test_tries_that_fail_after_a_good_connection_wait_longer_and_longer(js: Js) 
     assert js("follower", script) == [500, 1000, 2000, 4000, 8000]
 
 
-def test_silence_is_asked_about_and_told_within_two_seconds(js: Js) -> None:
+@pytest.mark.parametrize("phase", [0, 1, 49, 51, 149, 151, 249])
+def test_silence_is_asked_about_and_told_within_two_seconds(js: Js, phase: int) -> None:
+    """However the last message fell between two ticks, and with a frame to draw it in."""
     script = FOLLOWER + """
         follower.rebase({epoch: 'e', seq: 1}); join({epoch: 'e', seq: 1}); said.length = 0;
         const silent = [];
-        for (let now = 1000; now <= 12000; now += 250) {
+        for (let now = 1000 + given; now <= 12000; now += 250) {
             run(follower.tick(now));
             if (follower.silent) silent.push(now - 1000);
         }
         const drops = said.filter(each => each === 'drop').length > 0;
         hear({type: 'pong', seq: 1});
         return [silent[0], said[0], drops, follower.silent];"""
-    silent_after, first, dropped, silent = js("follower", script)
+    silent_after, first, dropped, silent = js("follower", script, phase)
     assert first == {"type": "ping"}
-    assert silent_after <= 2000
+    assert silent_after <= 2000 - 17
     assert dropped
     assert silent is False
 
@@ -400,6 +402,24 @@ def test_a_proxy_that_cuts_every_stream_leads_to_the_long_poll(js: Js, how: str)
     told = js("stream", script, how)
     last = "/api/events?since=e%3A7&wait=20&limit=500"
     assert told == ["polling", "polling", "live", 6, "polling", "connecting", ["polled", "streamed"], last]
+
+
+def test_a_long_poll_that_is_never_answered_is_not_called_live(js: Js) -> None:
+    script = STREAM.replace(
+        "SCRIPT",
+        """
+        const [timeout, limit, limits] = [AbortSignal.timeout, new AbortController(), []];
+        AbortSignal.timeout = ms => { limits.push(ms); return limit.signal; };
+        try {
+            for (let n = 0; n < 3; n++) { await until(() => sockets.length === n + 1); cut[given](sockets[n]); }
+            await until(() => answer);
+            const before = stream.link.kind;
+            limit.abort();
+            await until(() => sockets.length === 4);
+            return [before, stream.link.kind, stream.poll.active, limits];
+        } finally { AbortSignal.timeout = timeout; }""",
+    )
+    assert js("stream", script, "at once") == ["polling", "connecting", False, [25_000]]
 
 
 def test_a_server_that_is_away_does_not(js: Js) -> None:

@@ -63,7 +63,6 @@ class Charts extends Part {
     });
     this.append(h("span.chart-span", { "aria-hidden": "true" }, "last 5 min"));
     this.paints(["tick", "identity"], () => this.#paint());
-    this.paints(["charts"], () => (this.stale = true));
     this.#paint();
   }
 

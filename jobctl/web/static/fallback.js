@@ -15,6 +15,8 @@ const ENOUGH_AFTER_USE = 8;
 const AGAIN_MS = 60_000;
 const AGAIN_CAP_MS = 600_000;
 const WAIT_S = 20;
+/** What takes longer than that is held by something on the way: no answer comes any more. */
+const ANSWER_S = WAIT_S + 5;
 const LIMIT = 500;
 const PAUSE_MS = 2000;
 const GOING_AWAY = 1001;
@@ -126,7 +128,10 @@ export class Poll {
     while (this.running === mine) {
       const { follower, owner } = this.stream;
       try {
-        const { data } = await this.api.get(this.#path(WAIT_S, LIMIT), mine.signal);
+        const { data } = await this.api.get(
+          this.#path(WAIT_S, LIMIT),
+          AbortSignal.any([mine.signal, AbortSignal.timeout(ANSWER_S * 1000)]),
+        );
         if (this.running !== mine) return;
         if (!data.recovered) {
           this.stream.lost();

@@ -19,7 +19,7 @@
 const BASE_MS = 500;
 const CAP_MS = 10_000;
 /** So much silence is asked about, and so much without an answer is told: within 2 s the indicator is true. */
-const PING_AFTER_MS = 800;
+const PING_AFTER_MS = 700;
 const ANSWER_MS = 900;
 const DEAD_MS = 8000;
 const GREETING_MS = 10_000;

@@ -94,7 +94,6 @@ export class State {
     switch (message.type) {
       case "job_update":
         this.series.take(message.job, message.timestamp);
-        this.changed("charts");
         this.#intoDetail(message);
         break;
       case "job_deleted":
