@@ -9,7 +9,7 @@ import trio
 from cli_kit import Cli, Result, Terminal, cli  # noqa: F401
 from cli_server_kit import MISSING, server  # noqa: F401
 
-from tests.kit import Running, StartServer
+from tests.kit import Running, StartServer, until
 
 
 async def test_watching_an_id_shows_its_state_first_and_ends_when_it_has(server: Running, cli: Cli) -> None:
@@ -43,13 +43,21 @@ async def test_json_is_the_streams_messages_as_they_came(server: Running, cli: C
 
 async def test_without_ids_it_ends_when_nothing_that_matches_is_live(server: Running, cli: Cli) -> None:
     await cli("enqueue", "hold", "--queue", "other")
+    await cli("enqueue", "ok", "--queue", "q", "--wait")  # so that there is such a queue
     assert (await cli("watch", "--queue", "q", "--until-done")).code == 0
-    await cli("enqueue", "--file", "-", stdin=b'{"name":"slow","queue":"q","data":{"seconds":3}}\n' * 3)
-    done = await cli("watch", "--queue", "q", "--until-done")
-    assert done.code == 0
-    assert sum("completed" in line for line in done.lines) == 3
-    await cli("enqueue", "fail", "--queue", "q", "--delay", "3")
-    assert (await cli("watch", "--queue", "q", "--until-done")).code == 1
+    for jobs, code, ends in ((b'{"name":"slow"}\n' * 3, 0, "completed"), (b'{"name":"fail"}\n', 1, "failed")):
+        assert (await cli("queues", "pause", "q")).code == 0  # until it watches
+        await cli("enqueue", "--file", "-", "--queue", "q", stdin=jobs)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(resume_once_watched, server, cli)
+            done = await cli("watch", "--queue", "q", "--until-done")
+        assert done.code == code
+        assert sum(ends in line for line in done.lines) == jobs.count(b"\n")
+
+
+async def resume_once_watched(server: Running, cli: Cli) -> None:
+    await until(lambda: any(each.subscription is not None for each in server.service.endpoint.connections), 20)
+    assert (await cli("queues", "resume", "q")).code == 0
 
 
 async def test_until_done_from_a_position_shows_what_was_missed_and_ends(server: Running, cli: Cli) -> None:
