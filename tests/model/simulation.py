@@ -140,6 +140,7 @@ def seeded(seed: int, disk: Disk) -> Iterator[trio.testing.MockClock]:
         (sqlite, "Committer", lambda *arguments, **more: InlineCommitter(disk, *arguments, **more)),
         (sqlite, "time", SimpleNamespace(monotonic=steady)),
         (runners, "time", SimpleNamespace(time=wall, perf_counter=steady)),
+        (runners, "WATCH_S", 3.0),  # else most of an hour is looking at one run every quarter of a second
         (upkeep, "time", SimpleNamespace(monotonic=steady)),
         (enqueueing, "uuid_utils", SimpleNamespace(uuid7=lambda: f"job-{next(ids)}")),
         (time, "time_ns", lambda: round(wall() * 1e9)),
@@ -230,6 +231,9 @@ class Simulation:
     async def _serve(self, store: Store, *, kill: bool, last: bool) -> None:
         hub = Hub(store, clock=self.now)
         await hub.start()
+        # What was committed in the moment of the kill, and told to nobody: whoever comes back asks for it.
+        missed = await store.events(len(self.replay.history), limit=500)
+        self._hear(Commit(events=missed.events))
         store.listen(self._hear)
         self.note("rescued", *sorted((await store.rescue()).jobs))
         registry = self.registry()

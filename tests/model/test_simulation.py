@@ -26,7 +26,7 @@ def test_the_same_seed_gives_the_same_trace_and_another_one_another() -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_promise_is_broken_whatever_the_seed(part: int, long_form: bool) -> None:
     """On a failure, the seed is all that it takes to see it again."""
-    for _ in range((10_000 if long_form else 60) // PARTS):
+    for _ in range((10_000 if long_form else 300) // PARTS + 1):
         seed = random.SystemRandom().randrange(2**32)
         with folder() as place:
             try:
