@@ -104,6 +104,10 @@ class Forger:
             "a body that is no JSON": signed(b"{"),
             "a body that is no UTF-8": signed(b'{"sub":"\xff"}'),
             "a body of brackets": signed(b"[" * 2500 + b"]" * 2500),
+            "a header of brackets": signed(claims, b"[" * 2500 + b"]" * 2500),
+            "a header with brackets, not ours": signed(
+                claims, b'{"alg":"HS256","x":' + b"[" * 2500 + b"]" * 2500 + b"}", secret=b"x" * 32
+            ),
             "a header that is a list": signed(claims, []),
             "a header that is null": signed(claims, b"null"),
             **{f"without {each}": signed(without(each)) for each in claims},
