@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.soak import soak
+from tests.faults.soak import soak, storm
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -22,3 +22,13 @@ async def test_everything_returns_to_where_it_was(tmp_path: Path, long_form: boo
     assert after["descriptors"] <= before["descriptors"] + 2  # a reader of the database more or less
     assert after["threads"] <= before["threads"] + 4  # trio keeps those that may be wanted again
     assert after["memory_mib"] < before["memory_mib"] + 16
+
+
+async def test_many_that_are_cut_off_at_once_come_back_and_have_missed_nothing(
+    tmp_path: Path, long_form: bool
+) -> None:
+    """What that does to requests is measured by ``python -m tests.faults.soak --storm 500``, not here."""
+    figures = await storm(500 if long_form else 150, tmp_path, rounds=3)
+    assert figures["broken"] == []
+    assert figures["gets_calm"] > 20
+    assert figures["gets_storm"] > 3
