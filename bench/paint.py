@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,8 @@ JOBS: Final = 50
 COLD: Final = "a new profile"
 WARM: Final = "the same profile again"
 COUNTED: Final = ("painted", "list asked for", "requests", "KB on the wire")
+SETTLE_S: Final = 0.5
+"""Until a browser that has closed one tab and opened another has come to rest: what it does then is not the page's."""
 LIMIT_MS: Final = 500.0
 PATIENCE_MS: Final = 30_000.0
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -117,6 +120,7 @@ class Visits:
         if self._profile is None:
             raise Failed("there is no profile yet")
         page = self._profile.new_page()
+        time.sleep(SETTLE_S)
         try:
             page.goto(self._url)
             for part in WHOLE:
