@@ -26,6 +26,77 @@ def paste(watched: Watched, token: str) -> None:
     watched.page.locator("[data-new-job]").wait_for()
 
 
+# --- while it loads -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def half(server: Server, context: BrowserContext) -> Callable[[str, str], tuple[Watched, Callable[[], None]]]:
+    """A signed-in page at a place, one of whose files does not come before it is let go."""
+
+    def open_(name: str, place: str) -> tuple[Watched, Callable[[], None]]:
+        Watched(context, server).sign_in().page.close()
+        watched = Watched(context, server)
+        held: list[Any] = []
+        watched.page.route(f"**/static/{name}", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks it
+        watched.page.goto(server.url + place, wait_until="commit")
+        return watched, lambda: held.pop().continue_()
+
+    return open_
+
+
+Half = Callable[[str, str], tuple[Watched, Callable[[], None]]]
+
+
+def lists(watched: Watched) -> list[str]:
+    return [url for method, url in watched.requests if url.startswith("/api/jobs?")]
+
+
+def test_the_list_is_asked_for_before_the_parts_of_the_page_are_there(server: Server, half: Half) -> None:
+    job_id = server.enqueue("later", delay=9000, tags=["first"])
+    watched, let_go = half("app.js", "/?tag=first")
+    until(lambda: lists(watched))
+    server.ask("POST", f"/api/jobs/{job_id}/cancel")  # what comes after the list is not missed
+    let_go()
+    watched.live()
+    watched.shows(job_id, "cancelled")
+    assert lists(watched) == ["/api/jobs?tag=first&limit=50"]
+
+
+def test_a_list_that_was_asked_for_first_is_not_taken_for_another(server: Server, half: Half) -> None:
+    server.enqueue("later", delay=9000, tags=["left"])
+    job_id = server.enqueue("later", delay=9000, tags=["went-to"])
+    watched, let_go = half("app.js", "/?tag=left")
+    until(lambda: lists(watched))
+    watched.page.evaluate("history.replaceState(null, '', '/?tag=went-to')")
+    let_go()
+    watched.live()
+    watched.row(job_id).wait_for()
+    expect(watched.page.locator("tbody tr")).to_have_count(1)
+    assert lists(watched) == ["/api/jobs?tag=left&limit=50", "/api/jobs?tag=went-to&limit=50"]
+
+
+def test_a_first_list_that_cannot_be_had_is_told_and_asked_for_again(server: Server, half: Half) -> None:
+    job_id = server.enqueue("later", delay=9000, tags=["in-vain"])
+    watched, let_go = half("app.js", "/?tag=in-vain")
+    until(lambda: lists(watched))
+    watched.page.route("**/api/jobs?*", fails)
+    watched.page.reload(wait_until="commit")
+    until(lambda: len(lists(watched)) == 2)
+    let_go()
+    watched.page.get_by_text("out of order").wait_for()
+    watched.page.unroute("**/api/jobs?*")
+    watched.row(job_id).wait_for()
+    assert watched.wrong == []
+
+
+def test_a_new_job_that_is_wanted_before_its_form_has_come_is_not_forgotten(server: Server, half: Half) -> None:
+    watched, let_go = half("new-job.js", "/?tag=eager")
+    watched.page.locator("[data-new-job]").click()
+    watched.page.locator('[data-link="live"]').wait_for()
+    let_go()
+    watched.page.locator("jc-new-job dialog[open]").wait_for()
+
+
 # --- another person in the same tab ---------------------------------------------------------------------------------
 
 

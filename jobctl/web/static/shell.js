@@ -25,6 +25,7 @@ class Shell extends Part {
     app.painter.on(["identity"], () => this.#identity());
     app.painter.on(["route"], () => this.#route());
     listen(app, this);
+    document.addEventListener("new-job", () => void early("jc-new-job", "new-job"));
     applyKeys();
     addEventListener("storage", () => (applyTheme(), applyKeys())); // chosen in another tab
     setInterval(() => {
@@ -155,6 +156,17 @@ class Shell extends Part {
     for (const tab of this.tabs ?? []) attribute(tab, "aria-current", tab.dataset.view === view ? "page" : null);
     document.title = `${VIEWS.find(([name]) => name === view)?.[1]} · jobctl`;
   }
+}
+
+/**
+ * What a person wants of a part that is still on its way is done when it has come.
+ * @param {string} name of the part
+ * @param {string} event that it hears
+ */
+async function early(name, event) {
+  if (customElements.get(name)) return;
+  await customElements.whenDefined(name);
+  document.dispatchEvent(new CustomEvent(event));
 }
 
 customElements.define("jc-shell", Shell);
