@@ -86,14 +86,14 @@ class Commits:
         self._stamps: deque[int] = deque()
         self._events: list[tuple[int, Event]] = []
         self.total = 0
-        committer = store.committer
-        after: Final = committer._committed  # noqa: SLF001 - the one place that runs between COMMIT and the news of it
+        writer = store.writer
+        after: Final = writer.committed  # the one place that runs between COMMIT and the news of it
 
         def stamped() -> None:
             self._stamps.append(time.monotonic_ns())
             after()
 
-        committer._committed = stamped  # noqa: SLF001
+        writer.committed = stamped
         store.listen(self._deliver)
 
     def _deliver(self, commit: Commit) -> None:

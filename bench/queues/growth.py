@@ -11,10 +11,11 @@ import apsw
 
 from bench.queues.order import NOOP, QUEUE
 from jobctl.model import JobQuery, NewJob
-from jobctl.store import enqueue, reads, writes
+from jobctl.store import enqueue, reads, sqlite_claims, writes
 from jobctl.store.base import Completed, End
 from jobctl.store.sqlite import _open, _open_reader
-from jobctl.store.transaction import Tx
+from jobctl.store.sqlite_transaction import SqliteTx
+from jobctl.store.sqlite_writer import SqliteSnapshot
 
 DAY_MS: Final = 86_400_000
 REPEATS: Final = 100
@@ -76,6 +77,7 @@ class Grown:
     def __init__(self, path: Path, state_dir: Path) -> None:
         self._store = _open(path, state_dir, "normal")
         self._reader = _open_reader(path)
+        self._snapshot = SqliteSnapshot(self._reader)
 
     def close(self) -> None:
         """Close it."""
@@ -89,24 +91,24 @@ class Grown:
             with self._transaction() as tx:
                 enqueue.enqueue(tx, [NewJob(name=NOOP)], OWNER, None)
             with self._transaction() as tx:
-                times.append(_timed(lambda: writes.claim(tx, 10, "bench:1", {}, {})))
+                times.append(_timed(lambda: sqlite_claims.claim(tx, 10, "bench:1", {}, {})))
                 (row,) = tx.state.running.values()
                 writes.finish(tx, End(row.id, row.run, Completed()))
         return statistics.median(times)
 
     def page(self) -> float:
         """Microseconds for a page of 50, newest first."""
-        return statistics.median(_timed(lambda: reads.jobs(self._reader, JobQuery())) for _ in range(REPEATS))
+        return statistics.median(_timed(lambda: reads.jobs(self._snapshot, JobQuery())) for _ in range(REPEATS))
 
     def stats(self) -> float:
         """Microseconds for the counts of all jobs."""
-        return statistics.median(_timed(lambda: reads.stats(self._reader, None)) for _ in range(REPEATS))
+        return statistics.median(_timed(lambda: reads.stats(self._snapshot, None)) for _ in range(REPEATS))
 
     @contextmanager
     def _transaction(self) -> Any:
         connection = self._store._connection  # noqa: SLF001 - no thread writes here
         connection.execute("BEGIN IMMEDIATE")
-        tx = Tx(self._store._state, self._store.clock())  # noqa: SLF001
+        tx = SqliteTx(self._store._state, self._store.clock())  # noqa: SLF001
         try:
             yield tx
             tx.flush()

@@ -8,14 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import apsw
-
 from jobctl.errors import Conflict, IllegalTransition, JobctlError, NotFound
 from jobctl.model import JobQuery
 from jobctl.store import writes
 from jobctl.store.base import Acted, BulkAction, Matching, can
+from jobctl.store.queries import Snapshot
 from jobctl.store.reads import conditions, cursor_of, open_cursor
-from jobctl.store.rows import fetch
 from jobctl.store.transaction import Tx
 
 BUDGET_S: Final = 0.005
@@ -23,15 +21,15 @@ BUDGET_S: Final = 0.005
 _WRITES: Final = {"retry": writes.retry, "cancel": writes.cancel, "delete": writes.delete}
 
 
-def matching(connection: apsw.Connection, query: JobQuery) -> Matching:
+def matching(db: Snapshot, query: JobQuery) -> Matching:
     """One page of ids by keyset, newest first."""
-    where, values = conditions(query)
+    where, values = conditions(db, query)
     if query.cursor is not None:
         where.append("pk < ?")
         values.append(open_cursor(query))
-    clause = " AND ".join(where) or "1"
+    clause = " AND ".join(where) or "TRUE"
     sql = f"SELECT pk, id, status FROM job WHERE {clause} ORDER BY pk DESC LIMIT ?"  # noqa: S608 - fixed conditions
-    found = fetch(connection, sql, *values, query.limit + 1)
+    found = db.select(sql, [*values, query.limit + 1])
     page = found[: query.limit]
     return Matching(
         jobs={job_id: status for _, job_id, status in page},
@@ -39,12 +37,12 @@ def matching(connection: apsw.Connection, query: JobQuery) -> Matching:
     )
 
 
-def tally(connection: apsw.Connection, query: JobQuery) -> Mapping[str, int]:
+def tally(db: Snapshot, query: JobQuery) -> Mapping[str, int]:
     """How many jobs a query matches, by status; its limit and cursor do not count."""
-    where, values = conditions(query)
-    clause = " AND ".join(where) or "1"
+    where, values = conditions(db, query)
+    clause = " AND ".join(where) or "TRUE"
     sql = f"SELECT status, count(*) FROM job WHERE {clause} GROUP BY status ORDER BY status"  # noqa: S608
-    return dict(fetch(connection, sql, *values))
+    return dict(db.select(sql, values))
 
 
 def act(tx: Tx, action: BulkAction, ids: Sequence[str], owner: str | None, statuses: Sequence[str]) -> Acted:

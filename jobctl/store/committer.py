@@ -1,19 +1,18 @@
-"""One writer thread and group commit.
+"""One writer thread and group commit, whatever the database.
 
 Callers hand over a closure and wait. The thread takes all that wait, runs them in one transaction, commits once
 (one fsync for all of them) and wakes the callers. While it commits, the next group gathers, so that the group grows
-with the load by itself. A closure that raises is rolled back alone; an error of the disk fails the whole group, and
-nobody of it is told otherwise.
+with the load by itself. A closure that raises is rolled back alone; an error of the database fails the whole group, and
+nobody of it is told otherwise. What a transaction is to the database is the ``Writer``'s business.
 """
 
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-import apsw
 import outcome
 import trio
 
@@ -27,21 +26,10 @@ log = logging.getLogger("jobctl.store")
 MAX_GROUP: Final = 1000
 """Closures in one transaction: enough to spread an fsync thin, few enough to bound everybody's wait."""
 
-IDLE_AFTER_S: Final = 1.0
+MAX_STARTS: Final = 20
+"""Times that a group starts over because others were in the way; each time somebody has got through."""
 
-_FATAL: Final = (
-    apsw.FullError,
-    apsw.IOError,
-    apsw.ReadOnlyError,
-    apsw.CantOpenError,
-    apsw.CorruptError,
-    apsw.NotADBError,
-    apsw.NoMemError,
-    apsw.BusyError,
-    apsw.LockedError,
-    apsw.ProtocolError,
-)
-"""Errors that are not the closure's own fault: the whole group is rolled back."""
+IDLE_AFTER_S: Final = 1.0
 
 
 class Transaction(Protocol):
@@ -56,15 +44,66 @@ class Transaction(Protocol):
     def back_to(self, mark: Any) -> None:
         """Forget what was noted since ``mark`` (the database itself is rolled back by the committer)."""
 
-    def flush(self) -> Commit:
-        """Write what was gathered; called once, right before COMMIT."""
+
+class Writer(Protocol):
+    """A database as the writer thread sees it: one transaction at a time. Used by that thread alone."""
+
+    @property
+    def fatal(self) -> tuple[type[Exception], ...]:
+        """Errors that are not a closure's own fault: the whole group is rolled back."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the transaction that ``begin`` opened still stands."""
+
+    def begin(self, *, guarded: bool) -> Transaction:
+        """Open the transaction of a group; ``guarded``: each closure gets a savepoint of its own."""
+
+    def savepoint(self) -> None:
+        """A closure is about to run."""
+
+    def settle(self) -> None:
+        """It has run: what it has left to write is written, so that an error of that is its own."""
+
+    def undo(self) -> None:
+        """It has raised: back to the savepoint."""
+
+    def commit(self) -> Commit:
+        """Write what was gathered, and commit.
+
+        Raises:
+            Again: others were in the way. All is rolled back, and the group may start over.
+        """
+
+    def roll_back(self) -> None:
+        """Roll the whole transaction back, if there is one; must not fail."""
 
     def committed(self) -> None:
-        """Called once, right after COMMIT."""
+        """A COMMIT went well."""
+
+    def idle(self) -> None:
+        """Nothing has come for a second after a commit."""
+
+    def changes(self) -> int:
+        """A number that moves with each row written."""
+
+    def probe(self) -> None:
+        """Write something in a transaction of its own. Raises one of ``fatal`` where the database takes no writes."""
+
+    def hand_over(self, commit: Commit | None, give: Callable[[Sequence[Commit]], None]) -> None:
+        """Give what listeners are to hear, ``commit`` with all that comes before it, in the order of commits."""
 
 
-class _Again(Exception):
-    """A closure raised after it had written, and there was no savepoint to go back to."""
+class Again(Exception):
+    """The group must start over.
+
+    A closure raised after it had written, and there was no savepoint to go back to; or another process was in the way.
+    ``guarded``: with a savepoint for each closure.
+    """
+
+    def __init__(self, why: str, *, guarded: bool) -> None:
+        super().__init__(why)
+        self.guarded = guarded
 
 
 class _Op:
@@ -80,38 +119,16 @@ class Committer:
     """Runs closures on the writer thread.
 
     Args:
-        connection: The writing connection; used by the thread alone from ``start`` to ``stop``.
-        begin: Makes the transaction object of a group; the database's transaction is open already.
-        rolled_back: Called on the thread after a whole transaction was rolled back; must not fail.
-        committed: Called on the thread after each COMMIT.
-        idle: Called on the thread once it has had nothing to do for a second after a commit.
-        probe: A statement that writes, to find out whether the database can be written again.
-        guard: Called on the thread right before each COMMIT; raises where that would keep nothing.
+        writer: The database.
         deliver: Called on the trio thread with what a transaction changed, before its callers are woken.
         metrics: Where commits are counted.
     """
 
     def __init__(
-        self,
-        connection: apsw.Connection,
-        *,
-        begin: Callable[[], Transaction],
-        rolled_back: Callable[[], None],
-        committed: Callable[[], None],
-        idle: Callable[[], None],
-        probe: str,
-        deliver: Callable[[Commit], None],
-        guard: Callable[[], None] = lambda: None,
-        metrics: Metrics | None = None,
+        self, writer: Writer, *, deliver: Callable[[Commit], None], metrics: Metrics | None = None
     ) -> None:
-        self._connection = connection
-        self._begin = begin
-        self._rolled_back = rolled_back
-        self._committed = committed
-        self._idle = idle
-        self._probe_sql = probe
+        self._writer = writer
         self._deliver = deliver
-        self._guard = guard
         self.metrics = metrics or Metrics()
         # Unbounded, yet bounded by its callers: each waits for its own closure before it hands over another.
         self._queue: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
@@ -159,7 +176,7 @@ class Committer:
                 first = self._queue.get(timeout=IDLE_AFTER_S if idle_due or self.trouble else None)
             except queue.Empty:
                 idle_due = False
-                self._call(self._idle)
+                self._call(self._writer.idle)
                 if self.trouble:
                     self._probe()
                 continue
@@ -186,12 +203,12 @@ class Committer:
         commit: Commit | None = None
         began = time.perf_counter()
         try:
-            changes = self._connection.total_changes()
+            changes = self._writer.changes()
             commit = self._transact(group)
         except BaseException as error:  # noqa: BLE001 - whatever it is: the callers must hear of it, and the thread must live
             self.metrics.commit_failures += 1
             self._note_trouble(error, len(group))
-            self._roll_back()
+            self._writer.roll_back()
             for op in group:
                 told = StoreUnavailable("the database cannot take writes now; nothing was kept")
                 told.__cause__ = error
@@ -199,22 +216,29 @@ class Committer:
         else:
             self.metrics.commit_seconds.observe(time.perf_counter() - began)
             self.metrics.commit_writes.observe(len(group))
-            if self.trouble and self._connection.total_changes() != changes:  # reading alone proves nothing
+            if self.trouble and self._writer.changes() != changes:  # reading alone proves nothing
                 self.trouble = None
-            self._call(self._committed)
+            self._call(self._writer.committed)
         self.groups += 1
         self.operations += len(group)
+        self._writer.hand_over(commit, lambda told: self._answer(told, group))
+
+    def _answer(self, told: Sequence[Commit], group: list[_Op]) -> None:
         try:
             assert self._token is not None  # noqa: S101 - set by start
-            self._token.run_sync_soon(self._wake, commit, group)
+            self._token.run_sync_soon(self._wake, told, group)
         except trio.RunFinishedError:
             log.debug("nobody waits any more for %d writes", len(group))
 
     def _transact(self, group: list[_Op]) -> Commit:
-        try:
-            return self._attempt(group, guarded=False)
-        except _Again:
-            return self._attempt(group, guarded=True)
+        guarded = False
+        for _ in range(MAX_STARTS):
+            try:
+                return self._attempt(group, guarded=guarded)
+            except Again as error:
+                guarded = guarded or error.guarded
+                log.debug("a transaction of %d writes starts over: %s", len(group), error)
+        raise StoreUnavailable("others are in the way all the time")
 
     def _attempt(self, group: list[_Op], *, guarded: bool) -> Commit:
         """Run the group in one transaction; ``guarded``: each closure in a savepoint of its own.
@@ -222,59 +246,46 @@ class Committer:
         Nearly all that raise do so before they write, and there is nothing to undo. So savepoints, a fifth of what
         a small write costs, are left out until one is needed.
         """
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        transaction = self._begin()
+        writer = self._writer
+        transaction = writer.begin(guarded=guarded)
         for op in group:
             mark = transaction.mark()
             if guarded:
-                execute("SAVEPOINT op")
+                writer.savepoint()
             try:
                 op.result = outcome.Value(op.function(transaction))
-            except _FATAL:
+                if guarded:
+                    writer.settle()
+            except Again:
                 raise
             except Exception as error:
+                if isinstance(error, writer.fatal):
+                    raise
                 op.result = outcome.Error(error)
-                if not self._connection.in_transaction:
-                    raise apsw.IOError(f"the transaction is gone: {error}") from error
+                if not writer.in_transaction:
+                    raise RuntimeError(f"the transaction is gone: {error}") from error
                 if guarded:
-                    execute("ROLLBACK TO op")
+                    writer.undo()
                 elif transaction.wrote_since(mark):
-                    self._roll_back()
-                    raise _Again from None
+                    writer.roll_back()
+                    raise Again(f"{type(error).__name__} after a write", guarded=True) from None
                 transaction.back_to(mark)
-            if guarded:
-                execute("RELEASE op")
-        commit = transaction.flush()
-        self._guard()
-        execute("COMMIT")
-        transaction.committed()
-        return commit
-
-    def _roll_back(self) -> None:
-        self._rolled_back()
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except apsw.Error:
-            log.exception("cannot roll back")
+        return writer.commit()
 
     def _note_trouble(self, error: BaseException, writes: int) -> None:
         trouble = f"{type(error).__name__.removesuffix('Error')}: {error}"
         if trouble != self.trouble:  # a full disk fails every write: one line is enough
-            log.error("a transaction of %d writes failed: %s", writes, trouble, exc_info=not isinstance(error, _FATAL))
+            unexpected = not isinstance(error, self._writer.fatal)
+            log.error("a transaction of %d writes failed: %s", writes, trouble, exc_info=unexpected)
         self.trouble = trouble
 
     def _probe(self) -> None:
         """Nobody may be writing because writes fail; see by ourselves whether they go well again."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(self._probe_sql)
-            self._guard()
-            self._connection.execute("COMMIT")
-        except apsw.Error as error:
+            self._writer.probe()
+        except self._writer.fatal as error:
             self._note_trouble(error, 1)
-            self._roll_back()
+            self._writer.roll_back()
         else:
             self.trouble = None
 
@@ -286,9 +297,9 @@ class Committer:
 
     # --- the trio thread -----------------------------------------------------------------------------------------
 
-    def _wake(self, commit: Commit | None, group: list[_Op]) -> None:
+    def _wake(self, told: Sequence[Commit], group: list[_Op]) -> None:
         try:
-            if commit is not None:
+            for commit in told:
                 self._deliver(commit)
         finally:
             for op in group:

@@ -1,16 +1,16 @@
-"""Enqueueing in the SQLite store: unique keys, idempotency, queues that are made by their first job."""
+"""Enqueueing in a store: unique keys, idempotency, queues that are made by their first job."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import uuid_utils
 
 from jobctl.errors import IdempotencyMismatch, TooLarge
-from jobctl.model import MAX_INLINE, MAX_QUEUES, Job, NewJob
+from jobctl.model import MAX_QUEUES, Job, NewJob
 from jobctl.states import Status
 from jobctl.store.base import Enqueued, Idempotency
-from jobctl.store.rows import APART, SQL, Row, dump_tags, load_tags
+from jobctl.store.rows import Row, dump_tags
 from jobctl.store.transaction import Tx
 from jobctl.store.writes import find
 
@@ -26,21 +26,19 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], owner: str, idempotency: Idempotency
         if before is not None:
             return before
     ids, rows, existing, single = [], [], 0, None
-    keys: dict[str, str] = {}
+    keys = [new.unique_key for new in jobs if new.unique_key is not None]
+    twins = dict(tx.live_by_key(owner, keys)) if keys else {}
     for new in jobs:
-        twin = _live_twin(tx, owner, new.unique_key, keys)
-        if twin is not None:
+        if new.unique_key is not None and new.unique_key in twins:
             existing += 1
-            ids.append(twin)
+            ids.append(twins[new.unique_key])
             continue
         row = _new_row(tx, new, owner)
         if new.unique_key is not None:
-            keys[new.unique_key] = row.id
+            twins[new.unique_key] = row.id
         rows.append(row)
         ids.append(row.id)
-    tx.executemany(SQL["insert_job"], [_inserted(row) for row in rows])
-    if large := [(row.data, row.id) for row in rows if len(row.data) > MAX_INLINE]:
-        tx.executemany(SQL["insert_data"], large)
+    tx.insert(rows)
     for row in rows:
         tx.changed(row, None, prev=0)
     if len(jobs) == 1:
@@ -52,7 +50,7 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], owner: str, idempotency: Idempotency
 
 
 def _new_row(tx: Tx, new: NewJob, owner: str) -> Row:
-    if new.queue not in tx.state.paused:
+    if tx.paused(new.queue) is None:
         _make_queue(tx, new.queue)
     row = Row(
         pk=0,
@@ -93,48 +91,17 @@ def _new_row(tx: Tx, new: NewJob, owner: str) -> Row:
 
 def make_queues(tx: Tx, names: Sequence[str]) -> tuple[str, ...]:
     """Make the queues that are not there yet."""
-    missing = tuple(name for name in dict.fromkeys(names) if name not in tx.state.paused)
+    missing = tuple(name for name in dict.fromkeys(names) if tx.paused(name) is None)
     for name in missing:
         _make_queue(tx, name)
     return missing
 
 
 def _make_queue(tx: Tx, name: str) -> None:
-    if len(tx.state.paused) >= MAX_QUEUES:
+    if tx.queue_count() >= MAX_QUEUES:
         raise TooLarge(f"there are {MAX_QUEUES} queues already; use one of them", field="queue")
-    tx.execute(SQL["insert_queue"], (name,))
+    tx.run("insert_queue", name)
     tx.queue_changed(name, False)
-
-
-def _inserted(row: Row) -> tuple[object, ...]:
-    return (
-        row.id,
-        row.name,
-        row.queue,
-        row.data if len(row.data) <= MAX_INLINE else APART,
-        row.status,
-        row.priority,
-        row.max_attempts,
-        row.created_at,
-        row.scheduled_for,
-        row.created_by,
-        row.unique_key,
-        row.timeout,
-        row.tags,
-        "".join(f"\x1f{tag.casefold()}" for tag in load_tags(row.tags)) if row.tags else None,
-        row.ready,
-        row.due,
-        row.seq,
-    )
-
-
-def _live_twin(tx: Tx, owner: str, key: str | None, in_batch: Mapping[str, str]) -> str | None:
-    if key is None:
-        return None
-    if key in in_batch:
-        return in_batch[key]
-    found = tx.one("live_by_unique_key", owner, key)
-    return None if found is None else Row(*found).id
 
 
 class _Answer(msgspec.Struct):
@@ -163,6 +130,6 @@ def _remembered(tx: Tx, owner: str, idempotency: Idempotency) -> Enqueued | None
 
 
 def _remember(tx: Tx, owner: str, idempotency: Idempotency, answer: Enqueued) -> None:
-    tx.execute(SQL["forget_old"], (tx.now - IDEMPOTENCY_TTL_MS,))
+    tx.run("forget_old", tx.now - IDEMPOTENCY_TTL_MS)
     told = msgspec.json.encode(_Answer(answer.ids, answer.created, answer.existing, answer.job))
-    tx.execute(SQL["remember"], (owner, idempotency.key, idempotency.fingerprint, told, tx.now))
+    tx.run("remember", owner, idempotency.key, idempotency.fingerprint, told, tx.now)

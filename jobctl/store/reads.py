@@ -1,4 +1,4 @@
-"""The reads of the SQLite store, each a function of a connection inside one read transaction.
+"""The reads of a store, each a function of one read transaction.
 
 Everything is fetched whole: an unfinished cursor would keep an old snapshot alive.
 """
@@ -7,27 +7,27 @@ import base64
 import hashlib
 from typing import Any, Final
 
-import apsw
 import msgspec
 
 from jobctl.errors import InvalidCursor, NotFound
 from jobctl.events import Event
 from jobctl.model import Job, JobPage, JobQuery, LogLine, Queue, QueueStats, Stats, StatusCounts, wire_time
 from jobctl.store.base import Counters, EventPage, LogPage
-from jobctl.store.rows import COLUMNS, SQL, Row, event_of, fetch, fetch_one, fill, scalar
+from jobctl.store.queries import Snapshot
+from jobctl.store.rows import COLUMNS, Row, event_of, fill
 
 MAX_HISTORY: Final = 10_000
 """Events of one job that are told: the latest ones."""
 
 
-def head(connection: apsw.Connection) -> int:
+def head(db: Snapshot) -> int:
     """The newest number of the log."""
-    return int(scalar(connection, SQL["head"]))
+    return int(db.one("head")[0])
 
 
-def find(connection: apsw.Connection, job_id: str, owner: str | None) -> Row:
+def find(db: Snapshot, job_id: str, owner: str | None) -> Row:
     """The job, if ``owner`` may know of it."""
-    found = fetch_one(connection, SQL["job_by_id"], job_id)
+    found = db.one("job_by_id", job_id)
     if found is not None:
         row = Row(*found)
         if owner is None or row.created_by == owner:
@@ -35,23 +35,23 @@ def find(connection: apsw.Connection, job_id: str, owner: str | None) -> Row:
     raise NotFound("there is no such job")
 
 
-def job(connection: apsw.Connection, job_id: str, owner: str | None) -> Job:
+def job(db: Snapshot, job_id: str, owner: str | None) -> Job:
     """One job, whole."""
-    return fill(connection, find(connection, job_id, owner)).job(whole=True)
+    return fill(db, find(db, job_id, owner)).job(whole=True)
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------
 
 
-def jobs(connection: apsw.Connection, query: JobQuery) -> JobPage:
+def jobs(db: Snapshot, query: JobQuery) -> JobPage:
     """One page by keyset: rows below the last one's key, newest first."""
-    where, values = conditions(query)
+    where, values = conditions(db, query)
     if query.cursor is not None:
         where.append("pk < ?")
         values.append(open_cursor(query))
-    clause = " AND ".join(where) or "1"
+    clause = " AND ".join(where) or "TRUE"
     sql = f"SELECT {COLUMNS} FROM job WHERE {clause} ORDER BY pk DESC LIMIT ?"  # noqa: S608 - fixed conditions only
-    rows = [Row(*found) for found in fetch(connection, sql, *values, query.limit + 1)]
+    rows = [Row(*found) for found in db.select(sql, [*values, query.limit + 1])]
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     return JobPage(
@@ -61,7 +61,7 @@ def jobs(connection: apsw.Connection, query: JobQuery) -> JobPage:
     )
 
 
-def conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
+def conditions(db: Snapshot, query: JobQuery) -> tuple[list[str], list[Any]]:
     """What a query asks for as SQL conditions, and their values."""
     where: list[str] = []
     values: list[Any] = []
@@ -77,11 +77,11 @@ def conditions(query: JobQuery) -> tuple[list[str], list[Any]]:
         where.append("status <> 'completed'")  # lets the partial index serve
     if query.tags:
         marks = ", ".join("?" * len(query.tags))
-        where.append(f"EXISTS (SELECT 1 FROM json_each(tags) WHERE value IN ({marks}))")  # noqa: S608
+        where.append(db.has_tag.format(marks))
         values += query.tags
     if query.q:
-        # All in SQLite's own code: a search without a match reads the whole table, and must not hold the GIL for it.
-        where.append("(instr(lower(name), ?) OR instr(id, ?) OR instr(tags_folded, ?))")
+        # All in the database's own code: a search without a match reads the whole table, and must not hold the GIL.
+        where.append(db.finds)
         values += [query.q.casefold()] * 3
     return where, values
 
@@ -114,11 +114,11 @@ def open_cursor(query: JobQuery) -> int:
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
-def stats(connection: apsw.Connection, owner: str | None) -> Stats:
+def stats(db: Snapshot, owner: str | None) -> Stats:
     """Counts over all, or of one owner, from the counters."""
-    names = {name: bool(paused) for name, paused in fetch(connection, SQL["all_queues"])}
+    names = {name: bool(paused) for name, paused in db.all("all_queues")}
     counts: dict[str, dict[str, int]] = {}
-    for queue, status, n in fetch(connection, SQL["counters_of"], owner or "") if owner != "" else ():
+    for queue, status, n in db.all("counters_of", owner or "") if owner != "" else ():
         counts.setdefault(queue, {})[status] = n
     return make_stats(counts, names, all_queues=owner is None)
 
@@ -136,11 +136,11 @@ def make_stats(counts: dict[str, dict[str, int]], queues: dict[str, bool], *, al
     return Stats(**total, total=sum(total.values()), by_queue=by_queue)
 
 
-def queues(connection: apsw.Connection) -> tuple[Queue, ...]:
+def queues(db: Snapshot) -> tuple[Queue, ...]:
     """Every queue with its counts."""
     return tuple(
         Queue(name=name, paused=seen.paused, concurrency=None, counts=_plain(seen))
-        for name, seen in stats(connection, None).by_queue.items()
+        for name, seen in stats(db, None).by_queue.items()
     )
 
 
@@ -148,10 +148,10 @@ def _plain(seen: QueueStats) -> StatusCounts:
     return StatusCounts(**{field: getattr(seen, field) for field in StatusCounts.__struct_fields__})
 
 
-def counters(connection: apsw.Connection) -> Counters:
+def counters(db: Snapshot) -> Counters:
     """All counters but the totals."""
-    found = fetch(connection, SQL["all_counters"])
-    names = fetch(connection, SQL["all_queues"])
+    found = db.all("all_counters")
+    names = db.all("all_queues")
     return Counters(
         counts={(owner, queue, status): n for owner, queue, status, n in found},
         queues={name: bool(paused) for name, paused in names},
@@ -161,27 +161,27 @@ def counters(connection: apsw.Connection) -> Counters:
 # --- logs and events -----------------------------------------------------------------------------------------------
 
 
-def logs(connection: apsw.Connection, job_id: str, owner: str | None, after: int, limit: int) -> LogPage:
+def logs(db: Snapshot, job_id: str, owner: str | None, after: int, limit: int) -> LogPage:
     """Lines of a job's log after number ``after``."""
-    row = find(connection, job_id, owner)
-    found = fetch(connection, SQL["log_lines"], row.pk, after, limit + 1)
+    row = find(db, job_id, owner)
+    found = db.all("log_lines", row.pk, after, limit + 1)
     lines = tuple(LogLine(n=n, at=wire_time(at), stream=stream, text=text) for n, at, stream, text in found[:limit])
-    last = int(scalar(connection, SQL["last_log_line"], row.pk))
+    last = int(db.one("last_log_line", row.pk)[0])
     return LogPage(lines=lines, has_more=len(found) > limit, last=last)
 
 
-def history(connection: apsw.Connection, job_id: str, owner: str | None) -> tuple[Event, ...]:
+def history(db: Snapshot, job_id: str, owner: str | None) -> tuple[Event, ...]:
     """The job's events, found by walking their chain back from the last."""
-    row = find(connection, job_id, owner)
-    return tuple(event_of(found) for found in fetch(connection, SQL["history"], row.seq, MAX_HISTORY))
+    row = find(db, job_id, owner)
+    return tuple(event_of(found) for found in db.all("history", row.seq, MAX_HISTORY))
 
 
-def events(connection: apsw.Connection, after: int, limit: int, upto: int | None) -> EventPage:
+def events(db: Snapshot, after: int, limit: int, upto: int | None) -> EventPage:
     """A page of the log, with the log's bounds at the same instant."""
-    newest = head(connection)
-    oldest = scalar(connection, SQL["log_start"])
+    newest = head(db)
+    oldest = db.one("log_start")[0]
     last = newest if upto is None else min(upto, newest)
-    found = fetch(connection, SQL["events_after"], after, last, limit)
+    found = db.all("events_after", after, last, limit)
     return EventPage(
         events=tuple(event_of(row) for row in found),
         start=newest + 1 if oldest is None else int(oldest),

@@ -1,7 +1,6 @@
-"""A row of the ``job`` table, what becomes of it on the wire, and the named statements of ``sql/``."""
+"""A row of the ``job`` table, what becomes of it on the wire, and the named statements of SQLite."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 import apsw
@@ -10,6 +9,7 @@ import msgspec
 from jobctl.events import Event
 from jobctl.model import MAX_INLINE, Job, Progress, wire_time
 from jobctl.states import Status
+from jobctl.store.queries import Queries, load
 
 APART: Final = b""
 """In place of a large field: JSON text is never empty."""
@@ -116,13 +116,36 @@ class Row(msgspec.Struct, gc=False):
         )
 
 
-def fill(connection: apsw.Connection, row: Row) -> Row:
+def fill(db: Queries, row: Row) -> Row:
     """``row``, with the large fields that stand apart."""
     if row.data == APART:
-        row.data = scalar(connection, SQL["data_of"], row.pk)
+        row.data = db.one("data_of", row.pk)[0]
     if row.result == APART:
-        row.result = scalar(connection, SQL["result_of"], row.pk)
+        row.result = db.one("result_of", row.pk)[0]
     return row
+
+
+def inserted(row: Row) -> tuple[object, ...]:
+    """The parameters of ``insert_job``."""
+    return (
+        row.id,
+        row.name,
+        row.queue,
+        row.data if len(row.data) <= MAX_INLINE else APART,
+        row.status,
+        row.priority,
+        row.max_attempts,
+        row.created_at,
+        row.scheduled_for,
+        row.created_by,
+        row.unique_key,
+        row.timeout,
+        row.tags,
+        "".join(f"\x1f{tag.casefold()}" for tag in load_tags(row.tags)) if row.tags else None,
+        row.ready,
+        row.due,
+        row.seq,
+    )
 
 
 _STATUS: Final = {status.value: status for status in Status}
@@ -162,15 +185,11 @@ def scalar(connection: apsw.Connection, sql: str, *values: Any) -> Any:
     return connection.execute(sql, values).get
 
 
-def _load() -> dict[str, str]:
-    found = {}
-    for file in files("jobctl.store").joinpath("sql").iterdir():
-        if file.name.endswith(".sql") and not file.name[:4].isdecimal():  # those with a number are migrations
-            for block in file.read_text("utf-8").split("-- name: ")[1:]:
-                name, _, body = block.partition("\n")
-                found[name.strip()] = body.strip().replace("{columns}", COLUMNS)
-    return found
+SCHEDULE_COLUMNS: Final = (
+    "name, cron, timezone, job_name, data, queue, priority, max_attempts, timeout, tags, missed, enabled, source, "
+    "created_by, created_at, updated_at, version, next_run, last_run, last_job, run_count, error, settled"
+)
+"""Of ``schedule``, in the order of ``schedule_writes.state_of``."""
 
-
-SQL: Final = _load()
-"""The named statements of ``sql/*.sql``."""
+SQL: Final = load(columns=COLUMNS, schedule_columns=SCHEDULE_COLUMNS)
+"""SQLite's named statements."""

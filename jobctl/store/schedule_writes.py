@@ -1,4 +1,4 @@
-"""The writes of schedules in the SQLite store, each a function of an open transaction."""
+"""The writes of schedules, each a function of an open transaction."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, Final
@@ -9,25 +9,12 @@ from jobctl.errors import Conflict, NotFound, TooLarge
 from jobctl.model import Job, NewJob
 from jobctl.schedule import MAX_SCHEDULES, ScheduleSpec, ScheduleState, Source
 from jobctl.store.enqueue import enqueue
-from jobctl.store.rows import SQL, dump_tags, load_tags
+from jobctl.store.rows import dump_tags, load_tags
 from jobctl.store.schedules import Firing, Planned, Synced
 from jobctl.store.transaction import Tx
 
-COLUMNS: Final = (
-    "name, cron, timezone, job_name, data, queue, priority, max_attempts, timeout, tags, missed, enabled, source, "
-    "created_by, created_at, updated_at, version, next_run, last_run, last_job, run_count, error, settled"
-)
 TICKS_KEPT: Final = 1000
 """Per schedule: a clock set back by less than so many ticks finds each of them noted by itself."""
-
-
-def statement(name: str) -> str:
-    """A named statement of ``sql/schedules.sql``."""
-    return SQL[name].replace("{schedule_columns}", COLUMNS)
-
-
-_LIST: Final = statement("schedule_list")
-_BY_NAME: Final = statement("schedule_by_name")
 
 
 def state_of(row: Sequence[Any]) -> ScheduleState:
@@ -43,7 +30,7 @@ def state_of(row: Sequence[Any]) -> ScheduleState:
 
 
 def _row(tx: Tx, name: str) -> Any:
-    return tx.execute(_BY_NAME, (name,)).fetchone()
+    return tx.one("schedule_by_name", name)
 
 
 def _find(tx: Tx, name: str) -> ScheduleState:
@@ -73,7 +60,7 @@ def _said(spec: ScheduleSpec, next_run: int | None) -> tuple[object, ...]:
 
 def _insert(tx: Tx, spec: ScheduleSpec, next_run: int | None, source: Source, created_by: str) -> None:
     values = (*_said(spec, next_run), source, created_by, tx.now, tx.now, spec.name)
-    tx.execute(SQL["schedule_insert"], values)
+    tx.run("schedule_insert", *values)
     tx.schedules = True
 
 
@@ -81,13 +68,13 @@ def _update(tx: Tx, before: ScheduleState, spec: ScheduleSpec, next_run: int | N
     old = before.spec
     if (old.cron, old.timezone, old.enabled) == (spec.cron, spec.timezone, spec.enabled):
         next_run = before.next_run  # it may be due already
-    tx.execute(SQL["schedule_update"], (*_said(spec, next_run), tx.now, spec.name))
+    tx.run("schedule_update", *_said(spec, next_run), tx.now, spec.name)
     tx.schedules = True
 
 
 def _delete(tx: Tx, name: str) -> None:
-    tx.execute(SQL["schedule_delete"], (name,))
-    tx.execute(SQL["schedule_delete_ticks"], (name,))
+    tx.run("schedule_delete", name)
+    tx.run("schedule_delete_ticks", name)
     tx.schedules = True
 
 
@@ -95,7 +82,7 @@ def add(tx: Tx, spec: ScheduleSpec, created_by: str, next_run: int | None) -> Sc
     """A new schedule of the API."""
     if _row(tx, spec.name) is not None:
         raise Conflict(f"there is a schedule {spec.name} already")
-    if tx.execute(SQL["schedule_count"]).get >= MAX_SCHEDULES:
+    if tx.one("schedule_count")[0] >= MAX_SCHEDULES:
         raise TooLarge(f"there are {MAX_SCHEDULES} schedules already", field="name")
     _insert(tx, spec, next_run, "api", created_by)
     return _find(tx, spec.name)
@@ -124,7 +111,7 @@ def remove(tx: Tx, name: str) -> None:
 
 def sync(tx: Tx, planned: Sequence[Planned], untouched: Collection[str]) -> Synced:
     """Make the configuration's schedules be these; those of the API, and ``untouched``, stay as they are."""
-    there = {state.spec.name: state for state in map(state_of, tx.execute(_LIST).fetchall())}
+    there = {state.spec.name: state for state in map(state_of, tx.all("schedule_list"))}
     added, changed, kept = [], [], []
     for spec, next_run in planned:
         before = there.pop(spec.name, None)
@@ -154,7 +141,7 @@ def _fire(tx: Tx, firing: Firing) -> str | None:
     state, settled = state_of(row), row[-1]
     if (state.version, state.next_run) != (firing.version, firing.expected):
         return None
-    tx.execute(SQL["schedule_set_next_run"], (firing.next_run, firing.name))
+    tx.run("schedule_set_next_run", firing.next_run, firing.name)
     tx.schedules = True
     tick, error = firing.tick, firing.error
     if error is None and tick is not None and firing.job is not None and not _had_job(tx, firing.name, tick, settled):
@@ -163,11 +150,11 @@ def _fire(tx: Tx, firing: Firing) -> str | None:
         except TooLarge as refused:  # the queue cannot be made; raised before anything is written
             error = str(refused)
         else:
-            tx.execute(SQL["schedule_insert_tick"], (firing.name, tick))
+            tx.run("schedule_insert_tick", firing.name, tick)
             _forget_ticks(tx, firing.name)
             return job.id
     if error is not None:
-        tx.execute(SQL["schedule_set_error"], (error, firing.name))
+        tx.run("schedule_set_error", error, firing.name)
     return None
 
 
@@ -183,14 +170,14 @@ def _forget_ticks(tx: Tx, name: str) -> None:
     """
     old = tx.one("schedule_old_ticks", name, TICKS_KEPT)
     if old is not None:
-        tx.execute(SQL["schedule_forget_ticks"], (name, old[0]))
-        tx.execute(SQL["schedule_settle"], (old[0], name))
+        tx.run("schedule_forget_ticks", name, old[0])
+        tx.run("schedule_settle", old[0], name)
 
 
 def _enqueue(tx: Tx, state: ScheduleState, job: NewJob) -> Job:
     made = enqueue(tx, [job], state.owner, None).job
     assert made is not None  # noqa: S101 - one was asked for
-    tx.execute(SQL["schedule_ran"], (tx.now, made.id, state.spec.name))
+    tx.run("schedule_ran", tx.now, made.id, state.spec.name)
     tx.schedules = True
     return made
 

@@ -4,9 +4,8 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,37 +13,20 @@ import apsw
 import trio
 
 from jobctl.errors import NotADatabase, StartupError, StoreUnavailable
-from jobctl.events import Commit, Event
 from jobctl.metrics import Metrics
-from jobctl.model import Job, JobPage, JobQuery, NewJob, Position, Queue, Stats
-from jobctl.store import bulk, reads, writes
-from jobctl.store import enqueue as enqueueing
+from jobctl.model import Position
 from jobctl.store import epoch as epochs
+from jobctl.store import reads, sqlite_claims
 from jobctl.store.aside import SHARED_MEMORY, WAL, has_foreign_log, move_away
-from jobctl.store.base import (
-    Acted,
-    BulkAction,
-    Claims,
-    Counters,
-    End,
-    Enqueued,
-    EventPage,
-    Idempotency,
-    LogEntry,
-    LogPage,
-    Matching,
-    Outcome,
-    Read,
-    Rescued,
-)
+from jobctl.store.base import Read
 from jobctl.store.committer import Committer, now_ms
 from jobctl.store.lock import own
 from jobctl.store.place import Place
+from jobctl.store.queries import migrations
 from jobctl.store.rows import SQL, fetch, scalar
-from jobctl.store.sqlite_retention import SqliteRetention
-from jobctl.store.sqlite_schedules import SqliteSchedules
-from jobctl.store.sqlite_tokens import SqliteTokens
-from jobctl.store.transaction import Tx, WriterState
+from jobctl.store.sql_store import SqlStore
+from jobctl.store.sqlite_transaction import SqliteTx, WriterState
+from jobctl.store.sqlite_writer import SqliteSnapshot, SqliteWriter
 
 T = TypeVar("T")
 log = logging.getLogger("jobctl.store")
@@ -57,7 +39,7 @@ BUSY_MS: Final = 5000
 MARK_EVERY_S: Final = 1.0
 
 
-class SqliteStore:
+class SqliteStore(SqlStore):
     """A ``Store`` in one SQLite file. Made by ``open_store``."""
 
     def __init__(self, path: Path, connection: apsw.Connection, mark: Path, epoch: str, boot: str) -> None:
@@ -69,41 +51,32 @@ class SqliteStore:
         self._boot = boot
         self._marked = 0.0
         self._state = WriterState(connection)
-        self._listeners: list[Callable[[Commit], None]] = []
         self._readers: list[apsw.Connection] = []  # those not in use
         self._closed = False
         self._closing = trio.Lock()
         self._limiter = trio.CapacityLimiter(READERS)
         self.clock: Callable[[], int] = now_ms
-        self.committer = Committer(
+        self.writer = SqliteWriter(
             connection,
-            begin=lambda: Tx(self._state, self.clock()),
-            rolled_back=self._state.doubt,
+            self._state,
+            begin=lambda: SqliteTx(self._state, self.clock()),
             committed=self._after_commit,
             idle=self._write_mark,
-            probe=SQL["probe"],
-            deliver=self._deliver,
             guard=self._place.check,
         )
-        self.access = SqliteTokens(self.committer.submit, self._read)
-        self.schedules = SqliteSchedules(self.committer.submit, self._read)
-        self.retention = SqliteRetention(self.committer.submit, self._read, lambda: self.clock())
+        self.committer = Committer(self.writer, deliver=self._deliver)
+        super().__init__()
+
+    _claims = staticmethod(sqlite_claims.claim)
+    _knows = staticmethod(sqlite_claims.set_known)
 
     @property
     def trouble(self) -> str | None:
         """Why writes fail at present."""
         return self.committer.trouble
 
-    def listen(self, listener: Callable[[Commit], None]) -> None:
-        """Call ``listener`` with every commit from now on."""
-        self._listeners.append(listener)
-
-    def _deliver(self, commit: Commit) -> None:
-        for listener in self._listeners:
-            try:
-                listener(commit)
-            except Exception:  # an exception here would end trio; the queue goes on whatever a listener does
-                log.exception("a listener failed")
+    async def _submit(self, function: Callable[[Any], T]) -> T:
+        return await self.committer.submit(function)
 
     def _after_commit(self) -> None:
         if time.monotonic() - self._marked >= MARK_EVERY_S:
@@ -116,107 +89,7 @@ class SqliteStore:
         except StartupError as error:
             log.warning("%s", error)
 
-    # --- writes --------------------------------------------------------------------------------------------------
-
-    async def enqueue(self, jobs: Sequence[NewJob], *, owner: str, idempotency: Idempotency | None = None) -> Enqueued:
-        return await self.committer.submit(lambda tx: enqueueing.enqueue(tx, jobs, owner, idempotency))
-
-    async def claim(
-        self,
-        slots: int,
-        *,
-        worker: str,
-        limits: Mapping[str, int],
-        busy: Mapping[str, int],
-        ends: Sequence[End] = (),
-    ) -> Claims:
-        return await self.committer.submit(lambda tx: writes.claim(tx, slots, worker, limits, busy, ends))
-
-    async def finish(self, job_id: str, run: int, outcome: Outcome, *, held: bool = False) -> bool:
-        return await self.committer.submit(lambda tx: writes.finish(tx, End(job_id, run, outcome, held)))
-
-    async def release(self, job_id: str, run: int) -> None:
-        await self.committer.submit(lambda tx: writes.release(tx, job_id, run))
-
-    async def progress(self, job_id: str, run: int, value: float, message: str | None) -> bool:
-        return await self.committer.submit(lambda tx: writes.progress(tx, job_id, run, value, message))
-
-    async def append_logs(self, job_id: str, run: int, lines: Sequence[LogEntry]) -> bool:
-        return await self.committer.submit(lambda tx: writes.append_logs(tx, job_id, run, lines))
-
-    async def record_process(self, job_id: str, run: int, pid: int, started: int) -> bool:
-        return await self.committer.submit(lambda tx: writes.record_process(tx, job_id, run, pid, started))
-
-    async def cancel(self, job_id: str, *, owner: str | None) -> Job:
-        return await self.committer.submit(lambda tx: writes.cancel(tx, job_id, owner))
-
-    async def retry(self, job_id: str, *, owner: str | None) -> Job:
-        return await self.committer.submit(lambda tx: writes.retry(tx, job_id, owner))
-
-    async def delete(self, job_id: str, *, owner: str | None) -> None:
-        await self.committer.submit(lambda tx: writes.delete(tx, job_id, owner))
-
-    async def act(
-        self, action: BulkAction, ids: Sequence[str], *, owner: str | None, statuses: Sequence[str]
-    ) -> Acted:
-        return await self.committer.submit(lambda tx: bulk.act(tx, action, ids, owner, statuses))
-
-    async def make_queues(self, names: Sequence[str]) -> tuple[str, ...]:
-        return await self.committer.submit(lambda tx: enqueueing.make_queues(tx, names))
-
-    async def set_paused(self, queue: str, paused: bool) -> Queue:
-        await self.committer.submit(lambda tx: writes.set_paused(tx, queue, paused))
-        found = await self.queues()
-        return next(each for each in found.value if each.name == queue)
-
-    async def set_known(self, names: frozenset[str] | None) -> None:
-        await self.committer.submit(lambda tx: writes.set_known(tx, names))
-
-    async def keep_backoffs(self, jump: float) -> int:
-        moved = 0
-        last: int | None = 0
-        while last is not None:
-            count, last = await self.committer.submit(partial(writes.keep_backoffs, jump=jump, after_pk=last))
-            moved += count
-        return moved
-
-    async def left_running(self) -> Rescued:
-        return (await self._read(writes.left_running)).value
-
-    async def rescue(self) -> Rescued:
-        return await self.committer.submit(writes.rescue)
-
     # --- reads ---------------------------------------------------------------------------------------------------
-
-    async def job(self, job_id: str, *, owner: str | None) -> Read[Job]:
-        return await self._read(reads.job, job_id, owner)
-
-    async def jobs(self, query: JobQuery) -> Read[JobPage]:
-        return await self._read(reads.jobs, query)
-
-    async def matching(self, query: JobQuery) -> Read[Matching]:
-        return await self._read(bulk.matching, query)
-
-    async def tally(self, query: JobQuery) -> Read[Mapping[str, int]]:
-        return await self._read(bulk.tally, query)
-
-    async def stats(self, *, owner: str | None) -> Read[Stats]:
-        return await self._read(reads.stats, owner)
-
-    async def queues(self) -> Read[tuple[Queue, ...]]:
-        return await self._read(reads.queues)
-
-    async def logs(self, job_id: str, *, owner: str | None, after: int = 0, limit: int = 1000) -> Read[LogPage]:
-        return await self._read(reads.logs, job_id, owner, after, limit)
-
-    async def history(self, job_id: str, *, owner: str | None) -> Read[tuple[Event, ...]]:
-        return await self._read(reads.history, job_id, owner)
-
-    async def events(self, after: int, *, limit: int, upto: int | None = None) -> EventPage:
-        return (await self._read(reads.events, after, limit, upto)).value
-
-    async def counters(self) -> Read[Counters]:
-        return await self._read(reads.counters)
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> Read[T]:
         return await trio.to_thread.run_sync(partial(self._read_in_thread, function, arguments), limiter=self._limiter)
@@ -377,16 +250,13 @@ def _durable_pragmas(platform: str) -> tuple[str, ...]:
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:
     """Bring the file to this version: ``sql/NNNN_*.sql`` in order, each with its version row in one transaction."""
-    steps = sorted(
-        (each for each in files("jobctl.store").joinpath("sql").iterdir() if each.name[:4].isdecimal()),
-        key=lambda each: each.name,
-    )
+    steps = migrations()
     version = int(connection.pragma("user_version") or 0)
     if version > len(steps):
         raise NotADatabase(f"{path} was written by a newer jobctl (schema {version}); update jobctl")
-    for number, step in enumerate(steps[version:], version + 1):
+    for number, (_, step) in enumerate(steps[version:], version + 1):
         with connection:
-            connection.execute(step.read_text("utf-8"))
+            connection.execute(step)
             connection.pragma("user_version", number)
             connection.pragma("application_id", APPLICATION_ID)
 
@@ -399,9 +269,10 @@ def _open_reader(path: Path) -> apsw.Connection:
 
 
 def _in_snapshot(connection: apsw.Connection, function: Callable[..., T], arguments: tuple[Any, ...]) -> tuple[T, int]:
+    snapshot = SqliteSnapshot(connection)
     connection.execute("BEGIN")
     try:
-        return function(connection, *arguments), reads.head(connection)
+        return function(snapshot, *arguments), reads.head(snapshot)
     finally:
         if connection.in_transaction:  # some errors have ended it
             connection.execute("ROLLBACK")

@@ -1,11 +1,10 @@
-"""The writes about tokens and sessions, each a function of an open transaction of the SQLite store."""
+"""The writes about tokens and sessions, each a function of an open transaction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from jobctl.errors import Conflict, NotFound, TooLarge
 from jobctl.events import AccessEnded, TokenIssued
-from jobctl.store.rows import SQL
 from jobctl.store.tokens import NewSession, NewToken, Rotation, Session, TokenRow
 from jobctl.store.transaction import Tx
 
@@ -22,7 +21,7 @@ kept as long as they are: it leads from them to who let it in."""
 
 def issue(tx: Tx, new: NewToken) -> TokenRow:
     """Register a token."""
-    tx.execute(SQL["forget_tokens"], (tx.now - _KEPT_MS,))
+    tx.run("forget_tokens", tx.now - _KEPT_MS)
     found = tx.one("live_token_by_name", new.name, tx.now)
     if found is not None:
         held = TokenRow(*found)
@@ -34,7 +33,7 @@ def issue(tx: Tx, new: NewToken) -> TokenRow:
     row = TokenRow(
         new.jti, new.name, new.subject, new.role, new.created_by, tx.now, tx.now + new.life_ms, key=new.key
     )
-    tx.execute(SQL["insert_token"], (*row[:7], row.key))
+    tx.run("insert_token", *row[:7], row.key)
     tx.access_changed(TokenIssued(row.jti, row.subject, row.role, row.expires_at))
     return row
 
@@ -47,7 +46,7 @@ def revoke(tx: Tx, which: str) -> TokenRow:
     row = TokenRow(*found)
     if row.revoked_at is None:
         row = row._replace(revoked_at=tx.now)
-        tx.execute(SQL["revoke_token"], (tx.now, row.jti))
+        tx.run("revoke_token", tx.now, row.jti)
     tx.access_changed(AccessEnded(row.jti))
     _end_origin(tx, row.jti)
     return row
@@ -55,19 +54,19 @@ def revoke(tx: Tx, which: str) -> TokenRow:
 
 def touch(tx: Tx, used: Mapping[str, int]) -> None:
     """Note when tokens were last used."""
-    tx.executemany(SQL["touch_token"], [(at, jti) for jti, at in used.items()])
+    tx.run_many("touch_token", [(at, jti) for jti, at in used.items()])
 
 
 def begin_session(tx: Tx, new: NewSession) -> Session:
     """Somebody has signed in."""
-    tx.execute(SQL["forget_sessions"], (tx.now - _SESSION_KEPT_MS,))
+    tx.run("forget_sessions", tx.now - _SESSION_KEPT_MS)
     origin = tx.one("end_of_origin", new.origin)  # none for the server itself, and for access tokens of its secret
     ends_at = min(tx.now + new.life_ms, origin[0]) if origin else tx.now + new.life_ms
     expires_at = min(ends_at, tx.now + new.idle_ms)
-    tx.execute(
-        SQL["insert_session"],
-        (new.id, new.handle, new.current, tx.now, new.subject, new.role, new.origin, ends_at, expires_at),
-    )
+    tx.run(
+        "insert_session",
+        new.id, new.handle, new.current, tx.now, new.subject, new.role, new.origin, ends_at, expires_at,
+    )  # fmt: skip
     for (surplus,) in tx.all("surplus_sessions", new.subject, new.id, tx.now, MAX_SESSIONS - 1):
         _end(tx, surplus)
     return Session(new.id, new.subject, new.role, expires_at)
@@ -85,7 +84,7 @@ def rotate(
         return Rotation("unknown")
     if presented == current:
         expires_at = min(ends_at, tx.now + idle_ms)
-        tx.execute(SQL["rotate_session"], (handles[0], successor, tx.now, expires_at, sid))
+        tx.run("rotate_session", handles[0], successor, tx.now, expires_at, sid)
         return Rotation("rotated", Session(sid, subject, role, expires_at))
     session = Session(sid, subject, role, expires_at)
     # The successor is compared as well: what is not the good one now must not be handed out.
@@ -110,7 +109,7 @@ def _by_handle(tx: Tx, handles: Sequence[bytes]) -> Any:
 
 
 def _end(tx: Tx, sid: str) -> None:
-    tx.execute(SQL["end_session"], (tx.now, sid))
+    tx.run("end_session", tx.now, sid)
     tx.access_changed(AccessEnded(sid))
 
 

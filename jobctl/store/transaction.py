@@ -1,12 +1,13 @@
-"""One transaction of the SQLite store: rows change, and what changed is gathered to be written once a group.
+"""One transaction of a store: rows change, and what changed is gathered to be written once a group.
 
-Events get their numbers here, in order, and are inserted together at the end; counters are summed over the group.
-``WriterState`` is what the writer thread remembers between groups; after a rollback it is read anew.
+Events get their numbers in order and are inserted together at the end. Here is what all databases have in common; the
+functions of ``writes``, ``enqueue``, ``bulk`` and their like work on a ``Tx`` and know no database.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import apsw
 import msgspec
 
 from jobctl.events import (
@@ -14,7 +15,6 @@ from jobctl.events import (
     JOB_UPDATE,
     JOBS_PRUNED,
     AccessEnded,
-    Commit,
     LogsAppended,
     Pruning,
     QueueChanged,
@@ -22,64 +22,37 @@ from jobctl.events import (
 )
 from jobctl.model import Job, wire_time
 from jobctl.states import Status
-from jobctl.store.rows import SQL, Row, event_of, fetch, fetch_one, fill, scalar
+from jobctl.store.base import LogEntry
+from jobctl.store.rows import Row, fill
 
 _encode: Final = msgspec.json.Encoder().encode
 RUNNING: Final = Status.RUNNING.value
 
+EventRow = tuple[int, str, str, int, str, str, str, str | None, str | None, str | None, bytes, int]
+"""A row of ``job_event``: seq, kind, job_id, at, owner, name, queue, tags, status_before, status, body, prev."""
 
-class WriterState:
-    """What the writer knows without asking: the last ``seq``, the queues, and which of them may have ready jobs."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self.connection = connection
-        self.known: frozenset[str] | None = None
-        self.seq = 0
-        self.paused: dict[str, bool] = {}
-        self.hot: dict[str, None] = {}
-        self.running: dict[str, Row] = {}
-        """Jobs that run, by id, as they stand in the table: their ends need not look them up."""
-        self.stale = True
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Read it from the database if a rollback has made it doubtful; every queue is worth a look again."""
-        if self.stale:
-            self.seq = scalar(self.connection, SQL["head"])
-            self.paused = {name: bool(paused) for name, paused in fetch(self.connection, SQL["all_queues"])}
-            self.hot = dict.fromkeys(self.paused)
-            self.stale = False
-
-    def doubt(self) -> None:
-        """A transaction was rolled back: what it had noted here is not so."""
-        self.stale = True
-        self.running.clear()
+Mark = tuple[Any, ...]
+"""How far a transaction was."""
 
 
-Mark = tuple[int, int, bool, bool, frozenset[str] | None, int | None, int, int, int, int, int, int, int]
-"""How far a transaction was: changes in the database, ``seq``, ``work``, ``schedules``, ``known``, ``log_start``, and
-the length of each list."""
+class Tx(ABC):
+    """The transaction that a group of closures works in. ``now`` is ms since the epoch, the same for all.
 
+    ``seq`` is the last number that was given to an event. Where other processes write too they are provisional, from 1,
+    and become the log's own when the transaction is committed.
+    """
 
-class Tx:
-    """The transaction that a group of closures works in. ``now`` is ms since the epoch, the same for all."""
-
-    def __init__(self, state: WriterState, now: int) -> None:
-        state.refresh()
-        self.state = state
-        self.execute = state.connection.execute
-        self.executemany = state.connection.executemany
+    def __init__(self, now: int, seq: int, known: frozenset[str] | None) -> None:
         self.now = now
-        self.seq = state.seq
-        self.known = state.known
+        self.seq = seq
+        self.known = known
         self.work = False
         self.schedules = False
         self.log_start: int | None = None
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[EventRow] = []
         self._logs: list[LogsAppended] = []
         self._queues: list[tuple[QueueChanged, bool | None]] = []
         self._cancels: list[str] = []
-        self._cooled: list[str] = []
         self._access: list[TokenIssued | AccessEnded] = []
         self._pruned: list[tuple[str, str, str, int]] = []
 
@@ -88,7 +61,6 @@ class Tx:
     def mark(self) -> Mark:
         """A point to come back to."""
         return (
-            self.state.connection.total_changes(),
             self.seq,
             self.work,
             self.schedules,
@@ -98,52 +70,16 @@ class Tx:
             len(self._logs),
             len(self._queues),
             len(self._cancels),
-            len(self._cooled),
             len(self._pruned),
             len(self._access),
         )
 
-    def wrote_since(self, mark: Mark) -> bool:
-        """Whether any row was written since."""
-        return self.state.connection.total_changes() != mark[0]
-
     def back_to(self, mark: Mark) -> None:
         """Forget what was noted since."""
-        self.state.running.clear()  # one of the rows may have been changed
-        _, self.seq, self.work, self.schedules, self.known, self.log_start, *lengths = mark
-        rows, logs, queues, cancels, cooled, pruned, access = lengths
-        for queue in self._cooled[cooled:]:
-            self.state.hot[queue] = None
-        for change, before in reversed(self._queues[queues:]):
-            if before is None:
-                del self.state.paused[change.name]
-                self.state.hot.pop(change.name, None)
-            else:
-                self.state.paused[change.name] = before
-        del self._rows[rows:], self._logs[logs:], self._queues[queues:], self._cancels[cancels:], self._cooled[cooled:]
+        self.seq, self.work, self.schedules, self.known, self.log_start, *lengths = mark[:11]
+        rows, logs, queues, cancels, pruned, access = lengths
+        del self._rows[rows:], self._logs[logs:], self._queues[queues:], self._cancels[cancels:]
         del self._pruned[pruned:], self._access[access:]
-
-    def flush(self) -> Commit:
-        """Write events and counters."""
-        if self._rows:
-            self.executemany(SQL["insert_event"], self._rows)
-        changes = [(*key, n) for key, n in self.counts().items() if n]
-        if changes:
-            self.executemany(SQL["add_to_counter"], changes)
-        return Commit(
-            events=tuple(map(event_of, self._rows)),
-            logs=tuple(self._logs),
-            queues=tuple(change for change, _ in self._queues),
-            cancels=tuple(self._cancels),
-            access=tuple(self._access),
-            work=self.work,
-            schedules=self.schedules,
-            log_start=self.log_start,
-        )
-
-    def committed(self) -> None:
-        """It is in the database now."""
-        self.state.seq, self.state.known = self.seq, self.known
 
     def counts(self) -> dict[tuple[str, str, str], int]:
         """What is to be added to each counter (owner, queue, status); the owner ``''`` has the totals."""
@@ -167,30 +103,65 @@ class Tx:
                     counts[key] = counts.get(key, 0) + n
         return counts
 
-    # --- asking --------------------------------------------------------------------------------------------------
+    # --- the database's side -------------------------------------------------------------------------------------
 
+    @abstractmethod
     def one(self, name: str, *values: Any) -> Any:
         """The first row of a named statement, or None."""
-        return fetch_one(self.state.connection, SQL[name], *values)
 
+    @abstractmethod
     def all(self, name: str, *values: Any) -> list[Any]:
         """All rows of a named statement."""
-        return fetch(self.state.connection, SQL[name], *values)
 
+    @abstractmethod
+    def run(self, name: str, *values: Any) -> int:
+        """Execute a named statement that writes; how many rows it wrote."""
+
+    @abstractmethod
+    def run_many(self, name: str, values: Iterable[Sequence[Any]]) -> int:
+        """Execute it for each of ``values``; how many rows were written in all."""
+
+    @abstractmethod
     def job(self, job_id: str) -> Row | None:
-        """The row of a job. That of one that runs is the same object each time."""
-        row = self.state.running.get(job_id)
-        if row is None and (found := self.one("job_by_id", job_id)) is not None:
-            row = Row(*found)
-            if row.status == RUNNING:
-                self.state.running[job_id] = row
-        return row
+        """The row of a job, ours until the transaction ends. That of one that runs is the same object each time."""
+
+    @abstractmethod
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Write new rows."""
+
+    @abstractmethod
+    def save(self, *rows: Row) -> None:
+        """Write changed rows."""
+
+    @abstractmethod
+    def save_progress(self, row: Row) -> None:
+        """Write the row of a job that runs; no more than its progress has changed."""
+
+    @abstractmethod
+    def save_process(self, row: Row) -> None:
+        """Write the row of a job that runs; no more than its process has changed."""
+
+    @abstractmethod
+    def append_lines(self, row: Row, lines: Sequence[LogEntry]) -> int:
+        """Append to the log of a job that runs; the number of its last line."""
+
+    @abstractmethod
+    def live_by_key(self, owner: str, keys: Sequence[str]) -> Mapping[str, str]:
+        """Ids of the owner's live jobs by their unique key; of these keys, those that are taken."""
+
+    @abstractmethod
+    def paused(self, queue: str) -> bool | None:
+        """Whether a queue is paused; None: there is no such queue."""
+
+    @abstractmethod
+    def queue_count(self) -> int:
+        """How many queues there are."""
+
+    # --- what writes say -----------------------------------------------------------------------------------------
 
     def whole(self, row: Row) -> Job:
         """``row`` on the wire, with all of its data and result."""
-        return fill(self.state.connection, row).job(whole=True)
-
-    # --- what writes say -----------------------------------------------------------------------------------------
+        return fill(self, row).job(whole=True)
 
     def next_seq(self) -> int:
         """The number of the event that is about to be noted."""
@@ -224,13 +195,6 @@ class Tx:
         row.version += 1
         self.changed(row, before, prev=prev)
 
-    def save(self, *rows: Row) -> None:
-        """Write changed rows."""
-        self.executemany(SQL["save_job"], [row.saved() for row in rows])
-        for row in rows:
-            if row.status != RUNNING:
-                self.state.running.pop(row.id, None)
-
     def enqueued(self, row: Row) -> None:
         """Make ``row`` ready, delayed or parked, by its ``due`` and by who can run it. Save it afterwards."""
         if row.held and row.due is None:
@@ -242,15 +206,8 @@ class Tx:
         """Whether a handler of that name is here."""
         return self.known is None or name in self.known
 
-    def cool(self, queue: str) -> None:
-        """``queue`` has nothing ready any more."""
-        if queue in self.state.hot:
-            del self.state.hot[queue]
-            self._cooled.append(queue)
-
-    def hot(self, queue: str) -> None:
+    def hot(self, queue: str) -> None:  # noqa: ARG002 - a database may note which
         """The runner should look at ``queue`` (a hint: one too many costs a look-up)."""
-        self.state.hot[queue] = None
         self.work = True
 
     def logged(self, job_id: str, n: int) -> None:
@@ -259,8 +216,7 @@ class Tx:
 
     def queue_changed(self, name: str, paused: bool) -> None:
         """A queue is new, paused or resumed."""
-        self._queues.append((QueueChanged(name, paused), self.state.paused.get(name)))
-        self.state.paused[name] = paused
+        self._queues.append((QueueChanged(name, paused), self.paused(name)))
 
     def cancel_asked(self, job_id: str) -> None:
         """A running job is to stop."""

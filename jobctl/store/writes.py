@@ -1,19 +1,18 @@
-"""The writes of the SQLite store, each a function of an open transaction. The committer runs them on its thread."""
+"""The writes of a store, each a function of an open transaction. The committer runs them on its thread.
+
+What is claimed, and how it is found, is in ``sqlite_claims`` and ``postgres_claims``.
+"""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import apsw
-import msgspec
-
 from jobctl.errors import IllegalTransition, NotFound, UniqueKeyLive
-from jobctl.model import MAX_INLINE, Job
+from jobctl.model import Job
 from jobctl.states import TRANSITIONS, Action, after
 from jobctl.store.base import (
     Cancelled,
     Claim,
-    Claims,
     Completed,
     End,
     Failed,
@@ -23,7 +22,8 @@ from jobctl.store.base import (
     Released,
     Rescued,
 )
-from jobctl.store.rows import APART, SQL, Row, fetch
+from jobctl.store.queries import Queries
+from jobctl.store.rows import APART, Row
 from jobctl.store.transaction import RUNNING, Tx
 
 MAX_DELAY_S: Final = 10 * 366 * 86400.0
@@ -43,81 +43,28 @@ def find(tx: Tx, job_id: str, owner: str | None) -> Row:
 # --- running -------------------------------------------------------------------------------------------------------
 
 
-def claim(
-    tx: Tx, slots: int, worker: str, limits: Mapping[str, int], busy: Mapping[str, int], ends: Sequence[End] = ()
-) -> Claims:
-    """End ``ends``, then start up to ``slots`` ready jobs, shared out evenly over the queues that have some."""
-    finish(tx, *ends)
-    if slots <= 0:
-        return _NOTHING
-    staged_all = _stage(tx)
-    room = {
-        name: limits[name] - busy.get(name, 0) if name in limits else sys.maxsize
-        for name in tx.state.hot
-        if not tx.state.paused[name]
-    }
-    asked = [name for name, free in room.items() if free > 0]
-    claims: list[Claim] = []
-    while asked and len(claims) < slots:
-        share = -(-(slots - len(claims)) // len(asked))
-        full = []
-        for name in asked:
-            wanted = min(share, room[name], slots - len(claims))
-            if wanted <= 0:
-                continue
-            got = [Row(*found) for found in tx.all("ready_jobs", name, wanted)]
-            claims += _start(tx, got, worker)
-            room[name] -= len(got)
-            if len(got) < wanted:
-                tx.cool(name)
-                room[name] = 0
-            else:
-                tx.state.hot[name] = tx.state.hot.pop(name)  # to the back: the next claim begins with another
-                if room[name] > 0:
-                    full.append(name)
-        asked = full
-    due = tx.one("next_due")
-    # A queue at its own limit is no reason to ask again soon: the end of one of its runs is.
-    more = not staged_all or any(free > 0 for free in room.values())
-    return Claims(claims=tuple(claims), next_due=due and due[0], more=more)
-
-
-_NOTHING: Final = Claims(claims=(), next_due=None, more=False)
-
-
-def _stage(tx: Tx) -> bool:
-    """Make ready what has fallen due; False if there was more of it than one batch."""
-    due = tx.all("due_jobs", tx.now, STAGE_BATCH)
-    if due:
-        tx.executemany(SQL["stage_job"], [(int(tx.can_run(name)), pk) for pk, name, _ in due])
-        for _, _, queue in due:
-            tx.state.hot[queue] = None
-    return len(due) < STAGE_BATCH
-
-
-def _start(tx: Tx, rows: list[Row], worker: str) -> list[Claim]:
-    claims, changes = [], []
-    for row in rows:
-        before, prev = row.status, row.seq
-        since = row.scheduled_for or (None if row.run else row.created_at)
-        row.status = _CLAIMED[before]
-        row.ready = 0
-        row.run += 1
-        row.version += 1
-        row.started_at = tx.now
-        row.processing_by = worker
-        row.progress = row.progress_message = None
-        row.seq = tx.next_seq()
-        changes.append((row.run, row.version, row.started_at, row.processing_by, row.seq, row.pk))
-        told = tx.changed(row, before, prev=prev)
-        data = row.data if row.data != APART else tx.one("data_of", row.pk)[0]
-        claims.append(Claim(told, row.run, data, None if since is None else max(0, tx.now - since) / 1000))
-        tx.state.running[row.id] = row
-    tx.executemany(SQL["start_job"], changes)
-    return claims
+def begin(row: Row, worker: str, now: int) -> int | None:
+    """Make ``row`` a run of ``worker``'s; since when it was ready (ms), where that is known."""
+    since = row.scheduled_for or (None if row.run else row.created_at)
+    row.status = _CLAIMED[row.status]
+    row.ready = 0
+    row.run += 1
+    row.version += 1
+    row.started_at = now
+    row.processing_by = worker
+    row.progress = row.progress_message = None
+    return since
 
 
 _CLAIMED: Final = {status.value: to.value for (status, action), to in TRANSITIONS.items() if action is Action.CLAIM}
+
+
+def started(tx: Tx, row: Row, before: str, since: int | None) -> Claim:
+    """Tell that ``row``, which had the status ``before``, runs; what its runner is given."""
+    prev, row.seq = row.seq, tx.next_seq()
+    told = tx.changed(row, before, prev=prev)
+    data = row.data if row.data != APART else tx.one("data_of", row.pk)[0]
+    return Claim(told, row.run, data, None if since is None else max(0, tx.now - since) / 1000)
 
 
 def _running(tx: Tx, job_id: str, run: int) -> Row | None:
@@ -166,8 +113,6 @@ def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
         row.completed_at = tx.now
         if isinstance(outcome, Completed):
             row.result = outcome.result
-            if len(outcome.result) > MAX_INLINE:
-                tx.execute(SQL["insert_result"], (row.pk, outcome.result))
     tx.note(row, RUNNING)
 
 
@@ -203,7 +148,7 @@ def progress(tx: Tx, job_id: str, run: int, value: float, message: str | None) -
     prev, row.seq = row.seq, tx.next_seq()
     row.progress, row.progress_message = value, message
     row.version += 1
-    tx.execute(SQL["note_progress"], (value, message, row.version, row.seq, row.pk))
+    tx.save_progress(row)
     tx.changed(row, row.status, prev=prev)
     return True
 
@@ -213,12 +158,7 @@ def append_logs(tx: Tx, job_id: str, run: int, lines: Sequence[LogEntry]) -> boo
     row = _running(tx, job_id, run)
     if row is None:
         return False
-    (n,) = tx.one("last_log_line", row.pk)
-    tx.executemany(
-        SQL["insert_log_line"],
-        [(row.pk, n + i, line.at, line.stream, line.text) for i, line in enumerate(lines, 1)],
-    )
-    tx.logged(job_id, n + len(lines))
+    tx.logged(job_id, tx.append_lines(row, lines))
     return True
 
 
@@ -227,17 +167,17 @@ def record_process(tx: Tx, job_id: str, run: int, pid: int, started: int) -> boo
     row = _running(tx, job_id, run)
     if row is not None:
         row.pid, row.pid_started = pid, started
-        tx.execute(SQL["note_process"], (pid, started, row.pk))
+        tx.save_process(row)
     return row is not None
 
 
-def left_running(connection: apsw.Connection) -> Rescued:
+def left_running(db: Queries) -> Rescued:
     """What a former process left; a read."""
-    return _left(connection, [Row(*found) for found in fetch(connection, SQL["running_jobs"])])
+    return _left(db, [Row(*found) for found in db.all("running_jobs")])
 
 
-def _left(connection: apsw.Connection, rows: Sequence[Row]) -> Rescued:
-    held = [Row(*found) for found in fetch(connection, SQL["held_jobs"])]
+def _left(db: Queries, rows: Sequence[Row]) -> Rescued:
+    held = [Row(*found) for found in db.all("held_jobs")]
     return Rescued(
         jobs=tuple(row.id for row in rows),
         orphans=tuple(
@@ -250,8 +190,8 @@ def _left(connection: apsw.Connection, rows: Sequence[Row]) -> Rescued:
 def rescue(tx: Tx) -> Rescued:
     """End what a former process left running: a crash counts as an attempt, and the job is ready again at once."""
     rows = [Row(*found) for found in tx.all("running_jobs")]
-    left = _left(tx.state.connection, rows)
-    tx.execute(SQL["free_held"])
+    left = _left(tx, rows)
+    tx.run("free_held")
     for row in rows:
         if row.cancel_requested:
             _end(tx, row, Cancelled("the server stopped while it was being cancelled"))
@@ -259,18 +199,6 @@ def rescue(tx: Tx) -> Rescued:
             _end(tx, row, Failed("the server stopped while this job ran"))
     tx.save(*rows)
     return left
-
-
-def set_known(tx: Tx, names: frozenset[str] | None) -> None:
-    """Park ready jobs that nobody here can run, and bring back those that somebody can again."""
-    tx.known = names
-    wanted = None if names is None else msgspec.json.encode(sorted(names)).decode()
-    if wanted is not None:
-        tx.execute(SQL["park_unknown"], (wanted,))
-    tx.execute(SQL["unpark_known"], (wanted,))
-    for queue in tx.state.paused:
-        tx.hot(queue)
-    tx.work = True
 
 
 def keep_backoffs(tx: Tx, jump: float, after_pk: int) -> tuple[int, int | None]:
@@ -330,7 +258,7 @@ def retry(tx: Tx, job_id: str, owner: str | None) -> Job:
             raise UniqueKeyLive(f"job {Row(*twin).id} is live with the same unique key")
     row.attempts = row.cancel_requested = 0
     if row.result == APART:
-        tx.execute(SQL["delete_result"], (row.pk,))
+        tx.run("delete_result", row.pk)
     row.error = row.result = row.progress = row.progress_message = None
     row.started_at = row.completed_at = row.scheduled_for = row.processing_by = row.due = None
     tx.enqueued(row)
@@ -344,18 +272,18 @@ def delete(tx: Tx, job_id: str, owner: str | None) -> None:
     row = find(tx, job_id, owner)
     if row.status == RUNNING:
         raise IllegalTransition("delete", row.status)
-    for part in ("delete_log", "delete_data", "delete_result"):
-        tx.execute(SQL[part], (row.pk,))
-    tx.execute(SQL["delete_job"], (row.pk,))
+    for part in ("delete_log", "delete_data", "delete_result", "delete_job"):
+        tx.run(part, row.pk)
     tx.deleted(row)
 
 
 def set_paused(tx: Tx, name: str, paused: bool) -> None:
     """Pause or resume a queue."""
-    if name not in tx.state.paused:
+    before = tx.paused(name)
+    if before is None:
         raise NotFound("there is no such queue")
-    if tx.state.paused[name] != paused:
-        tx.execute(SQL["pause_queue"], (int(paused), name))
+    if before != paused:
+        tx.run("pause_queue", int(paused), name)
         tx.queue_changed(name, paused)
     if not paused:
         tx.hot(name)

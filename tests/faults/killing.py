@@ -19,6 +19,7 @@ import msgspec
 from jobctl.model import JobQuery
 from jobctl.store import reads
 from jobctl.store.check import check
+from jobctl.store.sqlite_writer import SqliteSnapshot
 from tests.faults.life import Order, commands_of, lines
 from tests.model.replay import Replay
 
@@ -216,11 +217,11 @@ class Series:
         self.look()
         assert not commands_of(self.folder), "a command is left"
         with contextlib.closing(apsw.Connection(str(self.folder / "jobs.db"))) as connection:
-            log = reads.events(connection, 0, 10**6, None)
+            log = reads.events(SqliteSnapshot(connection), 0, 10**6, None)
             jobs: list[Any] = []
             cursor = None
             while True:
-                page = reads.jobs(connection, JobQuery(limit=200, cursor=cursor))
+                page = reads.jobs(SqliteSnapshot(connection), JobQuery(limit=200, cursor=cursor))
                 jobs += page.jobs
                 cursor = page.cursor
                 if cursor is None:

@@ -70,7 +70,7 @@ async def test_a_token_is_created_listed_used_and_revoked(server: Running, cli: 
 
 async def test_a_token_whose_secret_is_gone_does_not_look_live(server: Running, cli: Cli) -> None:
     await cli("token", "create", "--name", "ci")
-    change = lambda tx: tx.execute("UPDATE token SET key = 'another'")
+    change = lambda tx: tx.state.connection.execute("UPDATE token SET key = 'another'")
     await server.store.committer.submit(change)  # type: ignore[attr-defined]
     assert re.fullmatch(r"ci .* secret changed +[0-9a-f]{32}", (await cli("token", "list")).lines[1])
     assert (await cli("token", "create", "--name", "ci")).code == 0

@@ -12,7 +12,7 @@ from jobctl.engine import maintenance
 from jobctl.engine.maintenance import Maintenance, prune
 from jobctl.errors import StoreUnavailable
 from jobctl.model import NewJob
-from jobctl.store import sqlite_retention
+from jobctl.store import retention_writes
 from jobctl.store.base import Completed, Failed, LogEntry
 from jobctl.store.retention import BATCH_BYTES, EVENTS, JOBS, LINES
 from jobctl.store.rows import SQL
@@ -168,7 +168,7 @@ async def test_batches_hold_the_writer_for_milliseconds(
     """1 ms in the median on 2 cores; the bound leaves room for a busy machine, and none for a whole sweep at once."""
     took: list[float] = []
     for name in ("prune_jobs", "prune_events", "prune_logs"):
-        real = getattr(sqlite_retention, name)
+        real = getattr(retention_writes, name)
 
         def timed(*arguments: Any, real: Any = real) -> Any:
             began = time.perf_counter()
@@ -177,7 +177,7 @@ async def test_batches_hold_the_writer_for_milliseconds(
             finally:
                 took.append(time.perf_counter() - began)
 
-        monkeypatch.setattr(sqlite_retention, name, timed)
+        monkeypatch.setattr(retention_writes, name, timed)
     large = b'"' + b"x" * 60_000 + b'"'
     for n in range(10):
         await run_jobs(store, 200, result=large if n % 5 == 0 else b"1", lines=5)

@@ -121,7 +121,7 @@ async def test_a_reader_whose_place_in_the_log_was_pruned_is_told_to_resync(serv
         await flood(server, 6000)
 
         def prune(tx: Any) -> None:
-            tx.execute("DELETE FROM job_event WHERE seq <= 5900")
+            tx.state.connection.execute("DELETE FROM job_event WHERE seq <= 5900")
 
         await server.store.committer.submit(prune)  # type: ignore[attr-defined]
         seen: list[int] = []
@@ -137,7 +137,7 @@ async def test_a_position_that_was_pruned_is_not_recovered(server: Running) -> N
     await flood(server, 6000)
 
     def prune(tx: Any) -> None:
-        tx.execute("DELETE FROM job_event WHERE seq <= 100")
+        tx.state.connection.execute("DELETE FROM job_event WHERE seq <= 100")
 
     await server.store.committer.submit(prune)  # type: ignore[attr-defined]
     for since, recovered in ((99, False), (100, True)):

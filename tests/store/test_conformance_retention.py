@@ -158,7 +158,7 @@ async def test_a_batch_takes_no_more_than_it_may_and_says_that_there_are_more(st
 
 
 async def test_large_jobs_make_smaller_batches(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobctl.store.sqlite_retention.BATCH_BYTES", 5000)
+    monkeypatch.setattr("jobctl.store.retention_writes.BATCH_BYTES", 5000)
     for _ in range(4):
         await end(store, Completed(b'"' + b"x" * 2000 + b'"'))
     await end(store, Completed(b'"' + b"x" * 9000 + b'"'))
@@ -244,7 +244,7 @@ async def test_an_empty_pruning_writes_nothing(store: Store) -> None:
 async def test_the_log_of_a_pruned_job_goes_with_it_in_batches(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobctl.store.sqlite_retention.LINES", 10)
+    monkeypatch.setattr("jobctl.store.retention_writes.LINES", 10)
     one = await started(store)
     await write(store, one.job.id, one.run, 25, at=clock.ms)
     await store.finish(one.job.id, one.run, Completed())

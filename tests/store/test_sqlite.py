@@ -12,9 +12,10 @@ from store_kit import ANN, START_MS, add, ended, enqueue, listed, new, shown
 
 from jobctl.errors import NotFound, StoreUnavailable
 from jobctl.model import JobQuery
-from jobctl.store import reads, writes
+from jobctl.store import reads, sqlite_claims, writes
 from jobctl.store.rows import SQL
 from jobctl.store.sqlite import SqliteStore, open_store
+from jobctl.store.sqlite_writer import SqliteSnapshot
 
 # --- how it is set up ----------------------------------------------------------------------------------------------
 
@@ -68,8 +69,8 @@ async def test_no_read_leaves_a_transaction_or_a_cursor_open(store: SqliteStore)
 async def test_a_read_that_fails_does_not_spoil_the_next(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await add(store)
 
-    def broken(connection: apsw.Connection, query: JobQuery) -> None:
-        connection.execute("COMMIT")  # as an error of the disk does, this ends the transaction
+    def broken(snapshot: SqliteSnapshot, query: JobQuery) -> None:
+        snapshot.connection.execute("COMMIT")  # as an error of the disk does, this ends the transaction
         raise apsw.IOError("disk I/O error")
 
     for _ in range(6):
@@ -187,7 +188,7 @@ async def _fill(path: Path) -> None:
         await enqueue(store, new(unique_key="k"), new(queue="paused"))
 
         def fill(tx) -> None:  # type: ignore[no-untyped-def]
-            tx.execute(
+            tx.state.connection.execute(
                 """
                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000)
                 INSERT INTO job (id, name, queue, data, status, priority, max_attempts, created_at, scheduled_for,
@@ -230,7 +231,7 @@ async def test_a_claim_reads_no_more_rows_however_many_are_delayed_or_paused(lar
 
             tx.state.connection.set_progress_handler(tick, 100)
             try:
-                found = writes.claim(tx, 10, "host:1", {}, {})
+                found = sqlite_claims.claim(tx, 10, "host:1", {}, {})
             finally:
                 tx.state.connection.set_progress_handler(None)
             assert [one.job.unique_key for one in found.claims] == ["k"]
@@ -242,10 +243,13 @@ async def test_a_claim_reads_no_more_rows_however_many_are_delayed_or_paused(lar
 async def test_a_search_that_finds_nothing_runs_in_sqlites_own_code(store: SqliteStore) -> None:
     await enqueue(store, new(tags=("Straße",)))
 
-    def functions(connection: apsw.Connection) -> set[str]:
+    def of(connection: apsw.Connection) -> set[str]:
         return {name for (name, *_) in connection.execute("PRAGMA function_list")}
 
+    def functions(snapshot: SqliteSnapshot) -> set[str]:
+        return of(snapshot.connection)
+
     plain = apsw.Connection(":memory:")
-    assert (await store._read(functions)).value == functions(plain)
+    assert (await store._read(functions)).value == of(plain)
     plain.close()
     assert len(await listed(store, q="STRASSE")) == 1

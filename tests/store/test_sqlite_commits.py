@@ -14,7 +14,7 @@ from store_kit import ANN, Clock, Heard, add, all_events, check_invariants, clai
 
 from jobctl.errors import NotFound, StoreUnavailable
 from jobctl.events import Commit
-from jobctl.store import committer, writes
+from jobctl.store import committer, sqlite_claims, writes
 from jobctl.store import enqueue as enqueueing
 from jobctl.store.base import Completed
 from jobctl.store.sqlite import SqliteStore, open_store
@@ -47,8 +47,8 @@ def late_error(store: SqliteStore) -> Callable[[], Any]:
     def fail(tx: Tx) -> None:
         enqueueing.enqueue(tx, [new("ghost", queue="ghosts"), new("ghost")], ANN, None)
         writes.set_paused(tx, "default", True)
-        writes.set_known(tx, frozenset({"ghost"}))
-        writes.claim(tx, 10, "host:1", {}, {})
+        sqlite_claims.set_known(tx, frozenset({"ghost"}))
+        sqlite_claims.claim(tx, 10, "host:1", {}, {})
         tx.cancel_asked("ghost")
         tx.logged("ghost", 1)
         raise KeyError("late")
@@ -194,7 +194,7 @@ async def test_a_run_whose_start_or_report_was_rolled_back_is_as_it_was(store: S
 
 async def test_a_transaction_that_the_database_has_given_up_acknowledges_nobody(store: SqliteStore) -> None:
     def lose(tx: Tx) -> None:
-        tx.execute("ROLLBACK")
+        tx.state.connection.execute("ROLLBACK")
         raise ValueError("not what matters")
 
     answers = await together(store, lambda: add(store), lambda: store.committer.submit(lose), lambda: add(store))
@@ -298,7 +298,7 @@ async def test_a_bug_in_the_store_is_told_and_survived(store: SqliteStore, caplo
 async def test_a_hook_that_fails_after_the_commit_does_not_unsay_it(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(store.committer, "_committed", lambda: 1 / 0)
+    monkeypatch.setattr(store.writer, "committed", lambda: 1 / 0)
     job_id = await add(store)
     assert (await shown(store, job_id)).id == job_id
     assert "ZeroDivisionError" in caplog.text

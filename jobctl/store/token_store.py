@@ -1,21 +1,19 @@
-"""Tokens and sessions in the SQLite store: ``SqliteStore.access``."""
+"""Tokens and sessions in a store: ``Store.access``."""
 
 from collections.abc import Mapping, Sequence
 
-import apsw
-
 from jobctl.store import token_writes as writes
-from jobctl.store.rows import SQL, fetch
-from jobctl.store.sqlite_schedules import ReadIn, Submit
+from jobctl.store.queries import Queries
+from jobctl.store.schedule_store import ReadIn, Submit
 from jobctl.store.tokens import NewSession, NewToken, Rotation, Session, TokenRow
 
 
-class SqliteTokens:
+class Tokens:
     """A ``TokenStore``.
 
     Args:
         submit: Runs a function of a transaction on the writer thread.
-        read: Runs a function of a connection in a read transaction.
+        read: Runs a function of a ``Snapshot`` in a read transaction.
     """
 
     def __init__(self, submit: Submit, read: ReadIn) -> None:
@@ -49,9 +47,9 @@ class SqliteTokens:
         return (await self._read(_ended, at)).value
 
 
-def _tokens(connection: apsw.Connection) -> tuple[TokenRow, ...]:
-    return tuple(TokenRow(*row) for row in fetch(connection, SQL["all_tokens"]))
+def _tokens(db: Queries) -> tuple[TokenRow, ...]:
+    return tuple(TokenRow(*row) for row in db.all("all_tokens"))
 
 
-def _ended(connection: apsw.Connection, at: int) -> tuple[str, ...]:
-    return tuple(sid for (sid,) in fetch(connection, SQL["sessions_ended"], at))
+def _ended(db: Queries, at: int) -> tuple[str, ...]:
+    return tuple(sid for (sid,) in db.all("sessions_ended", at))

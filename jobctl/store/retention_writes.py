@@ -1,19 +1,18 @@
-"""Retention in the SQLite store: the functions of a transaction, and ``SqliteStore.retention``."""
+"""Retention: the functions of a transaction, and ``Store.retention``."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import apsw
 import msgspec
 
 from jobctl.states import TERMINAL
 from jobctl.store import writes
 from jobctl.store.base import Read
 from jobctl.store.enqueue import IDEMPOTENCY_TTL_MS
+from jobctl.store.queries import Queries
 from jobctl.store.retention import BATCH_BYTES, EVENTS, JOBS, LINES, Pruned
-from jobctl.store.rows import SQL, fetch
-from jobctl.store.sqlite_schedules import ReadIn, Submit
+from jobctl.store.schedule_store import ReadIn, Submit
 from jobctl.store.transaction import Tx
 
 JOBS_LOOKED_AT: Final = 500
@@ -23,7 +22,7 @@ EXCESS_AT_ONCE: Final = 10_000
 _NEVER: Final = 2**62
 
 
-class SqliteRetention:
+class Retention:
     """A ``RetentionStore``."""
 
     def __init__(self, submit: Submit, read: ReadIn, clock: Callable[[], int]) -> None:
@@ -95,9 +94,9 @@ def prune_jobs(tx: Tx, status: str, older_than: float | None, keep: int | None, 
         for row in batch:
             writes.delete(tx, tx.one("prune_id", row.pk)[0], None)
         return Pruned(len(batch), more)
-    tx.executemany(SQL["prune_delete_job"], [(row.pk,) for row in batch])
-    tx.executemany(SQL["delete_data"], [(row.pk,) for row in batch if row.data])
-    tx.executemany(SQL["delete_result"], [(row.pk,) for row in batch if row.result])
+    tx.run_many("prune_delete_job", [(row.pk,) for row in batch])
+    tx.run_many("delete_data", [(row.pk,) for row in batch if row.data])
+    tx.run_many("delete_result", [(row.pk,) for row in batch if row.result])
     lost = Counter((row.owner, row.queue, status) for row in batch)
     last = due[len(batch) - 1][1]
     # A group of runs ends in one millisecond. Where the batch ends amid one, only what ended before is gone for sure.
@@ -143,7 +142,7 @@ def _empty_logs(tx: Tx, batch: Sequence[_Ended]) -> bool:
         if row.has_log:
             lines, upto = tx.one("prune_log_of", row.pk, room)
             if lines:
-                tx.execute(SQL["prune_cut_log"], (row.pk, upto))
+                tx.run("prune_cut_log", row.pk, upto)
                 room -= lines
             if room <= 0:
                 return False
@@ -165,7 +164,7 @@ def prune_events(tx: Tx, older_than: float | None, keep: int | None, limit: int)
         due = place + 1
     if due:
         last = rows[due - 1][0]
-        tx.execute(SQL["prune_delete_events"], (last,))
+        tx.run("prune_delete_events", last)
         tx.log_start = last + 1
     return Pruned(due, more=due == limit)
 
@@ -204,8 +203,7 @@ def _cut_log(tx: Tx, pk: int, room: int) -> tuple[int, bool]:
         return 0, True
     _, upto = tx.one("prune_log_of", pk, room)
     upto = min(upto, last - 1)
-    tx.execute(SQL["prune_cut_log"], (pk, upto))
-    return tx.state.connection.changes(), upto == last - 1
+    return tx.run("prune_cut_log", pk, upto), upto == last - 1
 
 
 def _cut_running(tx: Tx, before: int, room: int) -> int:
@@ -215,8 +213,7 @@ def _cut_running(tx: Tx, before: int, room: int) -> int:
         upto = tx.one("prune_old_lines", pk, room - count, before)[0]
         if upto is not None:
             last = tx.one("prune_last_line", pk)[0]
-            tx.execute(SQL["prune_cut_log"], (pk, min(upto, last - 1)))
-            count += tx.state.connection.changes()
+            count += tx.run("prune_cut_log", pk, min(upto, last - 1))
         if count >= room:
             break
     return count
@@ -227,18 +224,15 @@ def _cut_running(tx: Tx, before: int, room: int) -> int:
 
 def tidy(tx: Tx, zeros: Sequence[Any], limit: int) -> Pruned:
     """Old idempotency keys, and of these counters those that are still at zero."""
-    tx.execute(SQL["prune_forget_keys"], (tx.now - IDEMPOTENCY_TTL_MS, limit))
-    keys = tx.state.connection.changes()
-    before = tx.state.connection.total_changes()
-    tx.executemany(SQL["prune_delete_zero"], zeros)
-    counters = tx.state.connection.total_changes() - before
+    keys = tx.run("prune_forget_keys", tx.now - IDEMPOTENCY_TTL_MS, limit)
+    counters = tx.run_many("prune_delete_zero", zeros)
     return Pruned(keys + counters, more=keys == limit or (len(zeros) == limit and counters > 0))
 
 
-def _zero_counters(connection: apsw.Connection, limit: int) -> list[Any]:
-    return fetch(connection, SQL["prune_zero_counters"], limit)
+def _zero_counters(db: Queries, limit: int) -> list[Any]:
+    return db.all("prune_zero_counters", limit)
 
 
-def _ended_before(connection: apsw.Connection, statuses: tuple[str, ...], before: int) -> Mapping[str, int]:
+def _ended_before(db: Queries, statuses: tuple[str, ...], before: int) -> Mapping[str, int]:
     wanted = msgspec.json.encode(statuses).decode()
-    return dict(fetch(connection, SQL["prune_ended_before"], wanted, before))
+    return dict(db.all("prune_ended_before", wanted, before))

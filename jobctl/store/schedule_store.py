@@ -1,24 +1,18 @@
-"""Schedules in the SQLite store: ``SqliteStore.schedules``."""
+"""Schedules in a store: ``Store.schedules``."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, Protocol, TypeVar
-
-import apsw
+from typing import Any, Protocol, TypeVar
 
 from jobctl.errors import NotFound
 from jobctl.model import Job, NewJob
 from jobctl.schedule import ScheduleSpec, ScheduleState
 from jobctl.store import schedule_writes as writes
 from jobctl.store.base import Read
-from jobctl.store.rows import SQL, fetch, fetch_one, scalar
+from jobctl.store.queries import Queries
 from jobctl.store.schedules import Due, Firing, Planned, Synced
 from jobctl.store.transaction import Tx
 
 T = TypeVar("T")
-
-_LIST: Final = writes.statement("schedule_list")
-_BY_NAME: Final = writes.statement("schedule_by_name")
-_DUE: Final = writes.statement("schedule_due")
 
 
 class Submit(Protocol):
@@ -28,12 +22,12 @@ class Submit(Protocol):
 
 
 class ReadIn(Protocol):
-    """Runs a function of a connection in a read transaction."""
+    """Runs a function of a ``Snapshot`` in a read transaction."""
 
     async def __call__(self, function: Callable[..., T], *arguments: Any) -> Read[T]: ...
 
 
-class SqliteSchedules:
+class Schedules:
     """A ``ScheduleStore``."""
 
     def __init__(self, submit: Submit, read: ReadIn) -> None:
@@ -71,17 +65,17 @@ class SqliteSchedules:
         return await self._submit(lambda tx: writes.trigger(tx, name, job))
 
 
-def _all(connection: apsw.Connection) -> tuple[ScheduleState, ...]:
-    return tuple(map(writes.state_of, fetch(connection, _LIST)))
+def _all(db: Queries) -> tuple[ScheduleState, ...]:
+    return tuple(map(writes.state_of, db.all("schedule_list")))
 
 
-def _one(connection: apsw.Connection, name: str) -> ScheduleState:
-    row = fetch_one(connection, _BY_NAME, name)
+def _one(db: Queries, name: str) -> ScheduleState:
+    row = db.one("schedule_by_name", name)
     if row is None:
         raise NotFound("there is no such schedule")
     return writes.state_of(row)
 
 
-def _due(connection: apsw.Connection, now: int, limit: int) -> Due:
-    rows = fetch(connection, _DUE, now, limit)
-    return Due(tuple(map(writes.state_of, rows)), scalar(connection, SQL["schedule_next_due"], now))
+def _due(db: Queries, now: int, limit: int) -> Due:
+    rows = db.all("schedule_due", now, limit)
+    return Due(tuple(map(writes.state_of, rows)), db.one("schedule_next_due", now)[0])
