@@ -15,6 +15,7 @@
     │   └── IdempotencyMismatch the key was used for another request
     ├── RateLimited             too many requests; carries when to come back
     ├── StoreUnavailable        the database cannot take the write now; nothing was acknowledged
+    ├── LeaseLost               this process was out of touch for too long; others have taken its jobs over
     ├── DatabaseDamaged         its pages are broken: a copy of it would be too
     ├── StartupError            the server cannot start as it was asked to
     │   ├── ConfigError         a setting is unknown or wrong
@@ -146,6 +147,12 @@ class StoreUnavailable(JobctlError):
     """The database could not take the write; nothing of it was kept, and the caller may try again."""
 
     code = "store_unavailable"
+
+
+class LeaseLost(JobctlError):
+    """This process was not heard of in time, so that others have taken over what it ran; it must not go on with it."""
+
+    code = "lease_lost"
 
 
 class DatabaseDamaged(JobctlError):

@@ -18,6 +18,8 @@ from jobctl.store.transaction import Tx
 
 BUDGET_S: Final = 0.005
 """How long one transaction acts: everybody else's writes wait for it."""
+MAX_ACTED: Final = 200
+"""Jobs of one transaction, where the database lets so many be changed in that time."""
 _WRITES: Final = {"retry": writes.retry, "cancel": writes.cancel, "delete": writes.delete}
 
 
@@ -49,6 +51,8 @@ def act(tx: Tx, action: BulkAction, ids: Sequence[str], owner: str | None, statu
     """Act on the first of ``ids``, as many as there is time for, at least one."""
     changed = 0
     refused: dict[str, JobctlError] = {}
+    ids = ids[:MAX_ACTED]
+    tx.prefetch(ids)
     until = time.monotonic() + BUDGET_S
     for job_id in ids:
         try:

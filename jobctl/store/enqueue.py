@@ -50,7 +50,7 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], owner: str, idempotency: Idempotency
 
 
 def _new_row(tx: Tx, new: NewJob, owner: str) -> Row:
-    if tx.paused(new.queue) is None:
+    if not tx.has_queue(new.queue):
         _make_queue(tx, new.queue)
     row = Row(
         pk=0,
@@ -91,7 +91,7 @@ def _new_row(tx: Tx, new: NewJob, owner: str) -> Row:
 
 def make_queues(tx: Tx, names: Sequence[str]) -> tuple[str, ...]:
     """Make the queues that are not there yet."""
-    missing = tuple(name for name in dict.fromkeys(names) if tx.paused(name) is None)
+    missing = tuple(name for name in dict.fromkeys(names) if not tx.has_queue(name))
     for name in missing:
         _make_queue(tx, name)
     return missing

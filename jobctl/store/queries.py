@@ -26,6 +26,10 @@ class Snapshot(Queries, Protocol):
         """All rows of a statement that was put together from fixed parts; ``?`` stands for each value."""
 
     @property
+    def columns(self) -> str:
+        """The columns of a ``rows.Row``."""
+
+    @property
     def has_tag(self) -> str:
         """The condition that a job has one of some tags; ``{}`` stands for their places."""
 

@@ -14,7 +14,7 @@ from jobctl.events import Event
 from jobctl.model import Job, JobPage, JobQuery, LogLine, Queue, QueueStats, Stats, StatusCounts, wire_time
 from jobctl.store.base import Counters, EventPage, LogPage
 from jobctl.store.queries import Snapshot
-from jobctl.store.rows import COLUMNS, Row, event_of, fill
+from jobctl.store.rows import Row, event_of, fill
 
 MAX_HISTORY: Final = 10_000
 """Events of one job that are told: the latest ones."""
@@ -50,7 +50,7 @@ def jobs(db: Snapshot, query: JobQuery) -> JobPage:
         where.append("pk < ?")
         values.append(open_cursor(query))
     clause = " AND ".join(where) or "TRUE"
-    sql = f"SELECT {COLUMNS} FROM job WHERE {clause} ORDER BY pk DESC LIMIT ?"  # noqa: S608 - fixed conditions only
+    sql = f"SELECT {db.columns} FROM job WHERE {clause} ORDER BY pk DESC LIMIT ?"  # noqa: S608 - fixed conditions only
     rows = [Row(*found) for found in db.select(sql, [*values, query.limit + 1])]
     more = len(rows) > query.limit
     rows = rows[: query.limit]
@@ -81,8 +81,8 @@ def conditions(db: Snapshot, query: JobQuery) -> tuple[list[str], list[Any]]:
         values += query.tags
     if query.q:
         # All in the database's own code: a search without a match reads the whole table, and must not hold the GIL.
-        where.append(db.finds)
-        values += [query.q.casefold()] * 3
+        where.append(db.finds if "\x00" not in query.q else "FALSE")  # no database of ours finds, or keeps, a NUL
+        values += [query.q.casefold()] * 3 if "\x00" not in query.q else []
     return where, values
 
 
@@ -171,9 +171,9 @@ def logs(db: Snapshot, job_id: str, owner: str | None, after: int, limit: int) -
 
 
 def history(db: Snapshot, job_id: str, owner: str | None) -> tuple[Event, ...]:
-    """The job's events, found by walking their chain back from the last."""
+    """The job's events, found from its row, or from the last of them, which each database knows in its own way."""
     row = find(db, job_id, owner)
-    return tuple(event_of(found) for found in db.all("history", row.seq, MAX_HISTORY))
+    return tuple(event_of(found) for found in db.all("history", row.pk, row.seq, MAX_HISTORY))
 
 
 def events(db: Snapshot, after: int, limit: int, upto: int | None) -> EventPage:

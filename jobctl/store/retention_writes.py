@@ -156,7 +156,7 @@ def prune_events(tx: Tx, older_than: float | None, keep: int | None, limit: int)
     """One batch from the start of the log."""
     before = _before(tx, older_than)
     rows = tx.all("prune_first_events", limit)
-    excess = 0 if keep is None or not rows else tx.seq - rows[0][0] + 1 - keep
+    excess = 0 if keep is None or not rows else tx.head() - rows[0][0] + 1 - keep
     due = 0
     for place, (_, at) in enumerate(rows):
         if at >= before and place >= excess:

@@ -52,6 +52,7 @@ class SqliteTx(Tx):
         self.state = state
         self._connection = state.connection
         self._cooled: list[str] = []
+        self._paused_before: list[bool | None] = []  # beside _queues
 
     # --- the committer's side ------------------------------------------------------------------------------------
 
@@ -67,13 +68,14 @@ class SqliteTx(Tx):
         *common, cooled, _ = mark
         for queue in self._cooled[cooled:]:
             self.state.hot[queue] = None
-        for change, before in reversed(self._queues[common[7] :]):
+        since = common[7]
+        for change, before in reversed([*zip(self._queues[since:], self._paused_before[since:], strict=True)]):
             if before is None:
                 del self.state.paused[change.name]
                 self.state.hot.pop(change.name, None)
             else:
                 self.state.paused[change.name] = before
-        del self._cooled[cooled:]
+        del self._cooled[cooled:], self._paused_before[since:]
         super().back_to(tuple(common))
 
     def flush(self) -> Commit:
@@ -86,7 +88,7 @@ class SqliteTx(Tx):
         return Commit(
             events=tuple(map(event_of, self._rows)),
             logs=tuple(self._logs),
-            queues=tuple(change for change, _ in self._queues),
+            queues=tuple(self._queues),
             cancels=tuple(self._cancels),
             access=tuple(self._access),
             work=self.work,
@@ -123,6 +125,10 @@ class SqliteTx(Tx):
                 self.state.running[job_id] = row
         return row
 
+    def remove(self, row: Row) -> None:
+        for part in ("delete_log", "delete_data", "delete_result", "delete_job"):
+            self.run(part, row.pk)
+
     def insert(self, rows: Sequence[Row]) -> None:
         self._connection.executemany(SQL["insert_job"], list(map(inserted, rows)))
         if large := [(row.data, row.id) for row in rows if len(row.data) > MAX_INLINE]:
@@ -154,6 +160,12 @@ class SqliteTx(Tx):
         found = ((key, self.one("live_by_unique_key", owner, key)) for key in dict.fromkeys(keys))
         return {key: row[1] for key, row in found if row is not None}
 
+    def head(self) -> int:
+        return self.seq
+
+    def has_queue(self, queue: str) -> bool:
+        return queue in self.state.paused
+
     def paused(self, queue: str) -> bool | None:
         return self.state.paused.get(queue)
 
@@ -174,4 +186,5 @@ class SqliteTx(Tx):
 
     def queue_changed(self, name: str, paused: bool) -> None:
         super().queue_changed(name, paused)
+        self._paused_before.append(self.state.paused.get(name))
         self.state.paused[name] = paused

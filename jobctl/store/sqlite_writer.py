@@ -7,7 +7,7 @@ from typing import Any, Final
 import apsw
 
 from jobctl.events import Commit
-from jobctl.store.rows import SQL, fetch, fetch_one
+from jobctl.store.rows import COLUMNS, SQL, fetch, fetch_one
 from jobctl.store.sqlite_transaction import SqliteTx, WriterState
 
 log = logging.getLogger("jobctl.store")
@@ -106,6 +106,7 @@ class SqliteWriter:
 class SqliteSnapshot:
     """A ``queries.Snapshot``: a connection inside a read transaction."""
 
+    columns = COLUMNS
     has_tag = "EXISTS (SELECT 1 FROM json_each(tags) WHERE value IN ({}))"
     finds = "(instr(lower(name), ?) OR instr(id, ?) OR instr(tags_folded, ?))"
 

@@ -51,7 +51,7 @@ class Tx(ABC):
         self.log_start: int | None = None
         self._rows: list[EventRow] = []
         self._logs: list[LogsAppended] = []
-        self._queues: list[tuple[QueueChanged, bool | None]] = []
+        self._queues: list[QueueChanged] = []
         self._cancels: list[str] = []
         self._access: list[TokenIssued | AccessEnded] = []
         self._pruned: list[tuple[str, str, str, int]] = []
@@ -125,6 +125,17 @@ class Tx(ABC):
     def job(self, job_id: str) -> Row | None:
         """The row of a job, ours until the transaction ends. That of one that runs is the same object each time."""
 
+    def prefetch(self, ids: Sequence[str]) -> None:  # noqa: B027 - where a look-up costs nothing there is nothing to do
+        """These jobs are about to be asked for."""
+
+    def text(self, text: str) -> str:
+        """``text`` as the database can keep it."""
+        return text
+
+    @abstractmethod
+    def remove(self, row: Row) -> None:
+        """Delete the row, with all that belongs to it."""
+
     @abstractmethod
     def insert(self, rows: Sequence[Row]) -> None:
         """Write new rows."""
@@ -148,6 +159,14 @@ class Tx(ABC):
     @abstractmethod
     def live_by_key(self, owner: str, keys: Sequence[str]) -> Mapping[str, str]:
         """Ids of the owner's live jobs by their unique key; of these keys, those that are taken."""
+
+    @abstractmethod
+    def head(self) -> int:
+        """The last number of the event log, those of this transaction's own events counted in."""
+
+    @abstractmethod
+    def has_queue(self, queue: str) -> bool:
+        """Whether there is such a queue."""
 
     @abstractmethod
     def paused(self, queue: str) -> bool | None:
@@ -216,7 +235,7 @@ class Tx(ABC):
 
     def queue_changed(self, name: str, paused: bool) -> None:
         """A queue is new, paused or resumed."""
-        self._queues.append((QueueChanged(name, paused), self.paused(name)))
+        self._queues.append(QueueChanged(name, paused))
 
     def cancel_asked(self, job_id: str) -> None:
         """A running job is to stop."""

@@ -101,7 +101,8 @@ def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
         tx.note(row, RUNNING)
         return
     row.attempts += 1
-    row.error = None if isinstance(outcome, Completed) else outcome.error
+    error = None if isinstance(outcome, Completed) else outcome.error
+    row.error = None if error is None else tx.text(error)
     if isinstance(outcome, Failed) and again:
         row.status = _RETRYING
         delay = _delay_ms(outcome)
@@ -146,7 +147,7 @@ def progress(tx: Tx, job_id: str, run: int, value: float, message: str | None) -
     if row is None:
         return False
     prev, row.seq = row.seq, tx.next_seq()
-    row.progress, row.progress_message = value, message
+    row.progress, row.progress_message = value, None if message is None else tx.text(message)
     row.version += 1
     tx.save_progress(row)
     tx.changed(row, row.status, prev=prev)
@@ -272,8 +273,7 @@ def delete(tx: Tx, job_id: str, owner: str | None) -> None:
     row = find(tx, job_id, owner)
     if row.status == RUNNING:
         raise IllegalTransition("delete", row.status)
-    for part in ("delete_log", "delete_data", "delete_result", "delete_job"):
-        tx.run(part, row.pk)
+    tx.remove(row)
     tx.deleted(row)
 
 

@@ -1,14 +1,16 @@
 """The implementations that the conformance suite runs on."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import postgres_kit
 import pytest
 from store_kit import Clock, Heard, check_invariants
 
-from jobctl.store import sqlite
+from jobctl.store import postgres, sqlite
 from jobctl.store.base import Store
 
 OpenStore = Callable[[], AbstractAsyncContextManager[Any]]
@@ -19,7 +21,28 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> postgres_kit.Cluster:
+    """The session's PostgreSQL, which all workers share."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    base = tmp_path_factory.getbasetemp()
+    return postgres_kit.shared(base.parent if worker else base, os.getppid() if worker else os.getpid())
+
+
+@pytest.fixture(scope="session")
+def database(cluster: postgres_kit.Cluster) -> str:
+    """This worker's database there."""
+    return cluster.create("jobctl_" + os.environ.get("PYTEST_XDIST_WORKER", "main"))
+
+
+@pytest.fixture
+def postgres_url(database: str) -> str:
+    """This worker's database, with nothing in it."""
+    postgres_kit.empty(database)
+    return database
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> OpenStore:
     """Opens the test's store; again after it was closed, the same one."""
 
@@ -30,7 +53,17 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> 
             store.clock = clock
             yield store
 
-    return {"sqlite": open_sqlite}[request.param]
+    if request.param == "sqlite":
+        return open_sqlite
+    url = request.getfixturevalue("postgres_url")
+
+    @asynccontextmanager
+    async def open_postgres() -> AsyncIterator[Store]:
+        async with postgres.open_postgres(url) as store:
+            store.clock = clock
+            yield store
+
+    return open_postgres
 
 
 @pytest.fixture

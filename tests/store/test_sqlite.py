@@ -12,7 +12,7 @@ from store_kit import ANN, START_MS, add, ended, enqueue, listed, new, shown
 
 from jobctl.errors import NotFound, StoreUnavailable
 from jobctl.model import JobQuery
-from jobctl.store import reads, sqlite_claims, writes
+from jobctl.store import reads, sqlite_claims
 from jobctl.store.rows import SQL
 from jobctl.store.sqlite import SqliteStore, open_store
 from jobctl.store.sqlite_writer import SqliteSnapshot

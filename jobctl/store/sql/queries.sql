@@ -99,9 +99,9 @@ FROM job_event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?
 
 -- name: history
 WITH RECURSIVE chain (seq, prev, depth) AS (
-    SELECT seq, prev, 1 FROM job_event WHERE seq = ?1
+    SELECT seq, prev, 1 FROM job_event WHERE seq = ?2 AND ?1 IS NOT NULL
     UNION ALL
-    SELECT e.seq, e.prev, depth + 1 FROM chain JOIN job_event AS e ON e.seq = chain.prev WHERE depth < ?2
+    SELECT e.seq, e.prev, depth + 1 FROM chain JOIN job_event AS e ON e.seq = chain.prev WHERE depth < ?3
 )
 SELECT e.seq, kind, job_id, at, owner, name, queue, tags, status_before, status, body
 FROM chain JOIN job_event AS e USING (seq) ORDER BY e.seq

@@ -1,0 +1,234 @@
+"""The PostgreSQL store: one database, many processes, each with one writer thread, readers and a tail."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import psycopg
+import psycopg_pool
+import trio
+
+from jobctl.errors import ConfigError, StartupError, StoreUnavailable
+from jobctl.events import Commit
+from jobctl.metrics import Metrics
+from jobctl.model import Position
+from jobctl.store import postgres_claims
+from jobctl.store.base import Claims, Read
+from jobctl.store.committer import Committer, now_ms
+from jobctl.store.postgres_epoch import epoch_of
+from jobctl.store.postgres_link import SQL, Link, arguments, configure, connect, without_password
+from jobctl.store.postgres_migrate import migrate_on
+from jobctl.store.postgres_settings import PostgresOptions
+from jobctl.store.postgres_tail import Tail
+from jobctl.store.postgres_watch import Watch
+from jobctl.store.postgres_writer import PostgresSnapshot, PostgresWriter
+from jobctl.store.sql_store import SqlStore
+
+T = TypeVar("T")
+log = logging.getLogger("jobctl.store")
+
+READ_AGAIN: Final = 3
+"""Times that a read looks for a connection that works: after a restart of the database those in the pool do not."""
+
+
+class DatabaseClock:
+    """Milliseconds since the epoch by the database's clock, which all processes share; it is asked now and then."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def __call__(self) -> int:
+        return now_ms() + self.ahead
+
+    def told(self, database_ms: int, asked: int, answered: int) -> None:
+        """The database said ``database_ms`` between two of our times."""
+        self.ahead = database_ms - (asked + answered) // 2
+
+
+class PostgresStore(SqlStore):
+    """A ``Store`` in a PostgreSQL database. Made by ``open_postgres``."""
+
+    def __init__(self, url: str, options: PostgresOptions, epoch: str, lock: int) -> None:
+        self.url, self.options, self.epoch = url, options, epoch
+        self.lease: str | None = None
+        """The worker whose claims are refused once its lease has ended; None: claims need no lease."""
+        self.database_clock = DatabaseClock()
+        self.clock: Callable[[], int] = self.database_clock
+        self.tail = Tail()
+        self.writer = PostgresWriter(
+            lambda: self._connect("writer"), lock=lock, tail=self.tail, clock=lambda: self.clock()
+        )
+        self.committer = Committer(self.writer, deliver=self._deliver_own)
+        self._pool = psycopg_pool.ConnectionPool(
+            kwargs={key: value for key, value in arguments(url, options, "reader").items() if key != "conninfo"},
+            conninfo=arguments(url, options, "reader")["conninfo"],
+            min_size=0,
+            max_size=options.pool_size,
+            timeout=options.connect_timeout,
+            open=False,
+            configure=configure,
+        )
+        self._limiter = trio.CapacityLimiter(options.pool_size)
+        self._told = 0
+        self._moved = trio.Event()
+        self._closed = False
+        self._closing = trio.Lock()
+        self.watch = Watch(self.tail, self._connect, options, give=self._give, clock=self.database_clock)
+        super().__init__()
+
+    _knows = staticmethod(postgres_claims.set_known)
+
+    def _claims(self, tx: Any, slots: int, worker: str, limits: Any, busy: Any, ends: Any) -> Claims:
+        return postgres_claims.claim(tx, slots, worker, limits, busy, ends, leased=self.lease == worker)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why writes fail at present."""
+        return self.committer.trouble
+
+    def _connect(self, name: str) -> Link:
+        """A connection to the same database that this store was opened on; raises StoreUnavailable."""
+        link = connect(self.url, self.options, name)
+        found: dict[str, str] = dict(link.execute(SQL["meta"])[0])
+        if found.get("epoch") != self.epoch:
+            link.close()
+            raise StoreUnavailable("the database is another one now, or an earlier state of it; start the server again")
+        return link
+
+    # --- writing and reading -------------------------------------------------------------------------------------
+
+    async def _submit(self, function: Callable[[Any], T]) -> T:
+        return await self.committer.submit(function)
+
+    async def _read(self, function: Callable[..., T], *arguments: Any) -> Read[T]:
+        value, seq = await trio.to_thread.run_sync(
+            partial(self._read_in_thread, function, arguments), limiter=self._limiter
+        )
+        await self.reached(seq)
+        return Read(value, Position(self.epoch, seq))
+
+    def _read_in_thread(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> tuple[T, int]:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        for left in reversed(range(READ_AGAIN)):
+            try:
+                with self._pool.connection() as connection:
+                    link = Link(connection, self.options)
+                    snapshot = PostgresSnapshot(link)
+                    try:
+                        value = function(snapshot, *arguments)
+                        return value, snapshot.close()
+                    finally:
+                        link.roll_back()
+            except psycopg.Error as error:
+                lost = isinstance(error, psycopg.OperationalError) and not isinstance(error, psycopg_pool.PoolTimeout)
+                if left and lost:
+                    continue
+                log.error("a read failed: %s", error)
+                raise StoreUnavailable("the database cannot be read now") from error
+        raise AssertionError
+
+    # --- telling -------------------------------------------------------------------------------------------------
+
+    async def reached(self, seq: int) -> None:
+        """Wait until listeners have heard of everything up to ``seq``, which the database has.
+
+        So what is read here is never newer than what the stream can tell.
+        """
+        while self._told < seq:
+            self.watch.look()
+            await self._moved.wait()
+
+    def _deliver(self, commit: Commit) -> None:
+        super()._deliver(commit)
+        if commit.events:
+            self._told = commit.events[-1].seq
+            self._moved.set()
+            self._moved = trio.Event()
+
+    def _deliver_own(self, commit: Commit) -> None:
+        self._deliver(commit)
+        self.watch.committed(self._told)
+
+    def _give(self, commits: Any) -> None:
+        for commit in commits:
+            self._deliver(commit)
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Write what waits, and close."""
+        with trio.CancelScope(shield=True):  # no deadline would help: a thread that writes cannot be cancelled
+            async with self._closing:
+                if not self._closed:
+                    await self.committer.stop()
+                    self._closed = True
+                    await trio.to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
+        self.writer.close()
+        self._pool.close()
+
+    def open(self) -> None:
+        """Begin to write; from a trio task."""
+        self._told = self.tail.seq
+        self._pool.open(wait=False)
+        self.committer.start()
+
+
+@contextlib.asynccontextmanager
+async def open_postgres(
+    url: str,
+    *,
+    options: PostgresOptions | None = None,
+    durability: str = "full",
+    metrics: Metrics | None = None,
+) -> AsyncIterator[PostgresStore]:
+    """Use the database until the block ends; its schema is made, or brought to this version.
+
+    Args:
+        url: ``postgresql://...``.
+        options: Of ``[postgres]``.
+        durability: ``full``. With ``normal`` a crash of the database could take back what streams have told.
+        metrics: Where commits are counted.
+
+    Raises:
+        ConfigError: with another durability.
+        NotADatabase: its schema is newer, and cannot be used by this version.
+        StartupError: it cannot be reached or used.
+    """
+    if durability != "full":
+        raise ConfigError('durability = "normal" is for SQLite; with PostgreSQL every commit is synced')
+    store = await trio.to_thread.run_sync(_open, url, options or PostgresOptions())
+    if metrics is not None:
+        store.committer.metrics = metrics
+    async with trio.open_nursery() as nursery:
+        store.open()
+        await nursery.start(store.watch.run)
+        try:
+            yield store
+        finally:
+            nursery.cancel_scope.cancel()
+            await store.close()
+
+
+def _open(url: str, options: PostgresOptions) -> PostgresStore:
+    try:
+        link = connect(url, options, "start")
+    except StoreUnavailable as error:
+        raise StartupError(str(error)) from error
+    try:
+        migrate_on(link)
+        epoch = epoch_of(link)
+        ((lock,),), _ = link.execute("SELECT 'job_event'::regclass::oid::bigint & 2147483647")
+        ((seq, n, _),), _ = link.execute(SQL["heads"])
+    except psycopg.Error as error:
+        why = " ".join(str(error).split())
+        raise StartupError(f"cannot use the database {without_password(url)}: {why}") from error
+    finally:
+        link.close()
+    store = PostgresStore(url, options, epoch, lock)
+    store.tail.begin(seq, n)
+    return store

@@ -1,0 +1,108 @@
+"""Where this process has got to in what all processes commit: it hears of every commit once, in the order of the log.
+
+One tail a process. What the process commits itself it has in its hands: when it follows right on what was heard before,
+it is told at once, without asking the database; else what others have committed in between is fetched first. Whoever
+fetches, the writer's thread or the task that watches for others' commits, does it under one lock and hands over before
+it lets go, so that nothing is told twice or out of order.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from jobctl.events import Commit
+from jobctl.states import LIVE, Status
+from jobctl.store.postgres_notes import decode
+from jobctl.store.rows import event_of
+
+log = logging.getLogger("jobctl.store")
+
+PAGE: Final = 2000
+"""Events that are fetched at once: some MB."""
+_WAITING: Final = LIVE - {Status.RUNNING}
+Fetch = Callable[..., list[Any]]
+
+
+class Gap(Exception):
+    """What comes next is not in the database any more: this process was out of touch for too long."""
+
+
+class Tail:
+    """The position, and what moves it. Positions are the last number of an event, and of a note, that was told."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.seq = 0
+        self.n = 0
+
+    def begin(self, seq: int, n: int) -> None:
+        """Tell what comes after these."""
+        self.seq, self.n = seq, n
+
+    def hand_over(
+        self, own: Commit, base: int, n: int | None, fetch: Fetch, give: Callable[[Sequence[Commit]], None]
+    ) -> None:
+        """Tell of a commit of this process, after all that others have committed before.
+
+        Args:
+            own: What it changed.
+            base: The number before its first event; -1 where it is not known.
+            n: Its note's number, if it has one.
+            fetch: Asks the database, by the name of a statement.
+            give: Hands what is to be told to the trio thread.
+        """
+        with self._lock:
+            before_note = self.n if n is None else n - 1
+            if (base, before_note) == (self.seq, self.n):
+                self.seq += len(own.events)
+                self.n = self.n if n is None else n
+                give((own,))
+                return
+            try:
+                told = self._fetch_all(fetch)
+            except Exception:  # it is committed, and its callers must be answered; the watch will tell of it
+                log.warning("what was committed is told later: the database cannot be read", exc_info=True)
+                told = []
+            give(told)
+
+    def poll(self, fetch: Fetch, give: Callable[[Sequence[Commit]], None]) -> bool:
+        """Tell of what is new; whether there was anything."""
+        with self._lock:
+            told = self._fetch_all(fetch)
+            if told:
+                give(told)
+        return bool(told)
+
+    def _fetch_all(self, fetch: Fetch) -> list[Commit]:
+        """All that is new. Of several commits' events and notes one commit is made: they are in order, each is once."""
+        told: list[Commit] = []
+        notes = fetch("notes_after", self.n, PAGE)
+        if notes and notes[0][0] != self.n + 1:
+            raise Gap(f"notes {self.n + 1} to {notes[0][0] - 1} are gone")
+        while True:
+            rows = fetch("events_after", self.seq, 2**62, PAGE)
+            events = tuple(event_of(row) for row in rows)
+            if events and events[0].seq != self.seq + 1:
+                raise Gap(f"events {self.seq + 1} to {events[0].seq - 1} are gone")
+            if events:
+                work = any(event.status in _WAITING for event in events)
+                told.append(Commit(events=events, work=work))
+                self.seq = events[-1].seq
+            if len(rows) < PAGE:
+                break
+        for n, body in notes:
+            note = decode(body)
+            told.append(
+                Commit(
+                    logs=note.logs,
+                    queues=note.queues,
+                    cancels=note.cancels,
+                    access=(*note.issued, *note.ended),
+                    work=note.work,
+                    schedules=note.schedules,
+                    log_start=note.log_start,
+                )
+            )
+            self.n = n
+        return told

@@ -1,0 +1,406 @@
+"""One transaction of the PostgreSQL store.
+
+Each round trip costs 50 us and more, whatever it carries, so rows are written behind: what a group of closures changes
+is gathered, and reaches the database in one statement a table, right before something is read that might depend on it,
+or at the end. For the same reason the rows of jobs that this process has claimed are remembered between groups, and
+not read again for their ends.
+
+Others may have changed such a row meanwhile (a cancel, a rescue). Every row is therefore saved only where its
+``version`` is still the one that was read; if not, all is rolled back and forgotten, and the group starts over with
+rows that are read, and locked, in the transaction itself.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import psycopg
+
+from jobctl.events import AccessEnded, Commit, Event, TokenIssued
+from jobctl.model import MAX_INLINE
+from jobctl.states import LIVE
+from jobctl.store.base import LogEntry
+from jobctl.store.committer import Again
+from jobctl.store.postgres_arrays import Blobs, Floats, Ints, Texts, without_nul
+from jobctl.store.postgres_link import SQL, Link, Result, Statement
+from jobctl.store.postgres_notes import Note
+from jobctl.store.rows import Row, event_of, inserted
+from jobctl.store.transaction import RUNNING, Mark, Tx
+
+_IN_THE_WAY: Final = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.UniqueViolation,  # another process has just written the same: who looks again will find it
+)
+_encode: Final = msgspec.json.Encoder().encode
+_INSERTED: Final = (
+    Texts, Texts, Texts, Blobs, Texts, Ints, Ints, Ints, Ints, Texts, Texts, Floats, Texts, Texts, Ints, Ints,
+)  # fmt: skip
+_SAVED: Final = (
+    Texts, Ints, Texts, Blobs, Floats, Texts, Ints, Ints, Ints, Texts, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints,
+    Ints, Ints,
+)  # fmt: skip
+
+
+class Memory:
+    """What the writer remembers between groups."""
+
+    def __init__(self) -> None:
+        self.known: frozenset[str] | None = None
+        self.queues: set[str] = set()
+        """Those that are sure to be there. Whether they are paused is asked of the database."""
+        self.running: dict[str, Row] = {}
+        """Jobs that were claimed here, by id, as they stood in the table."""
+        self.lines: dict[int, int] = {}
+        """The last number of their logs, by ``pk``."""
+        self.last_queue = ""
+        """The one that a claim served last."""
+
+    def doubt(self) -> None:
+        """A transaction was rolled back: what it had noted here is not so."""
+        self.running.clear()
+        self.lines.clear()
+        self.queues.clear()
+
+
+class PostgresTx(Tx):
+    """The transaction of a group; its BEGIN is sent with its first statement.
+
+    Args:
+        link: The writing connection.
+        memory: What is remembered between groups.
+        now: ms since the epoch.
+        guarded: Each closure has a savepoint.
+    """
+
+    def __init__(self, link: Link, memory: Memory, now: int, *, guarded: bool) -> None:
+        super().__init__(now, 0, memory.known)
+        self.link = link
+        self.memory = memory
+        self.guarded = guarded
+        self.begun = False
+        self.xid: str | None = None
+        """The transaction's own number: by it one can learn whether a COMMIT without an answer went well."""
+        self.written = 0
+        self._new: list[Row] = []
+        self._saved: list[tuple[Row, tuple[Any, ...]]] = []
+        self._lines: list[tuple[int, int, int, str, str]] = []
+        self._of: list[Row | None] = []  # whose event, beside _rows
+        self._was: dict[int, tuple[int, int]] = {}  # version and readiness in the database, by pk
+        self._alive: dict[int, int] = {}  # runs that must still be going on
+        self._queue_count: int | None = None
+        self._fetched: dict[str, Row] = {}
+        self._gone: list[int] = []
+
+    # --- the committer's side ------------------------------------------------------------------------------------
+
+    def mark(self) -> Mark:
+        return (*super().mark(), len(self._new), len(self._saved), len(self._lines), len(self._gone), self.written)
+
+    def wrote_since(self, mark: Mark) -> bool:
+        """Whether any statement that writes was sent since."""
+        return bool(self.written != mark[-1])
+
+    def back_to(self, mark: Mark) -> None:
+        self.memory.running.clear()  # one of the rows may have been changed
+        self.memory.lines.clear()
+        self.memory.queues.clear()
+        self._fetched.clear()
+        super().back_to(mark)
+        new, saved, lines, gone, _ = mark[11:]
+        del self._new[new:], self._saved[saved:], self._lines[lines:], self._gone[gone:]
+        del self._of[len(self._rows) :]
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def send(self, *statements: Statement) -> list[Result]:
+        """Send statements in one round trip, BEGIN before the first of all.
+
+        Raises:
+            Again: another process was in the way, or an error has spoilt the transaction of others too.
+        """
+        opening: list[Statement] = []
+        if not self.begun:
+            opening = [*self.link.begin(), ("SELECT pg_current_xact_id()::text", ())]
+            self.begun = True
+        try:
+            results = self.link.execute_all([*opening, *statements])
+        except psycopg.Error as error:
+            raise self.judged(error) from error
+        if opening:
+            self.xid = results[len(opening) - 1][0][0][0]
+        return results[len(opening) :]
+
+    def judged(self, error: psycopg.Error) -> Exception:
+        """What an error means to the group: to start over, or the error itself."""
+        if isinstance(error, _IN_THE_WAY):
+            return Again(str(error).strip(), guarded=False)
+        if self.link.broken:  # before COMMIT: nothing of it was kept
+            return Again(f"the connection was lost: {str(error).strip()}", guarded=self.guarded)
+        if self.guarded or isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+            return error
+        return Again(str(error).strip(), guarded=True)  # whose it is, is seen when each has a savepoint
+
+    def flush(self) -> None:
+        """Write the rows that were gathered."""
+        statements = self._inserts()
+        made = len(statements)
+        saves, saved = self._saves()
+        statements += saves
+        if self._lines:
+            columns = zip(*self._lines, strict=True)
+            kinds = (Ints, Ints, Ints, Texts, Texts)
+            statements.append((SQL["insert_log_lines"], [kind(c) for kind, c in zip(kinds, columns, strict=True)]))
+            self._lines = []
+        if self._gone:
+            gone = Ints(self._gone)
+            parts = ("delete_logs", "delete_all_data", "delete_results", "delete_jobs")
+            statements += [(SQL[part], (gone,)) for part in parts]
+            self._gone = []
+        alive = {pk: run for pk, run in self._alive.items() if pk not in saved}
+        self._alive = {}
+        if alive:
+            statements.append((SQL["still_running"], (Ints(list(alive)), Ints(list(alive.values())))))
+        if not statements:
+            return
+        self.written += 1
+        results = self.send(*statements)
+        if made:
+            for row, (pk,) in zip(self._new, results[0][0], strict=True):
+                row.pk = pk
+            self._insert_large()
+            self._new = []
+        if saves and results[made][1] != len(saved):
+            raise self._changed_by_others()
+        if alive and results[-1][0][0][0] != len(alive):
+            raise self._changed_by_others()
+
+    def _changed_by_others(self) -> Again:
+        return Again("a job was changed by another process", guarded=False)
+
+    def _inserts(self) -> list[Statement]:
+        if not self._new:
+            return []
+        columns = zip(*[inserted(row)[:16] for row in self._new], strict=True)
+        return [(SQL["insert_jobs"], [kind(c) for kind, c in zip(_INSERTED, columns, strict=True)])]
+
+    def _insert_large(self) -> None:
+        large = [row for row in self._new if len(row.data) > MAX_INLINE]
+        if large:
+            self.send((SQL["insert_data"], (Ints([row.pk for row in large]), Blobs([row.data for row in large]))))
+
+    def _saves(self) -> tuple[list[Statement], dict[int, tuple[Any, ...]]]:
+        if not self._saved:
+            return [], {}
+        latest = {row.pk: (row, values) for row, values in self._saved}
+        self._saved = []
+        values = {pk: values for pk, (_, values) in latest.items()}
+        columns = [*zip(*values.values(), strict=True), [self._was[pk][0] for pk in latest]]
+        statements: list[Statement] = [
+            (SQL["save_jobs"], [kind(c) for kind, c in zip(_SAVED, columns, strict=True)])
+        ]
+        ready = [pk for pk in latest if values[pk][13] and not self._was[pk][1]]
+        unready = [pk for pk in latest if not values[pk][13] and self._was[pk][1]]
+        if ready:
+            statements.append((SQL["make_ready"], (Ints(ready),)))
+        if unready:
+            statements.append((SQL["make_unready"], (Ints(unready),)))
+        large = [row for row, _ in latest.values() if row.result is not None and len(row.result) > MAX_INLINE]
+        if large:
+            bodies = Ints([row.pk for row in large]), Blobs([row.result for row in large])
+            statements.append((SQL["insert_results"], bodies))
+        for pk, (_, saved) in latest.items():
+            self._was[pk] = (saved[10], saved[13])
+        return statements, values
+
+    def closing(self) -> list[Statement]:
+        """What appends events and notes, as the last thing before COMMIT; empty where there is nothing to append."""
+        note = self._noted()
+        if not self._rows and note is None:
+            return []
+        kinds: list[Any] = [Texts, Ints, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Blobs]
+        rows = [
+            (kind, row.pk if row else 0, job_id, owner, name, queue, tags, before, status, body)
+            for row, (_, kind, job_id, _, owner, name, queue, tags, before, status, body, _) in zip(
+                self._of, self._rows, strict=True
+            )
+        ]
+        columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
+        arrays = [kind(c) for kind, c in zip(kinds, columns, strict=True)]
+        return [(SQL["append"], (*arrays, None if note is None else _encode(note), self.now))]
+
+    def counters(self) -> list[Statement]:
+        """Jobs that were pruned: their event counts for many, and so it is not among those that are folded."""
+        pruned: dict[tuple[str, str, str], int] = {}
+        for owner, queue, status, n in self._pruned:
+            for whose in (owner, ""):
+                pruned[whose, queue, status] = pruned.get((whose, queue, status), 0) - n
+        return [(SQL["add_to_counter"], (*key, n)) for key, n in sorted(pruned.items())]
+
+    def _noted(self) -> Note | None:
+        work = self.work and not any(row[9] in _WAITING for row in self._rows)
+        note = Note(
+            logs=tuple(self._logs),
+            queues=tuple(self._queues),
+            cancels=tuple(self._cancels),
+            issued=tuple(each for each in self._access if isinstance(each, TokenIssued)),
+            ended=tuple(each for each in self._access if isinstance(each, AccessEnded)),
+            work=work,
+            schedules=self.schedules,
+            log_start=self.log_start,
+        )
+        return None if note == _NO_NOTE else note
+
+    def told(self, base: int) -> Commit:
+        """What listeners hear, the events numbered on from ``base``."""
+        events: list[Event] = [event_of((base + row[0], *row[1:])) for row in self._rows]
+        return Commit(
+            events=tuple(events),
+            logs=tuple(self._logs),
+            queues=tuple(self._queues),
+            cancels=tuple(self._cancels),
+            access=tuple(self._access),
+            work=self.work,
+            schedules=self.schedules,
+            log_start=self.log_start,
+        )
+
+    # --- the database's side -------------------------------------------------------------------------------------
+
+    def one(self, name: str, *values: Any) -> Any:
+        rows = self.all(name, *values)
+        return rows[0] if rows else None
+
+    def all(self, name: str, *values: Any) -> list[Any]:
+        self.flush()
+        return self.send((SQL[name], values))[0][0]
+
+    def run(self, name: str, *values: Any) -> int:
+        self.flush()
+        self.written += 1
+        n = self.send((SQL[name], values))[0][1]
+        if name == "remember" and n == 0:
+            raise Again("another process has used the same idempotency key", guarded=False)
+        return n
+
+    def run_many(self, name: str, values: Iterable[Sequence[Any]]) -> int:
+        statements = [(SQL[name], each) for each in values]
+        self.flush()
+        if not statements:
+            return 0
+        self.written += 1
+        return sum(n for _, n in self.send(*statements))
+
+    def job(self, job_id: str) -> Row | None:
+        row = self._fetched.get(job_id) or self.memory.running.get(job_id)
+        if row is None:
+            found = self.one("lock_job", job_id)
+            if found is None:
+                return None
+            row = Row(*found)
+            self._was[row.pk] = (row.version, row.ready)
+            if row.status == RUNNING:
+                self.memory.running[job_id] = row
+        else:
+            self._was.setdefault(row.pk, (row.version, row.ready))
+        return row
+
+    def undone(self) -> None:
+        """The database is back at the savepoint of a closure."""
+        self._was.clear()
+        self._queue_count = None
+
+    def adopt(self, row: Row) -> None:
+        """``row`` was read, and locked, by another statement."""
+        self._was[row.pk] = (row.version, row.ready)
+
+    def prefetch(self, ids: Sequence[str]) -> None:
+        self.flush()
+        for found in self.send((SQL["lock_jobs"], (Texts(list(ids)),)))[0][0]:
+            row = Row(*found)
+            self.adopt(row)
+            self._fetched[row.id] = row
+
+    def text(self, text: str) -> str:
+        return without_nul(text)
+
+    def remove(self, row: Row) -> None:
+        self._gone.append(row.pk)
+        self._fetched.pop(row.id, None)
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        self._new += rows
+
+    def save(self, *rows: Row) -> None:
+        for row in rows:
+            self._was.setdefault(row.pk, (row.version - 1, 0))  # one that ran, or waits for a time
+            values = row.saved()
+            self._saved.append((row, (*values[:18], values[19])))
+            if row.status != RUNNING:
+                self.memory.running.pop(row.id, None)
+                self.memory.lines.pop(row.pk, None)
+
+    def save_progress(self, row: Row) -> None:
+        self.save(row)
+
+    def save_process(self, row: Row) -> None:
+        self.save(row)
+
+    def append_lines(self, row: Row, lines: Sequence[LogEntry]) -> int:
+        self._alive[row.pk] = row.run
+        n = self.memory.lines.get(row.pk)
+        if n is None:
+            n = int(self.one("last_log_line", row.pk)[0])
+        self._lines += [
+            (row.pk, n + i, line.at, line.stream, without_nul(line.text)) for i, line in enumerate(lines, 1)
+        ]
+        self.memory.lines[row.pk] = n + len(lines)
+        return n + len(lines)
+
+    def live_by_key(self, owner: str, keys: Sequence[str]) -> Mapping[str, str]:
+        here = {row.unique_key: row.id for row in self._new if row.created_by == owner and row.unique_key is not None}
+        found = {key: here[key] for key in keys if key in here}
+        rest = list({key for key in keys if key not in here})
+        if rest:
+            found |= dict(self.send((SQL["live_by_keys"], (owner, Texts(rest))))[0][0])
+        return found
+
+    def head(self) -> int:
+        return int(self.one("head")[0]) + self.seq
+
+    def has_queue(self, queue: str) -> bool:
+        if queue not in self.memory.queues:
+            self.memory.queues.update(name for name, _ in self.send((SQL["all_queues"], ()))[0][0])
+        return queue in self.memory.queues
+
+    def paused(self, queue: str) -> bool | None:
+        found = self.one("lock_queue", queue)
+        return None if found is None else bool(found[0])
+
+    def queue_count(self) -> int:
+        if self._queue_count is None:  # two servers that each made the last one would make one too many
+            self.send((SQL["lock_queues"], ()))
+            self._queue_count = len(self.send((SQL["all_queues"], ()))[0][0])
+        return self._queue_count
+
+    # --- what writes say -----------------------------------------------------------------------------------------
+
+    def can_run(self, name: str) -> bool:  # noqa: ARG002 - another process may: a claim asks for the names it can run
+        return True
+
+    def queue_changed(self, name: str, paused: bool) -> None:
+        super().queue_changed(name, paused)
+        self.memory.queues.add(name)
+        self._queue_count = None if self._queue_count is None else self._queue_count + 1
+
+    def _note(self, row: Row, kind: str, before: str | None, status: str | None, body: bytes, prev: int) -> None:
+        super()._note(row, kind, before, status, body, prev)
+        self._of.append(row)
+
+    def pruned(self, lost: dict[tuple[str, str, str], int], finished_before: int) -> None:
+        super().pruned(lost, finished_before)
+        self._of.append(None)
+
+
+_NO_NOTE: Final = Note()
+_WAITING: Final = LIVE - {RUNNING}
