@@ -216,7 +216,7 @@ async def open_postgres(
 
 def _open(url: str, options: PostgresOptions) -> PostgresStore:
     try:
-        link = connect(url, options, "start")
+        link = connect(url, options, "writer")
     except StoreUnavailable as error:
         raise StartupError(str(error)) from error
     try:
@@ -227,8 +227,10 @@ def _open(url: str, options: PostgresOptions) -> PostgresStore:
     except psycopg.Error as error:
         why = " ".join(str(error).split())
         raise StartupError(f"cannot use the database {without_password(url)}: {why}") from error
-    finally:
+    except BaseException:
         link.close()
+        raise
     store = PostgresStore(url, options, epoch, lock)
+    store.writer.begin_on(link)
     store.tail.begin(seq, n)
     return store

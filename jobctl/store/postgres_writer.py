@@ -57,6 +57,10 @@ class PostgresWriter:
         self._own: tuple[PostgresTx, int, int | None] | None = None
         self._written = 0
 
+    def begin_on(self, link: Link) -> None:
+        """Take a connection that is there already."""
+        self._link = link
+
     @property
     def in_transaction(self) -> bool:
         return self._tx is not None and (not self._tx.begun or (self._link is not None and self._link.in_transaction))

@@ -12,6 +12,7 @@ from store_kit import Clock, Heard, check_invariants
 
 from jobctl.store import postgres, sqlite
 from jobctl.store.base import Store
+from jobctl.store.postgres_settings import PostgresOptions
 
 OpenStore = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -59,7 +60,8 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> 
 
     @asynccontextmanager
     async def open_postgres() -> AsyncIterator[Store]:
-        async with postgres.open_postgres(url) as store:
+        # Alone on its database, it needs not hear of others at once; that has tests of its own.
+        async with postgres.open_postgres(url, options=PostgresOptions(notify=False)) as store:
             store.clock = clock
             yield store
 
