@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -157,6 +157,8 @@ class Door:
         ssl_context: serve TLS with it; the door sets its ALPN protocols.
         grace: seconds that all connections get after ``stop``, streams too.
         max_connections: HTTP connections at once.
+        alone: methods and paths of requests that are answered in their connection's own task, once they are here
+            whole. That their peer has left is not noticed meanwhile.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class Door:
         ssl_context: ssl.SSLContext | None = None,
         grace: float = 5.0,
         max_connections: int = MAX_HTTP_CONNECTIONS,
+        alone: Collection[tuple[str, str]] = (),
     ) -> None:
         config = Config()
         config.errorlog = logger
@@ -182,7 +185,7 @@ class Door:
         self._addresses = [sock.getsockname()[:2] for sock in sockets]
         self._slots = trio.Semaphore(max_connections)
         self._stopping = trio.Event()
-        self._http = http.HttpService(app, config, stream_path.encode("ascii"), self._slots, self._stopping)
+        self._http = http.HttpService(app, config, stream_path.encode("ascii"), self._slots, self._stopping, alone)
         self._fresh: set[trio.CancelScope] = set()
 
     @property

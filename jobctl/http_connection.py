@@ -1,13 +1,14 @@
 """One HTTP/1.1 connection: between its socket, Hypercorn's protocol object and the app.
 
-This stands in for Hypercorn's ``TCPServer`` and ``TaskGroup``. Its sends can be cancelled and have a time limit (theirs
+This stands in for Hypercorn's ``TCPServer``. Its sends can be cancelled and have a time limit (theirs
 are shielded: a peer that does not read holds up the end for ever), heads and bodies have a time limit, an early answer
 is not lost while its request is still being sent, and no exception leaves the connection.
 """
 
 import logging
+import os
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -18,8 +19,9 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope, TaskGroup
+from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, TaskGroup
 
+from jobctl.exchange import Exchange
 from jobctl.hypercorn_h11 import H11Connection, HandOff, Protocol, Refused, UpgradeRequest
 
 MAX_RECV: Final = 64 * 1024
@@ -77,6 +79,8 @@ class HttpService:
     """One a connection; who accepts waits here when there are too many."""
     stopping: trio.Event
     """No stream begins any more, and each response is its connection's last."""
+    alone: Collection[tuple[str, str]] = ()
+    """Methods and paths of which the app answers a request without waiting for anything but the store."""
     context: WorkerContext = field(default_factory=lambda: WorkerContext(None))
     state: dict[str, Any] = field(default_factory=dict)
     """What the app's lifespan left for its requests."""
@@ -172,10 +176,10 @@ class HttpConnection:
     def _make_protocol(self) -> Protocol:
         service = self._service
         protocol = Protocol(
-            service.app,  # type: ignore[arg-type]  # passed through to our spawn_app and to nobody else
+            cast("AppWrapper", None),  # neither of the two is asked for anything: apps are started here
             service.config,
             service.context,
-            cast("TaskGroup", self),
+            cast("TaskGroup", None),
             ConnectionState(service.state.copy()),
             self._tls,
             self._client,
@@ -183,6 +187,9 @@ class HttpConnection:
             self._send,
         )
         protocol.stream_path = service.stream_path
+        protocol.alone = service.alone
+        protocol.run_app = self._run_app
+        protocol.start_app = self._start_app
         limit = service.config.h11_max_incomplete_size
         protocol.connection = H11Connection(h11.SERVER, max_incomplete_event_size=limit)
         return protocol
@@ -197,10 +204,19 @@ class HttpConnection:
                 await self._protocol.refuse(refusal.status)  # Which ends this loop at the next checkpoint.
             self._reading.deadline = self._patience()
             try:
-                data = bytes(await self._stream.receive_some(MAX_RECV))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = await self._receive()
+            except _PEER_GONE:
                 return
             self._reading.deadline = inf
+
+    async def _receive(self) -> bytes:
+        """What has come; empty at the end. A plain socket is read once it has something: most requests come alone."""
+        if self._tls:
+            return bytes(await self._stream.receive_some(MAX_RECV))
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            with suppress(BlockingIOError):
+                return os.read(self._sock.fileno(), MAX_RECV)
 
     def _patience(self) -> float:
         """Until when the next bytes are waited for."""
@@ -244,8 +260,11 @@ class HttpConnection:
     async def _write(self, data: bytes) -> None:
         whole = False
         try:
+            rest = memoryview(data)[self._write_at_once(data) :]
+            if not rest:
+                whole = True
+                return
             async with self._writing:
-                rest = memoryview(data)
                 while rest:
                     with trio.fail_after(STALL_TIMEOUT_S):
                         if self._tls:
@@ -259,6 +278,15 @@ class HttpConnection:
         finally:
             if not whole:  # Also when the app was cancelled: half a response cannot be followed by another.
                 self._abort()
+
+    def _write_at_once(self, data: bytes) -> int:
+        """How much the kernel takes now: nearly always all, and there is nothing to wait for."""
+        if self._tls or self._writing.locked():
+            return 0
+        try:
+            return os.write(self._sock.fileno(), data)
+        except BlockingIOError:
+            return 0
 
     async def _hang_up(self) -> None:
         if self._protocol.stream is not None:
@@ -280,41 +308,12 @@ class HttpConnection:
         self._sock.close()
         self._reading.cancel()
 
-    async def spawn_app(
-        self,
-        app: ASGIFramework,
-        config: Config,
-        scope: Scope,
-        send: Callable[[ASGISendEvent | None], Awaitable[None]],
-    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        """Start the app on a request: Hypercorn's ``TaskGroup`` interface, of which ``HTTPStream`` uses only this.
+    def _start_app(self, exchange: Exchange) -> None:
+        self._nursery.start_soon(self._run_app, exchange)
 
-        Returns:
-            An async function that gives the app an event. It waits while the app has enough of them.
-        """
-        put, take = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
-        self._nursery.start_soon(self._run_app, app, scope, take, send)
-
-        async def deliver(event: ASGIReceiveEvent) -> None:
-            with suppress(trio.BrokenResourceError):  # The app has ended.
-                try:
-                    # Without a checkpoint: an app that ignores a short body does not answer before its end is read.
-                    put.send_nowait(event)
-                except trio.WouldBlock:
-                    await put.send(event)
-
-        return deliver
-
-    async def _run_app(
-        self,
-        app: ASGIFramework,
-        scope: Scope,
-        take: trio.MemoryReceiveChannel[ASGIReceiveEvent],
-        send: Callable[[ASGISendEvent | None], Awaitable[None]],
-    ) -> None:
-        with take:  # Closing it frees whoever has an event for an app that has ended.
-            try:
-                await app(scope, take.receive, send)
-            except* Exception:
-                logger.exception("error in the application")
-        await send(None)
+    async def _run_app(self, exchange: Exchange) -> None:
+        try:
+            await self._service.app(exchange.scope, exchange.receive, exchange.send)  # type: ignore[arg-type]
+        except* Exception:
+            logger.exception("error in the application")
+        await exchange.end()

@@ -1,21 +1,21 @@
-"""The one part of Hypercorn that is used: ``H11Protocol`` and ``HTTPStream``, which turn HTTP/1.1 into ASGI.
+"""The one part of Hypercorn that is used: ``H11Protocol``, which turns HTTP/1.1 into events.
 
 ``Protocol`` sees each request first. It takes out WebSocket upgrades of the stream's path, refuses what is not
-HTTP/1.x and makes an ``HTTPStream`` of all the rest. Hypercorn's ``WSStream`` and ``H2Protocol``, with which any peer
+HTTP/1.x and makes an ``Exchange`` of all the rest. Hypercorn's ``WSStream`` and ``H2Protocol``, with which any peer
 can end the process, are never constructed.
 """
 
 import re
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 import h11
 from hypercorn.config import Config
-from hypercorn.events import Closed
-from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Request, Response
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol.h11 import H11Protocol
+
+from jobctl.exchange import Exchange, Headers
 
 _ABSOLUTE_FORM: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
@@ -114,18 +114,48 @@ class Protocol(H11Protocol):
     """Hypercorn's HTTP/1.1 without the ways out to HTTP/2 and to its WebSockets."""
 
     stream_path: bytes
+    alone: Collection[tuple[str, str]]
+    """Methods and paths of requests that need no task of their own, if they have come whole."""
+    start_app: Callable[[Exchange], None]
+    run_app: Callable[[Exchange], Awaitable[None]]
 
     async def refuse(self, status: int) -> None:
         """Answer the request just read, and close."""
         await self._send_error_response(status)
         await self.send(Closed())
 
-    async def stream_send(self, event: StreamEvent) -> None:
-        # The door closes, or the app answers before it has the whole body: this is the connection's last response.
-        last = self.context.terminated.is_set() or self.connection.their_state is h11.SEND_BODY
-        if isinstance(event, Response) and event.status_code >= 200 and last:
-            event = replace(event, headers=[*event.headers, (b"connection", b"close")])
-        await super().stream_send(event)
+    async def answer(self, head: tuple[int, Headers] | None, body: bytes, *, last: bool) -> None:
+        data = b""
+        try:
+            if head is not None:
+                data = self._head(*head)
+            if body:
+                data += self.connection.send(h11.Data(data=body)) or b""
+            if last:
+                data += self.connection.send(h11.EndOfMessage()) or b""
+        except h11.LocalProtocolError:  # the app breaks its word, or the peer has broken the protocol
+            if self.connection.their_state is not h11.ERROR:
+                raise
+        finally:
+            if data:
+                await self.send(RawData(data=data))
+
+    def _head(self, status: int, headers: Headers) -> bytes:
+        told = [*headers, *self.config.response_headers("h11")]
+        # The door closes, the app answers before it has the whole body, or it has answered many: this is the last.
+        if (
+            self.context.terminated.is_set()
+            or self.connection.their_state is h11.SEND_BODY
+            or self.keep_alive_requests >= self.config.keep_alive_max_requests
+        ):
+            told.append((b"connection", b"close"))
+        return self.connection.send(h11.Response(headers=told, status_code=status)) or b""
+
+    async def fail(self) -> None:
+        await self._send_error_response(500)
+
+    async def over(self) -> None:
+        await self._maybe_recycle()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         if event.http_version not in (b"1.0", b"1.1"):
@@ -140,25 +170,31 @@ class Protocol(H11Protocol):
             raise HandOff(UpgradeRequest(event.target, list(event.headers), self.connection.trailing_data[0]))
 
     async def _create_stream(self, request: h11.Request) -> None:
-        self.stream = HTTPStream(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            STREAM_ID,
-        )
-        await self.stream.handle(
-            Request(
-                stream_id=STREAM_ID,
-                headers=list(request.headers),
-                http_version=request.http_version.decode(),
-                method=request.method.decode("ascii"),
-                raw_path=origin_form(request) or b"/",
-                state=self.connection_state,
-            )
-        )
+        path, _, query = (origin_form(request) or b"/").partition(b"?")
+        scope = {
+            "type": "http",
+            "http_version": request.http_version.decode("ascii"),
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "method": request.method.decode("ascii"),
+            "scheme": "https" if self.ssl else "http",
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": list(request.headers),
+            "client": self.client,
+            "server": self.server,
+            "state": self.connection_state.copy(),
+            "extensions": {},
+        }
+        exchange = Exchange(scope, self)
+        self.stream = exchange  # type: ignore[assignment]  # of which H11Protocol uses ``handle`` alone
         self.keep_alive_requests += 1
+        if (scope["method"], scope["path"]) in self.alone and self._has_come_whole(request):
+            exchange.when_whole = self.run_app
+        else:
+            self.start_app(exchange)
+
+    def _has_come_whole(self, request: h11.Request) -> bool:
+        length = next((value for name, value in request.headers if name == b"content-length"), b"")
+        return length.isdigit() and len(self.connection.trailing_data[0]) >= int(length)

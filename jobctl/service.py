@@ -48,6 +48,7 @@ from jobctl.store.sqlite import open_store
 from jobctl.stream.endpoint import PATH, Endpoint
 from jobctl.stream.hub import Hub
 from jobctl.web.app import create_app
+from jobctl.web.connection import ALONE
 from jobctl.web.ratelimit import address_key, parse_proxies
 from jobctl.web.wiring import Web
 
@@ -187,8 +188,9 @@ class Service:
             )
         )
         self.door = Door(
-            self.app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=context, grace=HTTP_GRACE_S
-        )
+            self.app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=context,
+            grace=HTTP_GRACE_S, alone=ALONE,
+        )  # fmt: skip
         access.when_ended = self.endpoint.revoke
         access.when_doubted = self.endpoint.call_back
         self._stop = trio.Event()

@@ -2,7 +2,8 @@
 
 All that every request needs (the gate, the headers, the log, the shape of errors) happens in ``handle_request``, the
 one method through which Quart passes requests in all its versions; a stack of before- and after-hooks costs more
-and sees neither what fails before routing nor what a hook before it has answered.
+and sees neither what fails before routing nor what a hook before it has answered. Of Quart's own handling (contexts,
+signals, sessions, hooks) nothing is used, and it costs as much as all the rest: a route is looked up and called.
 """
 
 import functools
@@ -10,20 +11,22 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 
 from quart import Response
+from quart.routing import QuartRule
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
 from jobctl import logs
-from jobctl.errors import JobctlError
 from jobctl.metrics import OTHER
 from jobctl.model import JOB_ID
 from jobctl.web import problems
 from jobctl.web.backup import BackupRoutes
 from jobctl.web.bulk import BulkRoutes
+from jobctl.web.connection import Connection
 from jobctl.web.dashboard import NO_PAGE, Answer, Dashboard
 from jobctl.web.enqueue import EnqueueRoutes
 from jobctl.web.events import EventRoutes
@@ -33,7 +36,7 @@ from jobctl.web.metrics import MetricsRoute
 from jobctl.web.ops import OpsRoutes
 from jobctl.web.prune import PruneRoutes
 from jobctl.web.queues import QueueRoutes
-from jobctl.web.request import ApiRequest, current
+from jobctl.web.request import ApiRequest, answering
 from jobctl.web.route import Route
 from jobctl.web.schedules import ScheduleRoutes
 from jobctl.web.sign_in import SignInRoutes
@@ -50,6 +53,10 @@ _SECURITY: Final = (
     ("Referrer-Policy", "no-referrer"),
     ("Vary", "Authorization, Origin"),
 )
+_MOST_FOUND: Final = 256
+"""Routes that are remembered: those without parameters, for each way in which clients call this server."""
+_LONGEST_HOST: Final = 255
+"""Characters of a name in the DNS."""
 _SECURITY_BYTES: Final = tuple((name.lower().encode(), value.encode()) for name, value in _SECURITY)
 
 
@@ -78,13 +85,13 @@ class App(QuartTrio):
     """The Quart app of the REST API."""
 
     request_class = ApiRequest
+    asgi_http_class = Connection
     url_rule_class = Route  # type: ignore[assignment]  # as of Quart's own rule
 
     def __init__(self, web: Web) -> None:
         super().__init__("jobctl", static_folder=None)
         self.config.update(
             MAX_CONTENT_LENGTH=None,  # LimitedBody knows the limit of each route
-            PROPAGATE_EXCEPTIONS=True,  # to handle_request below, which answers for all of them
             PROVIDE_AUTOMATIC_OPTIONS=False,  # handled with 405, which knows the methods as well
         )
         self.url_map.converters |= {"job_id": JobId, "queue_name": QueueName, "token_id": TokenId}
@@ -92,8 +99,7 @@ class App(QuartTrio):
         self.gate = Gate(web)
         self.access = web.settings.log.access
         self._metrics = web.metrics
-        self.register_error_handler(JobctlError, _answer)
-        self.register_error_handler(HTTPException, _answer)
+        self._found: dict[tuple[str, str, str, str], QuartRule] = {}
         for routes in (EnqueueRoutes, JobRoutes, BulkRoutes, EventRoutes, QueueRoutes, OpsRoutes, BackupRoutes):
             routes(web).register(self)
         ScheduleRoutes(web).register(self)
@@ -118,11 +124,12 @@ class App(QuartTrio):
         """Answer one request, whatever happens."""
         started = time.perf_counter()
         request.request_id = _request_id(request.headers.get("X-Request-Id", ""))
-        logs.request.set(request.request_id)
+        before = logs.request.set(request.request_id)
+        answering.set(request)
         try:
-            response = await self._admit(request) or cast("Response", await super().handle_request(request))
+            response = await self._admit(request) or await self._route(request)
         except Exception as error:  # noqa: BLE001 - the last one who can answer; it is logged there
-            response = problems.answer(error, request.request_id)
+            response = _failed(error, request)
         self._finish(request, response)
         seconds = time.perf_counter() - started
         rule = request.url_rule
@@ -138,6 +145,7 @@ class App(QuartTrio):
                 subject=request.identity.subject if request.identity else None,
                 client=self.gate.address(request),
             )
+        logs.request.reset(before)
         return response
 
     async def _send_file(self, file: Answer, scope: Any, send: Any, started: float) -> None:
@@ -161,6 +169,22 @@ class App(QuartTrio):
             if is_preflight(request):
                 return _empty(204)
         return None
+
+    async def _route(self, request: ApiRequest) -> Response:
+        host = request.headers.get("Host", "")
+        asked = (request.method, request.path, request.scheme, host)
+        arguments: Mapping[str, Any] = {}
+        rule = self._found.get(asked)
+        if rule is None:
+            adapter = self.create_url_adapter(request)
+            assert adapter is not None  # noqa: S101 - for a request there is one
+            found, arguments = adapter.match(return_rule=True)
+            rule = cast("QuartRule", found)
+            if not arguments and len(host) <= _LONGEST_HOST and len(self._found) < _MOST_FOUND:
+                self._found[asked] = rule
+        request.url_rule = rule
+        view = cast("Callable[..., Awaitable[Response]]", self.view_functions[rule.endpoint])
+        return await view(**arguments)
 
     def _finish(self, request: ApiRequest, response: Response) -> None:
         headers = response.headers
@@ -211,8 +235,7 @@ def _check_readable(request: ApiRequest) -> None:
         raise problems.BadRequest("the path or the query string is not UTF-8") from None
 
 
-async def _answer(error: Exception) -> Response:
-    request = current()
+def _failed(error: Exception, request: ApiRequest) -> Response:
     if isinstance(error, MethodNotAllowed) and request.method == "OPTIONS":
         response = _empty(204)
         response.headers["Allow"] = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from quart import Quart, Response, current_app
+from quart import Quart, Response
 from quart_schema import document_response, operation_id, security_scheme, tag
 
 from jobctl import __version__
@@ -46,6 +46,7 @@ class OpsRoutes:
 
     def register(self, app: Quart) -> None:
         """Add the routes."""
+        self._app = app
         app.add_url_rule("/healthz", "healthz", self.healthz, methods=["GET"])
         app.add_url_rule("/readyz", "readyz", self.readyz, methods=["GET"])
         app.add_url_rule("/api/server", "server", self.server, methods=["GET"])
@@ -101,7 +102,7 @@ class OpsRoutes:
     async def openapi(self) -> Response:
         """Show this document."""
         if self._document is None:
-            self._document = document(current_app._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
+            self._document = document(self._app)
         return Response(self._document, 200, content_type=JSON)
 
 

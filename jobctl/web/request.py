@@ -1,9 +1,9 @@
 """The request as the routes see it: with who asks, and a body that cannot outgrow its route."""
 
-from collections.abc import Callable
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final
 
-import quart
 import trio
 from quart_trio.wrappers import TrioRequest
 
@@ -29,6 +29,10 @@ def body_limit(method: str, path: str) -> int:
     return _LIMITS.get((method, path), MAX_BODY) if method in {"POST", "PUT", "PATCH"} else 0
 
 
+class Disconnected(BaseException):
+    """The client has left before its request had come; like a cancellation, it is nothing to answer."""
+
+
 class LimitedBody:
     """The body as it comes in. What exceeds the limit is dropped at once, not kept to be counted later.
 
@@ -45,6 +49,8 @@ class LimitedBody:
         self._done = trio.Event()
         self.when_read: Callable[[], None] | None = None
         """Called when all of it is there; raises where it comes too late."""
+        self.receive: Callable[[], Awaitable[Any]] | None = None
+        """Where to take it from, if no other task brings it: gives the next ASGI message."""
 
     def append(self, chunk: bytes) -> None:
         """Take what has arrived."""
@@ -76,7 +82,7 @@ class LimitedBody:
         """
         if self._expected <= self.limit:
             with trio.move_on_after(BODY_TIMEOUT_S) as scope:
-                await self._done.wait()
+                await self._complete()
             if scope.cancelled_caught:
                 raise RequestTimeout(f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s")
         if self._over or self._expected > self.limit:
@@ -84,6 +90,18 @@ class LimitedBody:
         if self.when_read is not None:
             self.when_read()
         return b"".join(self._chunks)
+
+    async def _complete(self) -> None:
+        if self.receive is None:
+            await self._done.wait()
+            return
+        while not self._done.is_set():
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            self.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                self.set_complete()
 
 
 class ApiRequest(TrioRequest):
@@ -108,9 +126,12 @@ class ApiRequest(TrioRequest):
         return self.identity
 
 
+answering: Final[ContextVar[ApiRequest]] = ContextVar("jobctl_answering")
+
+
 def current() -> ApiRequest:
     """The request that is being answered."""
-    return cast("ApiRequest", quart.request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
+    return answering.get()
 
 
 def signed_in() -> ApiRequest:

@@ -38,8 +38,9 @@ from door_kit import (
 
 from jobctl import door, http_connection
 from jobctl.door import Upgrade
+from jobctl.exchange import Exchange
 from jobctl.http_connection import HttpConnection
-from jobctl.hypercorn_h11 import H11Protocol, HTTPStream
+from jobctl.hypercorn_h11 import H11Protocol
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -161,7 +162,7 @@ async def test_an_error_in_the_stream_ends_that_connection_only(peer: Peer, capl
 @pytest.mark.parametrize("later", [False, True])
 async def test_nothing_of_http_is_left_behind_a_stream(server: Server, later: bool) -> None:
     def left() -> list[object]:
-        kinds = (HttpConnection, H11Protocol, HTTPStream, trio.CancelScope, trio.Nursery)
+        kinds = (HttpConnection, H11Protocol, Exchange, trio.CancelScope, trio.Nursery)
         things = [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
         parsers = [thing for thing in gc.get_objects() if isinstance(thing, h11.Connection)]
         return things + [parser for parser in parsers if parser.our_role is h11.SERVER]
