@@ -112,6 +112,8 @@ class Commit(msgspec.Struct, frozen=True):
     """Who may come in from now on, and who no more."""
     work: bool = False
     """Some job became ready, or the time of the next due one moved: the runner should look."""
+    looked: bool = False
+    """This server's runner has looked already, in this transaction."""
     schedules: bool = False
     """Some schedule is new, has changed or is gone."""
     log_start: int | None = None

@@ -1,15 +1,15 @@
 """Claims jobs as slots become free, runs them, records how they ended.
 
-A slot is taken from the claim until the end is in the store, and longer by a run that does not stop when it should.
 The runner takes turns with the store: one transaction ends the runs that have come to their end since the last turn,
-and claims as many jobs as that leaves room for. It sleeps until a commit, an end or the next due job wakes it.
+and claims as many jobs as that leaves room for. With nothing to do it stands by: whichever transaction makes jobs
+ready claims them as well. An end, a commit that it could not be part of, or the next due job wakes it.
 """
 
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -19,9 +19,12 @@ from jobctl.engine import patience
 from jobctl.engine.context import Run
 from jobctl.engine.executor import Executor
 from jobctl.engine.hands import Hands
+from jobctl.engine.nap import Nap
+from jobctl.engine.overdue import watch_over
 from jobctl.engine.patience import complain, insist
 from jobctl.engine.registry import Registry
 from jobctl.engine.reporter import Host
+from jobctl.engine.slots import Slots
 from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
 from jobctl.metrics import Metrics
@@ -32,9 +35,6 @@ MAX_SLEEP_S: Final = 60.0
 noticed."""
 LOOK_AGAIN_S: Final = 0.1
 """Pause after a claim that got nothing though there is something: a queue at its limit, or jobs still being staged."""
-UNWIND_S: Final = 2.0
-"""How long a cancelled async handler may take to clean up before its run is ended over its head."""
-WATCH_S: Final = 0.5
 STOP_KILL_S: Final = 3.0
 """At the server's stop: between SIGTERM and SIGKILL for commands."""
 STOP_S: Final = 5.0
@@ -71,54 +71,57 @@ class Runner:
         metrics: Metrics | None = None,
     ) -> None:
         self._store, self._registry = store, registry
-        self._concurrency, self._limits, self._worker = concurrency, dict(limits), worker
+        self._worker = worker
+        self._slots = Slots(concurrency, limits)
         self._grace, self._cancel_grace = grace, cancel_grace
         self._metrics = metrics or Metrics()
         self._executor = Executor(registry, threads=concurrency)
-        self._live: dict[str, Run] = {}
-        self._held: set[str] = set()
-        self._busy: Counter[str] = Counter()
         self._ended: list[tuple[Run, End]] = []
         self._work = True
         self._claiming = False
         self._early_cancels: set[str] = set()
         self._stopping = False
-        self._wake = trio.Event()
+        self._nap = Nap()
         self._changed = trio.Event()  # fires, once the server is stopping, when there is less to wait for
-        self._watch = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._over = False
 
     @property
     def live(self) -> tuple[str, ...]:
         """Ids of the jobs that hold a slot, those of runs that do not stop included."""
-        return tuple(self._live)
+        return tuple(self._slots.live)
 
     @property
     def held(self) -> tuple[str, ...]:
         """Ids of jobs whose run was ended in the store but still goes on, and keeps its slot."""
-        return tuple(self._held)
+        return tuple(self._slots.held)
 
     @property
     def free(self) -> int:
         """Free slots."""
-        return self._concurrency - len(self._live)
+        return self._slots.free
+
+    @property
+    def resting(self) -> bool:
+        """Whether it has nothing to do."""
+        return not self._work and self._nap.asleep
 
     def on_commit(self, commit: Commit) -> None:
         """Hear of work and of cancels; a listener of the store."""
-        if commit.work:
-            self._work = True
-            self._wake.set()
+        if commit.work and not commit.looked:
+            self.look_again()
         for job_id in commit.cancels:
-            if run := self._live.get(job_id):
+            if run := self._slots.live.get(job_id):
                 run.ask("cancel", self._cancel_grace)
             if self._claiming:  # it may be committed after the claim of another run, and heard before its answer
                 self._early_cancels.add(job_id)
+        if commit.looked:
+            self._early_cancels.clear()  # of earlier runs
 
     def look_again(self) -> None:
         """Look for work at once."""
         self._work = True
-        self._wake.set()
+        self._nap.call()
 
     def clock_was_set(self, jump: float) -> None:
         """The clock was set by ``jump`` seconds, and other jobs are due."""
@@ -136,14 +139,13 @@ class Runner:
                 self._nursery = nursery
                 token = trio.lowlevel.current_trio_token()
                 host = Host(self._store, nursery.start_soon, token, threading.get_ident())
-                nursery.start_soon(self._watch_over, nursery)
+                nursery.start_soon(watch_over, self._slots, self._end_overdue)
                 task_status.started()
                 await self._take_turns(host, nursery)
         finally:
             self._over = True
             self._nursery = None
-            self._live.clear()
-            self._held.clear()
+            self._slots.clear()
             self._changed.set()
 
     def configure(self, *, grace: float, cancel_grace: float) -> None:
@@ -153,7 +155,7 @@ class Runner:
     def stop(self) -> None:
         """Claim nothing from now on. What runs goes on."""
         self._stopping = True
-        self._wake.set()
+        self._nap.call()
 
     async def drain(self) -> tuple[str, ...]:
         """Stop: claim no more, let runs end within the grace time, then cancel them and give their jobs back.
@@ -167,17 +169,17 @@ class Runner:
         self.stop()
         with trio.move_on_after(self._grace):
             await self._until_quiet()
-        for run in self._running():
+        for run in self._slots.running():
             run.ask("stop", STOP_KILL_S)
         with trio.move_on_after(STOP_S):
             await self._until_quiet()
         with trio.move_on_after(RECORD_S):
             async with trio.open_nursery() as nursery:
-                for run in self._running():
+                for run in self._slots.running():
                     if run.given_up is None and not run.over:
                         run.given_up = trio.Event()
                         nursery.start_soon(self._give_up, run, Released())
-        left = tuple(run.job.id for run in self._live.values() if not run.over and not run.immediate)
+        left = tuple(run.job.id for run in self._slots.live.values() if not run.over and not run.immediate)
         if left:
             log.error("jobs whose handlers do not let themselves be stopped: %s", ", ".join(left))
         self._over = True
@@ -194,18 +196,13 @@ class Runner:
         hands = Hands(self._executor, host, nursery, ended=self._end, conclude=self._conclude)
         while True:
             ended, self._ended = self._ended, []
-            ends = [end for _, end in ended]
             slots, busy = self._room(ended)
-            if slots <= 0 and not ends:
-                await self._sleep(None if self._stopping or self.free <= 0 else due)
-                continue
-            if slots > 0:
-                self._work, self._claiming = False, True
             began = time.perf_counter()
             try:
-                claims = await self._store.claim(
-                    slots, worker=self._worker, limits=self._limits, busy=busy, ends=ends
-                )
+                if slots > 0 or ended:
+                    claims = await self._turn(slots, busy, [end for _, end in ended])
+                else:
+                    claims = await self._stand_by(due, busy)
             except Exception as error:  # noqa: BLE001 - it is logged, and tried again
                 self._work, self._claiming = self._work or slots > 0, False
                 await self._after_failure(ended, pause, error)
@@ -216,24 +213,52 @@ class Runner:
                 self._recorded(run, end)
             if slots > 0:
                 self._metrics.claim_seconds.observe(time.perf_counter() - began)
+            if claims is not None:
                 due = claims.next_due
-                self._work = self._work or claims.more or len(claims.claims) == slots
                 self._start(claims, host, hands, nursery)
                 if claims.more and not claims.claims:
-                    await self._nap(LOOK_AGAIN_S)
+                    await self._nap.sleep(LOOK_AGAIN_S)
             if self._stopping:
                 self._changed.set()
 
+    async def _turn(self, slots: int, busy: Mapping[str, int], ends: Sequence[End]) -> Claims | None:
+        """End ``ends``, and claim; None where there is no room for any."""
+        if slots > 0:
+            self._work, self._claiming = False, True
+        claims = await self._store.claim(slots, worker=self._worker, limits=self._slots.limits, busy=busy, ends=ends)
+        if slots <= 0:
+            return None
+        self._work = self._work or claims.more or len(claims.claims) == slots
+        return claims
+
+    async def _stand_by(self, due: int | None, busy: Mapping[str, int]) -> Claims | None:
+        """Wait for work, which comes claimed already; None: there is something else to do, or the next job is due."""
+        slots = self._slots.free
+        if self._stopping or slots <= 0:
+            self._work = await self._nap.sleep(MAX_SLEEP_S) or self._work
+            return None
+        wait = MAX_SLEEP_S
+        if due is not None:
+            # One millisecond more: the store compares whole ones, and an early look would be for nothing.
+            wait = min(wait, max(0.0, (due + 1) / 1000 - time.time()))
+        self._claiming = True
+        self._early_cancels.clear()
+        next_claims = partial(
+            self._store.claim_next, slots, worker=self._worker, limits=self._slots.limits, busy=busy, due=due
+        )
+        claims, uncalled = await self._nap.wait(wait, next_claims)
+        if claims is None:
+            self._claiming = False
+            self._work = self._work or uncalled
+        else:
+            self._work = self._work or claims.more or len(claims.claims) == slots
+        return claims
+
     def _room(self, ended: Sequence[tuple[Run, End]]) -> tuple[int, dict[str, int]]:
         """How many jobs to claim, and how many runs each limited queue has, once ``ended`` have ended."""
-        freed, busy = 0, {name: self._busy[name] for name in self._limits}
-        for run, end in ended:
-            if not end.held:
-                freed += 1
-                if run.job.queue in busy:
-                    busy[run.job.queue] -= 1
-                    self._work = True  # the queue may have more than it was allowed to give
-        return (self.free + freed if self._work and not self._stopping else 0), busy
+        free, busy, room = self._slots.after(ended)
+        self._work = self._work or room  # the queue may have more than it was allowed to give
+        return (free if self._work and not self._stopping else 0), busy
 
     async def _after_failure(self, ended: list[tuple[Run, End]], pause: float, error: Exception) -> None:
         """Keep the ends for the next turn. What no turn can store, at whatever time, is stored one by one."""
@@ -247,7 +272,7 @@ class Runner:
             self._changed.set()
             await trio.sleep(pause)
         else:
-            await self._nap(pause)
+            await self._nap.sleep(pause)
 
     def _start(self, claims: Claims, host: Host, hands: Hands, nursery: trio.Nursery) -> None:
         self._metrics.claimed += len(claims.claims)
@@ -263,16 +288,13 @@ class Runner:
             else:
                 run = Run(claim, host)
                 nursery.start_soon(self._one, run)
-            self._live[claim.job.id] = run
-            self._busy[claim.job.queue] += 1
+            self._slots.take(run)
             if claim.job.id in self._early_cancels:
                 run.ask("cancel", self._cancel_grace)
             if run.over:
                 self._end(run, Released())
         self._claiming = False
         self._early_cancels.clear()
-        if self._live:
-            self._watch.set()
 
     async def _follow_clock(self, jump: float) -> None:
         try:
@@ -280,24 +302,6 @@ class Runner:
         except StoreUnavailable as error:
             log.warning("jobs that wait to be tried again may wait longer or shorter: %s", error)
         self.look_again()
-
-    async def _sleep(self, due: int | None) -> None:
-        """Until something wakes us, or the job that is due next (ms, wall clock) is due."""
-        wait = MAX_SLEEP_S
-        if due is not None:
-            # One millisecond more: the store compares whole ones, and an early look would be for nothing.
-            wait = min(wait, max(0.0, (due + 1) / 1000 - time.time()))
-        if await self._nap(wait):
-            self._work = True
-
-    async def _nap(self, seconds: float) -> bool:
-        """Sleep unless woken; True when the time was slept through."""
-        if not self._wake.is_set():
-            with trio.move_on_after(seconds):
-                await self._wake.wait()
-        slept = not self._wake.is_set()
-        self._wake = trio.Event()
-        return slept
 
     # --- one run -------------------------------------------------------------------------------------------------
 
@@ -317,12 +321,12 @@ class Runner:
             if given_up is None:
                 return
         await given_up.wait()
-        held = run.job.id in self._held
+        held = run.job.id in self._slots.held
         if held and run.outlives is not None:
             await run.outlives()
         self._forget(run)  # first: once released, the job may be claimed again at any moment
         self._work = True
-        self._wake.set()
+        self._nap.call()
         if held:
             await insist(lambda: self._store.release(run.job.id, run.claim.run), f"the end of {run.job.id}")
 
@@ -336,12 +340,12 @@ class Runner:
         self._metrics.run_seconds.observe(name, time.perf_counter() - run.began)
         self._metrics.runs.add(name, type(outcome).__name__.lower())
         if held:
-            self._held.add(run.job.id)
+            self._slots.held.add(run.job.id)
             log.warning("job %s (%s) does not stop; it keeps its slot until it ends", run.job.id, name)
         elif isinstance(outcome, Failed):
             log.info("job %s (%s) failed: %s", run.job.id, name, outcome.error.partition("\n")[0])
         self._ended.append((run, End(run.job.id, run.claim.run, outcome, held)))
-        self._wake.set()
+        self._nap.call()
 
     def _recorded(self, run: Run, end: End) -> None:
         if run.given_up is None:
@@ -364,40 +368,24 @@ class Runner:
             self._recorded(run, end)
 
     def _forget(self, run: Run) -> None:
-        self._live.pop(run.job.id, None)
-        self._held.discard(run.job.id)
-        self._busy[run.job.queue] -= 1
+        self._slots.give_back(run)
         if self._stopping:
             self._changed.set()
 
     # --- runs that do not stop -----------------------------------------------------------------------------------
 
-    async def _watch_over(self, nursery: trio.Nursery) -> None:
-        """End, over their heads, the runs of async handlers that were cancelled and go on.
-
-        One task looks at all runs now and then: a timer a run would cost every run, for what hardly ever happens.
-        """
-        while True:
-            await self._watch.wait()
-            await trio.sleep(WATCH_S)
-            late = trio.current_time() - UNWIND_S
-            for run in self._live.values():
-                if run.scope.deadline < late and not run.over and not run.immediate and run.given_up is None:
-                    run.given_up = trio.Event()
-                    nursery.start_soon(self._give_up, run, self._executor.overdue(run))
-            if not self._live:
-                self._watch = trio.Event()
+    def _end_overdue(self, run: Run) -> None:
+        assert self._nursery is not None  # noqa: S101 - whoever calls this is in it
+        run.given_up = trio.Event()
+        self._nursery.start_soon(self._give_up, run, self._executor.overdue(run))
 
     async def _give_up(self, run: Run, outcome: Outcome) -> None:
         assert run.given_up is not None  # noqa: S101 - set by whoever starts this
         await self._record(run, outcome, held=not isinstance(outcome, Released))
         await run.given_up.wait()
 
-    def _running(self) -> list[Run]:
-        return [run for run in self._live.values() if run.job.id not in self._held]
-
     async def _until_quiet(self) -> None:
-        while not self._over and (self._claiming or self._running()):
+        while not self._over and (self._claiming or self._slots.running()):
             if self._changed.is_set():
                 self._changed = trio.Event()
             await self._changed.wait()

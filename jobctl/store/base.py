@@ -254,6 +254,27 @@ class Store(Protocol):
             ends: As for ``finish``. When one cannot be written, none is, and nothing is claimed.
         """
 
+    async def claim_next(
+        self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int], due: int | None
+    ) -> Claims | None:
+        """Wait for a commit that makes jobs ready, and start up to ``slots`` of them in that very transaction.
+
+        For a runner with nothing to do: a job that it could start at once waits for one sync, not for two. Who calls
+        must have looked by ``claim`` before, as what is ready already is not waited for. One caller at a time.
+
+        Args:
+            slots: Free places, at least 1.
+            worker: As for ``claim``.
+            limits: As for ``claim``.
+            busy: As for ``claim``.
+            due: When the next delayed job falls due, as the last answer had it (ms). If another falls due before, the
+                answer says so, and may start none.
+
+        Returns:
+            None: it was cancelled while a transaction looked, and found nothing. A cancellation that comes when there
+            is something does not take effect. ``Commit.looked`` tells listeners of that transaction.
+        """
+
     async def finish(self, job_id: str, run: int, outcome: Outcome, *, held: bool = False) -> bool:
         """End run ``run`` (see ``End``). Changes nothing and returns False unless the job is still running that run."""
 

@@ -35,6 +35,9 @@ IDLE_AFTER_S: Final = 1.0
 class Transaction(Protocol):
     """What closures work on; one lives for one group."""
 
+    work: bool
+    """Whether it brings something to whoever stands by."""
+
     def mark(self) -> Any:
         """A point to come back to."""
 
@@ -107,12 +110,14 @@ class Again(Exception):
 
 
 class _Op:
-    __slots__ = ("function", "result", "task")
+    __slots__ = ("function", "result", "standing", "task", "withdrawn")
 
-    def __init__(self, function: Callable[[Any], Any], task: trio.lowlevel.Task) -> None:
+    def __init__(self, function: Callable[[Any], Any], task: trio.lowlevel.Task, *, standing: bool = False) -> None:
         self.function = function
         self.task = task
         self.result: outcome.Outcome[Any]
+        self.standing = standing
+        self.withdrawn = False
 
 
 class Committer:
@@ -134,6 +139,8 @@ class Committer:
         self._queue: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="jobctl-writer", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
+        self._standing: _Op | None = None
+        self._taking = threading.Lock()
         self._stopped = False
         self.trouble: str | None = None
         self.groups = 0
@@ -165,6 +172,33 @@ class Committer:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._queue.put(_Op(function, trio.lowlevel.current_task()))
         value: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return value
+
+    async def stand_by(self, function: Callable[[Any], T | None]) -> T | None:
+        """Wait for a transaction that brings work, and run ``function`` as the last of it; one at a time may.
+
+        What would be a transaction of its own, right after, needs no sync of its own so. Where ``function`` returns
+        None there was nothing for it, and it stands by for the next. None is returned if it was cancelled meanwhile;
+        otherwise it is cancelled as anything else.
+
+        Raises:
+            StoreUnavailable: the transaction was not kept.
+        """
+        if self._stopped:
+            raise StoreUnavailable("the store is closed")
+        op = _Op(function, trio.lowlevel.current_task(), standing=True)
+        with self._taking:
+            self._standing = op
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            with self._taking:
+                op.withdrawn = True
+                if self._standing is not op:  # the thread has it, and will answer
+                    return trio.lowlevel.Abort.FAILED
+                self._standing = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+        value: T | None = await trio.lowlevel.wait_task_rescheduled(abort)
         return value
 
     # --- the thread ----------------------------------------------------------------------------------------------
@@ -219,6 +253,8 @@ class Committer:
             if self.trouble and self._writer.changes() != changes:  # reading alone proves nothing
                 self.trouble = None
             self._call(self._writer.committed)
+            if group[-1].standing and self._stands_again(group[-1]):
+                group.pop()
         self.groups += 1
         self.operations += len(group)
         self._writer.hand_over(commit, lambda told: self._answer(told, group))
@@ -249,28 +285,49 @@ class Committer:
         writer = self._writer
         transaction = writer.begin(guarded=guarded)
         for op in group:
-            mark = transaction.mark()
-            if guarded:
-                writer.savepoint()
-            try:
-                op.result = outcome.Value(op.function(transaction))
-                if guarded:
-                    writer.settle()
-            except Again:
-                raise
-            except Exception as error:
-                if isinstance(error, writer.fatal):
-                    raise
-                op.result = outcome.Error(error)
-                if not writer.in_transaction:
-                    raise RuntimeError(f"the transaction is gone: {error}") from error
-                if guarded:
-                    writer.undo()
-                elif transaction.wrote_since(mark):
-                    writer.roll_back()
-                    raise Again(f"{type(error).__name__} after a write", guarded=True) from None
-                transaction.back_to(mark)
+            self._do(op, transaction, guarded=guarded)
+        if transaction.work and (standing := self._take_standing()) is not None:
+            group.append(standing)
+            self._do(standing, transaction, guarded=guarded)
         return writer.commit()
+
+    def _do(self, op: _Op, transaction: Transaction, *, guarded: bool) -> None:
+        writer = self._writer
+        mark = transaction.mark()
+        if guarded:
+            writer.savepoint()
+        try:
+            op.result = outcome.Value(op.function(transaction))
+            if guarded:
+                writer.settle()
+        except Again:
+            raise
+        except Exception as error:
+            if isinstance(error, writer.fatal):
+                raise
+            op.result = outcome.Error(error)
+            if not writer.in_transaction:
+                raise RuntimeError(f"the transaction is gone: {error}") from error
+            if guarded:
+                writer.undo()
+            elif transaction.wrote_since(mark):
+                writer.roll_back()
+                raise Again(f"{type(error).__name__} after a write", guarded=True) from None
+            transaction.back_to(mark)
+
+    def _take_standing(self) -> _Op | None:
+        with self._taking:
+            op, self._standing = self._standing, None
+            return op
+
+    def _stands_again(self, op: _Op) -> bool:
+        """Whether it goes on standing by, as there was nothing for it and nobody has called it off meanwhile."""
+        if not isinstance(op.result, outcome.Value) or op.result.value is not None:
+            return False
+        with self._taking:
+            if not op.withdrawn:
+                self._standing = op
+            return not op.withdrawn
 
     def _note_trouble(self, error: BaseException, writes: int) -> None:
         trouble = f"{type(error).__name__.removesuffix('Error')}: {error}"

@@ -102,6 +102,9 @@ class PostgresStore(SqlStore):
     async def _submit(self, function: Callable[[Any], T]) -> T:
         return await self.committer.submit(function)
 
+    async def _stand_by(self, function: Callable[[Any], T | None]) -> T | None:
+        return await self.committer.stand_by(function)
+
     async def _read(self, function: Callable[..., T], *arguments: Any) -> Read[T]:
         value, seq = await trio.to_thread.run_sync(
             partial(self._read_in_thread, function, arguments), limiter=self._limiter

@@ -261,6 +261,7 @@ class PostgresTx(Tx):
             cancels=tuple(self._cancels),
             access=tuple(self._access),
             work=self.work,
+            looked=self.looked,
             schedules=self.schedules,
             log_start=self.log_start,
         )

@@ -29,6 +29,7 @@ from jobctl.store.base import (
 from jobctl.store.retention_writes import Retention
 from jobctl.store.schedule_store import Schedules
 from jobctl.store.token_store import Tokens
+from jobctl.store.transaction import Tx
 
 T = TypeVar("T")
 log = logging.getLogger("jobctl.store")
@@ -49,6 +50,10 @@ class SqlStore(ABC):
     @abstractmethod
     async def _submit(self, function: Callable[[Any], T]) -> T:
         """Run ``function(tx)`` in a transaction; its value once it is committed and told."""
+
+    @abstractmethod
+    async def _stand_by(self, function: Callable[[Any], T | None]) -> T | None:
+        """As the last of the next transaction that brings work; see ``Committer.stand_by``."""
 
     @abstractmethod
     async def _read(self, function: Callable[..., T], *arguments: Any) -> Read[T]:
@@ -85,6 +90,17 @@ class SqlStore(ABC):
         ends: Sequence[End] = (),
     ) -> Claims:
         return await self._submit(lambda tx: self._claims(tx, slots, worker, limits, busy, ends))
+
+    async def claim_next(
+        self, slots: int, *, worker: str, limits: Mapping[str, int], busy: Mapping[str, int], due: int | None
+    ) -> Claims | None:
+        def look(tx: Tx) -> Claims | None:
+            found = self._claims(tx, slots, worker, limits, busy, ())
+            tx.looked = True
+            sooner = found.next_due is not None and (due is None or found.next_due < due)
+            return found if found.claims or found.more or sooner else None
+
+        return await self._stand_by(look)
 
     async def finish(self, job_id: str, run: int, outcome: Outcome, *, held: bool = False) -> bool:
         return await self._submit(lambda tx: writes.finish(tx, End(job_id, run, outcome, held)))

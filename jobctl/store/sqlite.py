@@ -78,6 +78,9 @@ class SqliteStore(SqlStore):
     async def _submit(self, function: Callable[[Any], T]) -> T:
         return await self.committer.submit(function)
 
+    async def _stand_by(self, function: Callable[[Any], T | None]) -> T | None:
+        return await self.committer.stand_by(function)
+
     def _after_commit(self) -> None:
         if time.monotonic() - self._marked >= MARK_EVERY_S:
             self._write_mark()

@@ -92,6 +92,7 @@ class SqliteTx(Tx):
             cancels=tuple(self._cancels),
             access=tuple(self._access),
             work=self.work,
+            looked=self.looked,
             schedules=self.schedules,
             log_start=self.log_start,
         )

@@ -47,6 +47,7 @@ class Tx(ABC):
         self.seq = seq
         self.known = known
         self.work = False
+        self.looked = False
         self.schedules = False
         self.log_start: int | None = None
         self._rows: list[EventRow] = []

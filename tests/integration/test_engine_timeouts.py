@@ -11,7 +11,7 @@ from engine_kit import engine, wait_for
 from gate_kit import Gate, begin, gate  # noqa: F401
 
 from jobctl import Context
-from jobctl.engine import runner as runner_module
+from jobctl.engine import overdue
 from jobctl.engine.registry import Registry
 from jobctl.errors import StoreUnavailable
 from jobctl.store.base import End
@@ -139,8 +139,8 @@ async def test_a_thread_that_begins_when_its_run_is_over_does_nothing(
 async def test_an_async_handler_that_shields_itself_is_told_keeps_its_slot_and_is_released_at_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "UNWIND_S", 0.1)
-    monkeypatch.setattr(runner_module, "WATCH_S", 0.02)
+    monkeypatch.setattr(overdue, "UNWIND_S", 0.1)
+    monkeypatch.setattr(overdue, "WATCH_S", 0.02)
     registry = Registry()
     go_on, entered = trio.Event(), 0
 
@@ -168,7 +168,7 @@ async def test_an_async_handler_that_shields_itself_is_told_keeps_its_slot_and_i
 async def test_a_handler_that_needs_a_moment_to_clean_up_is_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "WATCH_S", 0.02)
+    monkeypatch.setattr(overdue, "WATCH_S", 0.02)
     registry = Registry()
 
     @registry.job("tidy")
@@ -187,8 +187,8 @@ async def test_a_handler_that_needs_a_moment_to_clean_up_is_not_given_up(
 async def test_an_outcome_that_waits_for_the_store_is_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "UNWIND_S", 0.01)
-    monkeypatch.setattr(runner_module, "WATCH_S", 0.02)
+    monkeypatch.setattr(overdue, "UNWIND_S", 0.01)
+    monkeypatch.setattr(overdue, "WATCH_S", 0.02)
     registry = Registry()
 
     @registry.job("fine")

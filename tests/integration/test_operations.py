@@ -118,7 +118,7 @@ async def test_a_clock_that_is_set_ahead_is_noticed_while_the_server_runs(
     else:
         await server.enqueue(name="ok", scheduled_for=soon)
     runner, scheduler = server.service.runner, server.service.scheduler
-    await until(lambda: not runner._work and runner._wake.statistics().tasks_waiting == 1)  # they sleep
+    await until(lambda: runner.resting)  # they sleep
     await until(lambda: scheduler._seen is not None and scheduler._changed.statistics().tasks_waiting == 1)
     ahead = lambda: time.time_ns() // 1_000_000 + hour
     server.store.clock = scheduler._clock = ahead  # type: ignore[misc, attr-defined]
