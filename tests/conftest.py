@@ -18,6 +18,7 @@ from jobctl.engine.registry import Registry
 from jobctl.service import Service, serve
 from jobctl.settings import Settings, load
 from tests.kit import Running, StartServer
+from tests.postgres_kit import Cluster, empty, shared
 
 pytest.register_assert_rewrite("tests.model", "tests.faults")
 
@@ -107,3 +108,24 @@ async def server(start_server: StartServer) -> Running:
         await trio.sleep_forever()
 
     return await start_server(registry)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """The session's PostgreSQL, which all workers share."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    base = tmp_path_factory.getbasetemp()
+    return shared(base.parent if worker else base, os.getppid() if worker else os.getpid())
+
+
+@pytest.fixture(scope="session")
+def database(cluster: Cluster) -> str:
+    """This worker's database there."""
+    return cluster.create("jobctl_" + os.environ.get("PYTEST_XDIST_WORKER", "main"))
+
+
+@pytest.fixture
+def postgres_url(database: str) -> str:
+    """This worker's database, with nothing in it."""
+    empty(database)
+    return database

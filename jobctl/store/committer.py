@@ -273,6 +273,7 @@ class Committer:
                 return self._attempt(group, guarded=guarded)
             except Again as error:
                 guarded = guarded or error.guarded
+                self._writer.roll_back()
                 log.debug("a transaction of %d writes starts over: %s", len(group), error)
         raise StoreUnavailable("others are in the way all the time")
 
@@ -311,7 +312,6 @@ class Committer:
             if guarded:
                 writer.undo()
             elif transaction.wrote_since(mark):
-                writer.roll_back()
                 raise Again(f"{type(error).__name__} after a write", guarded=True) from None
             transaction.back_to(mark)
 

@@ -1,12 +1,10 @@
 """The implementations that the conformance suite runs on."""
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import postgres_kit
 import pytest
 from store_kit import Clock, Heard, check_invariants
 
@@ -20,27 +18,6 @@ OpenStore = Callable[[], AbstractAsyncContextManager[Any]]
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> postgres_kit.Cluster:
-    """The session's PostgreSQL, which all workers share."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    base = tmp_path_factory.getbasetemp()
-    return postgres_kit.shared(base.parent if worker else base, os.getppid() if worker else os.getpid())
-
-
-@pytest.fixture(scope="session")
-def database(cluster: postgres_kit.Cluster) -> str:
-    """This worker's database there."""
-    return cluster.create("jobctl_" + os.environ.get("PYTEST_XDIST_WORKER", "main"))
-
-
-@pytest.fixture
-def postgres_url(database: str) -> str:
-    """This worker's database, with nothing in it."""
-    postgres_kit.empty(database)
-    return database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
