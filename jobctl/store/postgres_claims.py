@@ -36,14 +36,13 @@ def claim(
     if slots <= 0:
         return _NOTHING
     room = {name: limit - busy.get(name, 0) for name, limit in limits.items()}
-    tx.flush()
     names = None if tx.known is None else Texts(sorted(tx.known))
     lanes = max(MIN_LANES, LOOKED_AT // slots)
     values = (
         slots, Texts(list(room)), Ints(list(room.values())), names, tx.now, worker, tx.memory.last_queue, lanes,
     )  # fmt: skip
     tx.written += 1
-    alive, staged, found, due = tx.send(
+    alive, staged, found, due = tx.flush(
         (SQL["alive"], (worker,)),
         (SQL["stage"], (tx.now, writes.STAGE_BATCH)),
         (SQL["claim"], values),

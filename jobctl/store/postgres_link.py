@@ -74,11 +74,12 @@ def arguments(url: str, options: PostgresOptions, name: str) -> dict[str, Any]:
     }
 
 
-def _limits(options: PostgresOptions) -> dict[str, int]:
+def _limits(options: PostgresOptions) -> dict[str, int | str]:
     return {
         "statement_timeout": round(options.statement_timeout * 1000),
         "lock_timeout": round(options.lock_timeout * 1000),
         "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
+        "jit": "off",  # compiling takes longer than any statement of ours
     }
 
 

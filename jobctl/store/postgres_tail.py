@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from jobctl.errors import LeaseLost
 from jobctl.events import Commit
 from jobctl.states import LIVE, Status
 from jobctl.store.postgres_notes import decode
@@ -24,7 +25,7 @@ _WAITING: Final = LIVE - {Status.RUNNING}
 Fetch = Callable[..., list[Any]]
 
 
-class Gap(Exception):
+class Gap(LeaseLost):
     """What comes next is not in the database any more: this process was out of touch for too long."""
 
 

@@ -141,8 +141,8 @@ class PostgresTx(Tx):
             return error
         return Again(str(error).strip(), guarded=True)  # whose it is, is seen when each has a savepoint
 
-    def flush(self) -> None:
-        """Write the rows that were gathered."""
+    def flush(self, *more: Statement) -> list[Result]:
+        """Write the rows that were gathered, and send ``more`` after them in the same round trip; its results."""
         statements = self._inserts()
         made = len(statements)
         saves, saved = self._saves()
@@ -161,19 +161,21 @@ class PostgresTx(Tx):
         self._alive = {}
         if alive:
             statements.append((SQL["still_running"], (Ints(list(alive)), Ints(list(alive.values())))))
-        if not statements:
-            return
-        self.written += 1
-        results = self.send(*statements)
-        if made:
-            for row, (pk,) in zip(self._new, results[0][0], strict=True):
-                row.pk = pk
-            self._insert_large()
-            self._new = []
+        if not statements and not more:
+            return []
+        self.written += bool(statements)
+        results = self.send(*statements, *more)
+        n = len(statements)
         if saves and results[made][1] != len(saved):
             raise self._changed_by_others()
-        if alive and results[-1][0][0][0] != len(alive):
+        if alive and results[n - 1][0][0][0] != len(alive):
             raise self._changed_by_others()
+        if made:
+            new, self._new = self._new, []
+            for row, (pk,) in zip(new, results[0][0], strict=True):
+                row.pk = pk
+            self._insert_large(new)
+        return results[n:]
 
     def _changed_by_others(self) -> Again:
         return Again("a job was changed by another process", guarded=False)
@@ -184,8 +186,8 @@ class PostgresTx(Tx):
         columns = zip(*[inserted(row)[:16] for row in self._new], strict=True)
         return [(SQL["insert_jobs"], [kind(c) for kind, c in zip(_INSERTED, columns, strict=True)])]
 
-    def _insert_large(self) -> None:
-        large = [row for row in self._new if len(row.data) > MAX_INLINE]
+    def _insert_large(self, rows: Sequence[Row]) -> None:
+        large = [row for row in rows if len(row.data) > MAX_INLINE]
         if large:
             self.send((SQL["insert_data"], (Ints([row.pk for row in large]), Blobs([row.data for row in large]))))
 
@@ -273,24 +275,19 @@ class PostgresTx(Tx):
         return rows[0] if rows else None
 
     def all(self, name: str, *values: Any) -> list[Any]:
-        self.flush()
-        return self.send((SQL[name], values))[0][0]
+        return self.flush((SQL[name], values))[0][0]
 
     def run(self, name: str, *values: Any) -> int:
-        self.flush()
         self.written += 1
-        n = self.send((SQL[name], values))[0][1]
+        n = self.flush((SQL[name], values))[0][1]
         if name == "remember" and n == 0:
             raise Again("another process has used the same idempotency key", guarded=False)
         return n
 
     def run_many(self, name: str, values: Iterable[Sequence[Any]]) -> int:
         statements = [(SQL[name], each) for each in values]
-        self.flush()
-        if not statements:
-            return 0
-        self.written += 1
-        return sum(n for _, n in self.send(*statements))
+        self.written += bool(statements)
+        return sum(n for _, n in self.flush(*statements))
 
     def job(self, job_id: str) -> Row | None:
         row = self._fetched.get(job_id) or self.memory.running.get(job_id)
@@ -316,8 +313,7 @@ class PostgresTx(Tx):
         self._was[row.pk] = (row.version, row.ready)
 
     def prefetch(self, ids: Sequence[str]) -> None:
-        self.flush()
-        for found in self.send((SQL["lock_jobs"], (Texts(list(ids)),)))[0][0]:
+        for found in self.flush((SQL["lock_jobs"], (Texts(list(ids)),)))[0][0]:
             row = Row(*found)
             self.adopt(row)
             self._fetched[row.id] = row

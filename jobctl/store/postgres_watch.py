@@ -115,7 +115,7 @@ class Watch:
                 if lost:
                     log.info("following what others commit again")
                 lost = False
-            pause = FASTEST_S if found else min(SLOWEST_S, pause * SLOWER)
+            pause = longer(pause, found=found)
             with trio.move_on_after(LISTENING_S if self._listening else pause):
                 await self._look.wait()
 
@@ -199,3 +199,8 @@ class Watch:
     def _notify_in_thread(self) -> None:
         with self._lock:
             self._linked().execute("NOTIFY jobctl")
+
+
+def longer(pause: float, *, found: bool) -> float:
+    """The pause (s) after the next poll."""
+    return FASTEST_S if found else min(SLOWEST_S, pause * SLOWER)

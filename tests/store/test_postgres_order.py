@@ -1,4 +1,4 @@
-"""One order of events: sixteen processes' worth of writers, with random delays before and after they get their numbers."""
+"""One order of events: sixteen processes' worth of writers, with delays before and after they get their numbers."""
 
 import contextlib
 import random

@@ -1,0 +1,421 @@
+"""The PostgreSQL store: what processes that share a database hear of one another, and what they do not do twice."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+from store_kit import ANN, Clock, Heard, add, all_events, check_invariants, claim, claims, enqueue, listed, new, status
+
+from jobctl.errors import ConfigError, IdempotencyMismatch, LeaseLost, NotADatabase, StartupError, UniqueKeyLive
+from jobctl.model import NewJob
+from jobctl.store import postgres_migrate, postgres_watch
+from jobctl.store.base import Completed, Failed, Idempotency, LogEntry
+from jobctl.store.postgres import PostgresStore, open_postgres
+from jobctl.store.postgres_epoch import new_epoch
+from jobctl.store.postgres_link import connect, without_password
+from jobctl.store.postgres_settings import PostgresOptions
+from tests.postgres_kit import Cluster
+
+WITHOUT_NOTIFY = PostgresOptions(pool_size=2, notify=False)
+POOLED = PostgresOptions(pool_size=2, transaction_pooling=True)
+WITH_NOTIFY = PostgresOptions(pool_size=2)
+
+
+@pytest.fixture(params=[WITH_NOTIFY, WITHOUT_NOTIFY, POOLED], ids=["notify", "poll", "pooled"])
+async def two(request: pytest.FixtureRequest, postgres_url: str) -> AsyncIterator[tuple[PostgresStore, PostgresStore]]:
+    """Two processes' stores on one database."""
+    async with (
+        open_postgres(postgres_url, options=request.param) as one,
+        open_postgres(postgres_url, options=request.param) as other,
+    ):
+        yield one, other
+        await check_invariants(one)
+        await check_invariants(other)
+
+
+Two = tuple[PostgresStore, PostgresStore]
+
+
+async def until(true: Any) -> None:
+    """Wait until something that was heard makes it so."""
+    with trio.fail_after(10):
+        while not true():
+            await trio.sleep(0.005)
+
+
+# --- hearing -------------------------------------------------------------------------------------------------------
+
+
+async def test_each_hears_what_both_commit_in_one_order(two: Two) -> None:
+    heard = [Heard(store) for store in two]
+    for i in range(10):
+        await add(two[i % 2], name=f"n{i}")
+    there = await all_events(two[0])
+    await until(lambda: all(len(each.events) >= 10 for each in heard))
+    assert [each.events for each in heard] == [there, there]
+
+
+async def test_a_writer_is_answered_after_all_that_was_committed_before_was_heard(two: Two) -> None:
+    heard = Heard(two[1])
+    for i in range(20):
+        await add(two[0], name=f"n{i}")
+        await add(two[1], name=f"m{i}")
+        assert heard.seqs == list(range(1, 2 * i + 3))
+
+
+async def test_what_is_read_is_never_newer_than_what_was_heard(two: Two) -> None:
+    heard = Heard(two[1])
+    for _ in range(10):
+        job = await add(two[0])
+        read = await two[1].job(job, owner=None)
+        assert heard.seqs[-1] == read.position.seq
+
+
+async def test_a_cancel_reaches_the_process_that_runs_the_job(two: Two) -> None:
+    heard = Heard(two[1])
+    await add(two[0])
+    one = await claim(two[1])
+    assert (await two[0].cancel(one.job.id, owner=ANN)).cancel_requested
+    await until(lambda: heard.cancels == [one.job.id])
+    assert await two[1].finish(one.job.id, one.run, Failed("x"))
+    assert await status(two[0], one.job.id) == "cancelled"
+
+
+async def test_a_pause_holds_everywhere_at_once_and_is_heard(two: Two) -> None:
+    heard = Heard(two[1])
+    await add(two[0], queue="post")
+    await two[0].set_paused("post", True)
+    assert (await claims(two[1])).claims == ()
+    await until(lambda: [(c.name, c.paused) for each in heard.commits for c in each.queues][-1:] == [("post", True)])
+    await two[1].set_paused("post", False)
+    assert len((await claims(two[0])).claims) == 1
+
+
+async def test_work_that_others_make_is_heard_also_where_no_event_tells_of_it(two: Two, clock: Clock) -> None:
+    for store in two:
+        store.clock = clock
+    heard = Heard(two[1])
+    await enqueue(two[0], *(new(scheduled_for=clock.ms + 1000) for _ in range(3)))
+    await until(lambda: heard.work)
+    heard.clear()
+    clock.forward(2)
+    assert len((await claims(two[0], 1)).claims) == 1  # which makes all three ready
+    await until(lambda: heard.work)
+    assert len((await claims(two[1])).claims) == 2
+
+
+async def test_lines_of_a_log_are_heard_elsewhere(two: Two) -> None:
+    heard = Heard(two[1])
+    await add(two[0])
+    one = await claim(two[0])
+    await two[0].append_logs(one.job.id, one.run, [LogEntry(1, "log", "a"), LogEntry(2, "log", "b\x00c")])
+    await until(lambda: [(each.job_id, each.n) for c in heard.commits for each in c.logs] == [(one.job.id, 2)])
+    page = (await two[1].logs(one.job.id, owner=None)).value
+    assert [line.text for line in page.lines] == ["a", "b␀c"]  # PostgreSQL keeps no NUL
+
+
+async def test_a_process_that_was_out_of_touch_for_too_long_ends(postgres_url: str) -> None:
+    """It cannot know what it has missed, and must not tell its readers that it was nothing."""
+    with pytest.RaisesGroup(LeaseLost, flatten_subgroups=True):
+        async with open_postgres(postgres_url, options=WITHOUT_NOTIFY) as store:
+            with psycopg.connect(postgres_url, autocommit=True) as connection:
+                connection.execute("INSERT INTO note (n, at, body) VALUES (7, 0, '{}')")
+            store.watch.look()
+            await trio.sleep(20)
+
+
+# --- not twice -----------------------------------------------------------------------------------------------------
+
+
+async def test_no_job_is_claimed_by_two(two: Two) -> None:
+    await enqueue(two[0], *(new(name="ab"[i % 2], queue=f"q{i % 3}", priority=i % 4) for i in range(300)))
+    taken: list[str] = []
+
+    async def take(store: PostgresStore) -> None:
+        while found := (await claims(store, 7)).claims:
+            taken.extend(one.job.id for one in found)
+
+    async with trio.open_nursery() as nursery:
+        for store in two:
+            for _ in range(3):
+                nursery.start_soon(take, store)
+    assert len(taken) == len(set(taken)) == 300
+
+
+async def test_a_claim_passes_by_what_another_holds(two: Two, postgres_url: str) -> None:
+    ids = [await add(two[0]) for _ in range(3)]
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", (ids[0],))
+        with trio.fail_after(5):
+            assert [one.job.id for one in (await claims(two[1], 2)).claims] == [ids[1]]
+            assert (await claims(two[1], 1)).claims[0].job.id == ids[2]
+        other.rollback()
+    assert (await claim(two[1])).job.id == ids[0]
+
+
+async def test_a_run_that_was_taken_over_can_do_nothing_more(two: Two) -> None:
+    """The one that claimed it remembers the row, and must find out that it is another's now."""
+    await add(two[0], max_attempts=5)
+    one = await claim(two[0])
+    assert (await two[1].rescue()).jobs == (one.job.id,)
+    again = await claim(two[1])
+    assert (again.job.id, again.run) == (one.job.id, 2)
+    assert not await two[0].progress(one.job.id, one.run, 0.5, None)
+    assert not await two[0].append_logs(one.job.id, one.run, [LogEntry(1, "log", "x")])
+    assert not await two[0].record_process(one.job.id, one.run, 1, 1)
+    assert not await two[0].finish(one.job.id, one.run, Completed())
+    assert await two[1].finish(again.job.id, again.run, Completed(b'"right"'))
+    assert bytes((await two[0].job(one.job.id, owner=None)).value.result) == b'"right"'
+
+
+async def test_a_unique_key_makes_one_job_whoever_asks(two: Two) -> None:
+    answers = []
+
+    async def ask(store: PostgresStore, n: int) -> None:
+        answers.append(await store.enqueue([new(unique_key=f"k{n}"), new()], owner=ANN))
+
+    async with trio.open_nursery() as nursery:
+        for n in range(20):
+            for store in two:
+                nursery.start_soon(ask, store, n)
+    assert sum(each.created for each in answers) == 60
+    assert len(await listed(two[0])) == 60
+
+
+async def test_an_idempotency_key_makes_one_job_whoever_asks(two: Two) -> None:
+    answers: list[Any] = []
+
+    async def ask(store: PostgresStore, n: int, text: bytes) -> None:
+        try:
+            answers.append(await store.enqueue([new()], owner=ANN, idempotency=Idempotency(f"k{n}", text)))
+        except IdempotencyMismatch as error:
+            answers.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for n in range(10):
+            for store in two:
+                nursery.start_soon(ask, store, n, b"same" if n < 5 else bytes([two.index(store)]))
+    assert len(await listed(two[0])) == 10
+    assert sum(isinstance(each, IdempotencyMismatch) for each in answers) == 5
+
+
+async def test_a_retry_by_hand_and_a_new_job_of_the_key_cannot_both_live(two: Two) -> None:
+    for n in range(10):
+        key = f"k{n}"
+        first = await add(two[0], unique_key=key)
+        await two[0].cancel(first, owner=ANN)
+        outcomes: list[Any] = []
+
+        async def retry(job: str = first, into: list[Any] = outcomes) -> None:
+            try:
+                into.append(await two[0].retry(job, owner=ANN))
+            except UniqueKeyLive as error:
+                into.append(error)
+
+        async def anew(key: str = key, into: list[Any] = outcomes) -> None:
+            into.append(await two[1].enqueue([new(unique_key=key)], owner=ANN))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(retry)
+            nursery.start_soon(anew)
+        live = [job for job in await listed(two[0]) if job.unique_key == key and job.status == "pending"]
+        assert len(live) == 1
+        assert len(outcomes) == 2
+
+
+async def test_changes_of_one_job_at_once_are_each_done_or_refused(two: Two) -> None:
+    for _ in range(10):
+        job = await add(two[0])
+        answers = []
+
+        async def change(store: PostgresStore, action: str, job: str = job, into: list[Any] = answers) -> None:
+            done = await store.act(action, [job], owner=None, statuses=())  # type: ignore[arg-type]
+            into.append(done.changed)
+
+        async with trio.open_nursery() as nursery:
+            for store in two:
+                nursery.start_soon(change, store, "cancel")
+                nursery.start_soon(change, store, "retry")
+        assert 1 <= sum(answers) <= 4
+
+
+# --- leases --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_whose_lease_is_over_claims_nothing(postgres_url: str) -> None:
+    async with open_postgres(postgres_url, options=WITHOUT_NOTIFY) as store:
+        await add(store)
+        store.lease = "host:1"
+        with pytest.raises(LeaseLost):
+            await claims(store)
+        assert [job.status for job in await listed(store)] == ["pending"]
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO worker (id, kind, host, pid, version, started_at, seen_at, expires_at, slots) "
+                "VALUES ('host:1', 'work', 'h', 1, '1', 0, 0, extract(epoch FROM now()) * 1000 + 60000, 1)"
+            )
+            one = await claim(store)
+            assert (await store.left_running()).jobs == ()
+            assert (await store.rescue()).jobs == ()
+            connection.execute("UPDATE worker SET expires_at = 1")
+        assert (await store.rescue()).jobs == (one.job.id,)
+        with pytest.raises(LeaseLost):
+            await claims(store)
+
+
+# --- start ---------------------------------------------------------------------------------------------------------
+
+
+async def test_stores_that_start_at_once_on_an_empty_database_agree(cluster: Cluster) -> None:
+    url = cluster.create("fresh")
+    async with contextlib.AsyncExitStack() as stack:
+        stores: list[PostgresStore] = []
+
+        async def start() -> None:
+            stores.append(await stack.enter_async_context(open_postgres(url, options=WITHOUT_NOTIFY)))
+
+        for _ in range(3):
+            await start()
+        assert len({store.epoch for store in stores}) == 1
+        await add(stores[0])
+        assert len(await listed(stores[2])) == 1
+
+
+async def test_migrating_at_once_is_done_once(cluster: Cluster) -> None:
+    url = cluster.create("migrated")
+    answers: list[postgres_migrate.Migrated] = []
+
+    async def migrate() -> None:
+        answers.append(await trio.to_thread.run_sync(postgres_migrate.migrate, url))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(migrate)
+    assert {each.now for each in answers} == {postgres_migrate.newest()}
+    assert cluster.execute("SELECT count(*) FROM jobctl_schema", database="migrated") == [(postgres_migrate.newest(),)]
+
+
+async def test_a_newer_schema_is_used_for_as_long_as_it_allows_and_then_refused(cluster: Cluster) -> None:
+    url = cluster.create("newer")
+    async with open_postgres(url, options=WITHOUT_NOTIFY) as old:
+        newer = postgres_migrate.newest() + 1
+        cluster.execute(
+            f"ALTER TABLE job ADD COLUMN colour text; INSERT INTO jobctl_schema VALUES ({newer}, {newer - 1})",
+            database="newer",
+        )
+        await add(old)
+        assert (await claim(old)).job.status == "running"
+    async with open_postgres(url, options=WITHOUT_NOTIFY) as again:
+        assert len(await listed(again)) == 1
+    cluster.execute(f"UPDATE jobctl_schema SET works_with = {newer} WHERE version = {newer}", database="newer")
+    with pytest.raises(NotADatabase, match="newer jobctl"):
+        async with open_postgres(url, options=WITHOUT_NOTIFY):
+            pass
+
+
+async def test_what_cannot_be_used_is_refused_with_a_reason(cluster: Cluster, postgres_url: str) -> None:
+    with pytest.raises(ConfigError, match="synced"):
+        async with open_postgres(postgres_url, durability="normal"):
+            pass
+    with pytest.raises(StartupError, match=r"cannot reach the database postgresql://me@127\.0\.0\.1:1/x") as refused:
+        async with open_postgres("postgresql://me:secret@127.0.0.1:1/x"):
+            pass
+    assert "secret" not in str(refused.value)
+    with pytest.raises(StartupError, match="nowhere"):
+        async with open_postgres(cluster.url("nowhere")):
+            pass
+
+
+def test_a_password_is_not_shown() -> None:
+    assert without_password("postgresql://ann:se%20cret@db:5433/jobs?sslmode=require") == "postgresql://ann@db:5433/jobs"
+    assert "secret" not in without_password("postgresql://ann:secret@[db")
+
+
+# --- epoch ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_epoch_outlives_a_restart_and_changes_where_the_log_may_not_go_on(cluster: Cluster) -> None:
+    url = cluster.create("epoch")
+
+    async def epoch(url: str = url) -> str:
+        async with open_postgres(url, options=WITHOUT_NOTIFY) as store:
+            return store.epoch
+
+    first = await epoch()
+    assert await epoch() == first
+    cluster.execute('DROP DATABASE IF EXISTS "copy"')
+    cluster.execute('CREATE DATABASE "copy" TEMPLATE "epoch"')  # as a dump that was restored
+    assert await epoch(cluster.url("copy")) != first
+    link = connect(url, WITHOUT_NOTIFY, "test")
+    second = new_epoch(link)
+    link.close()
+    assert second != first
+    assert await epoch() == second
+
+
+async def test_a_server_that_runs_does_not_go_on_with_another_epoch(cluster: Cluster) -> None:
+    url = cluster.create("changed")
+    async with open_postgres(url, options=WITHOUT_NOTIFY) as store:
+        await add(store)
+        link = connect(url, WITHOUT_NOTIFY, "test")
+        new_epoch(link)
+        link.close()
+        cluster.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'changed'"
+        )
+        with pytest.raises(Exception, match="another one now"):
+            await store.enqueue([NewJob(name="x")], owner=ANN)
+        assert "another one now" in (store.trouble or "")
+
+
+# --- what it costs -------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_process_asks_less_than_twice_a_second() -> None:
+    pauses = [postgres_watch.FASTEST_S]
+    while pauses[-1] < postgres_watch.SLOWEST_S:
+        pauses.append(postgres_watch.longer(pauses[-1], found=False))
+    assert 1 / postgres_watch.SLOWEST_S < 1.5
+    assert 1 / postgres_watch.LISTENING_S < 1
+    assert sum(pauses) < 3
+    assert postgres_watch.longer(pauses[-1], found=True) == postgres_watch.FASTEST_S
+
+
+async def test_counters_are_folded_by_whoever_passes_the_mark(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_watch, "FOLD_EVERY", 20)
+    for _ in range(30):
+        await add(two[0])
+        await add(two[1])
+
+    async def folded() -> int:
+        ((n,),) = (await two[0]._read(lambda snapshot: snapshot.select("SELECT folded FROM log", ()))).value
+        return int(n)
+
+    with trio.fail_after(10):
+        while await folded() < 40:
+            await trio.sleep(0.01)
+    assert (await two[1].stats(owner=ANN)).value.pending == 60
+
+
+@pytest.mark.parametrize("options", [WITHOUT_NOTIFY, POOLED], ids=["direct", "pooled"])
+async def test_statements_and_locks_have_a_time_out(
+    postgres_url: str, options: PostgresOptions
+) -> None:
+    async with open_postgres(postgres_url, options=options) as store:
+        names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "jit")
+        asked = ", ".join(f"current_setting('{name}')" for name in names)
+        for found in (
+            await store._submit(lambda tx: tx.send((f"SELECT {asked}", ()))[0][0]),
+            (await store._read(lambda snapshot: snapshot.select(f"SELECT {asked}", ()))).value,
+        ):
+            assert found == [("30s", "10s", "5s", "off")]
+
+
+async def test_a_commit_is_synced_where_the_database_would_not(cluster: Cluster) -> None:
+    url = cluster.create("weak")
+    cluster.execute("ALTER DATABASE weak SET synchronous_commit = off")
+    async with open_postgres(url, options=WITHOUT_NOTIFY) as store:
+        assert await store._submit(lambda tx: tx.send(("SHOW synchronous_commit", ()))[0][0]) == [("on",)]

@@ -1,0 +1,132 @@
+"""However many jobs have finished, nothing that is done all day reads through them. PostgreSQL counts rows it reads."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import psycopg
+import pytest
+import trio
+from store_kit import START_MS, Clock, add, claim, claims, new
+
+from jobctl.model import JobQuery
+from jobctl.store.base import Completed, Failed, LogEntry
+from jobctl.store.postgres import PostgresStore, open_postgres
+from jobctl.store.postgres_migrate import migrate
+from jobctl.store.postgres_settings import PostgresOptions
+from tests.postgres_kit import Cluster, wait_until
+
+pytestmark = pytest.mark.slow
+
+FINISHED: Final = 200_000
+TIMES: Final = 10
+ROWS: Final = 600
+"""That one operation may read, in tables of this size: its own jobs and events, a page, the latest events."""
+_FILL: Final = f"""
+INSERT INTO job (id, name, queue, data, status, priority, attempts, max_attempts, result, created_at, started_at,
+                 completed_at, processing_by, created_by, timeout, version, run)
+SELECT lpad(n::text, 36, '0'), 'mail', 'default', '{{}}', CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'completed' END, 0, 1,
+    3, 'null', {START_MS} + n, {START_MS} + n, {START_MS} + n, 'host:1', 'owner' || n % 100, 3600, 3, 1
+FROM generate_series(1, {FINISHED}) AS n;
+INSERT INTO job_event (seq, kind, job, job_id, at, owner, name, queue, status_before, status, body)
+SELECT pk, 'job_update', pk, id, created_at, created_by, name, queue, NULL, status, '{{}}' FROM job ORDER BY pk;
+INSERT INTO counter SELECT created_by, queue, status, count(*) FROM job GROUP BY 1, 2, 3;
+INSERT INTO counter SELECT '', queue, status, count(*) FROM job GROUP BY 2, 3;
+UPDATE log SET folded = (SELECT max(seq) FROM job_event);
+"""
+_READ: Final = """
+SELECT sum(seq_tup_read) + sum(coalesce(idx_tup_fetch, 0)) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)
+FROM pg_stat_user_tables
+"""
+
+
+@pytest.fixture(scope="module")
+def large(cluster: Cluster) -> Iterator[str]:
+    """A database with many finished jobs, and their events."""
+    url = cluster.create("large")
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in _FILL.split(";\n"):
+            connection.execute(statement)  # type: ignore[arg-type]
+        for table in ("job", "job_event", "counter"):
+            connection.execute(f"VACUUM ANALYZE {table}")  # type: ignore[arg-type]
+    yield url
+    cluster.execute('DROP DATABASE "large" WITH (FORCE)')
+
+
+def rows_read(cluster: Cluster) -> int:
+    """By everybody, ever; the last transactions of connections that are open may not be counted yet."""
+    gone = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'large' AND pid <> pg_backend_pid()"
+    wait_until(lambda: cluster.execute(gone, database="large") == [(0,)])
+    return int(cluster.execute(_READ, database="large")[0][0])
+
+
+async def run(store: PostgresStore) -> None:
+    await add(store)
+    one = await claim(store)
+    await store.progress(one.job.id, one.run, 0.5, None)
+    await store.append_logs(one.job.id, one.run, [LogEntry(1, "log", "x")])
+    assert await store.finish(one.job.id, one.run, Failed("x", retry=False))
+    await store.retry(one.job.id, owner=None)
+    (again,) = (await claims(store, 1)).claims
+    assert await store.finish(again.job.id, again.run, Completed())
+    await store.delete(one.job.id, owner=None)
+
+
+async def wait_for_its_time(store: PostgresStore) -> None:
+    job = await add(store, scheduled_for=store.clock() + 60_000)
+    assert (await claims(store)).next_due is not None
+    await store.cancel(job, owner=None)
+
+
+async def look(store: PostgresStore) -> None:
+    for query in (JobQuery(), JobQuery(statuses=("failed",)), JobQuery(statuses=("pending", "running")),
+                  JobQuery(owner="owner7"), JobQuery(queues=("default",)), JobQuery(owner="nobody")):  # fmt: skip
+        page = (await store.jobs(query)).value
+        assert len(page.jobs) in {50, 0}
+
+
+async def count(store: PostgresStore) -> None:
+    assert (await store.stats(owner=None)).value.total == FINISHED
+    assert (await store.stats(owner="owner7")).value.total == FINISHED / 100
+    await store.queues()
+
+
+async def tell(store: PostgresStore) -> None:
+    found = f"{FINISHED // 2:036d}"
+    assert len((await store.history(found, owner=None)).value) == 1
+    assert len((await store.events(FINISHED // 2, limit=100)).events) == 100
+
+
+async def recover(store: PostgresStore) -> None:
+    await store.left_running()
+    await store.rescue()
+    await store.keep_backoffs(5.0)
+
+
+async def unique(store: PostgresStore) -> None:
+    await store.enqueue([new(unique_key=f"k{n}") for n in range(20)], owner="owner7")
+    ids = [job.id for job in (await store.jobs(JobQuery(owner="owner7", statuses=("pending",)))).value.jobs]
+    assert (await store.act("delete", ids, owner=None, statuses=())).changed == 20
+
+
+@pytest.mark.parametrize(
+    "operation", [run, wait_for_its_time, look, count, tell, recover, unique], ids=lambda each: each.__name__
+)
+def test_it_reads_its_own_rows_and_no_more(
+    cluster: Cluster, large: str, clock: Clock, operation: Callable[[PostgresStore], Awaitable[None]]
+) -> None:
+    async def do() -> None:
+        async with open_postgres(large, options=PostgresOptions(notify=False)) as store:
+            store.clock = clock
+            for _ in range(TIMES):
+                await operation(store)
+
+    before = rows_read(cluster)
+    trio.run(do)
+    assert (rows_read(cluster) - before) / TIMES < ROWS
+
+
+def test_this_notices_a_statement_that_reads_through_a_table(cluster: Cluster, large: str) -> None:
+    before = rows_read(cluster)
+    cluster.execute("SELECT count(*) FROM job WHERE error = 'x'", database="large")
+    assert rows_read(cluster) - before >= FINISHED
