@@ -26,7 +26,7 @@ import msgspec
 
 from jobctl import auth
 from jobctl.access.codes import Codes
-from jobctl.errors import StoreUnavailable, Unauthorized
+from jobctl.errors import NotFound, StoreUnavailable, Unauthorized
 from jobctl.store.tokens import NewSession, Session, TokenStore
 
 log = logging.getLogger("jobctl.access")
@@ -108,6 +108,8 @@ class Sessions:
         except StoreUnavailable:
             self._codes.put(text, code)
             raise
+        except NotFound:  # who made it was revoked a moment ago, by another server perhaps
+            raise Unauthorized("Invalid, used or expired code") from None
         if code.origin is not None and self._ended(code.origin):  # in the meantime
             await self._store.end_session([new.handle])
             raise Unauthorized("Invalid, used or expired code")

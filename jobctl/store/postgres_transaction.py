@@ -31,6 +31,7 @@ _IN_THE_WAY: Final = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
     psycopg.errors.UniqueViolation,  # another process has just written the same: who looks again will find it
+    psycopg.errors.DivisionByZero,  # of `still_pruned`
 )
 _encode: Final = msgspec.json.Encoder().encode
 _INSERTED: Final = (
@@ -91,11 +92,14 @@ class PostgresTx(Tx):
         self._queue_count: int | None = None
         self._fetched: dict[str, Row] = {}
         self._gone: list[int] = []
+        self._pruning_from: int | None = None  # the head when the jobs to prune were looked for
+        self._told_pruned: list[tuple[str, int]] = []  # status, and the time (ms) up to which all are told to be gone
 
     # --- the committer's side ------------------------------------------------------------------------------------
 
     def mark(self) -> Mark:
-        return (*super().mark(), len(self._new), len(self._saved), len(self._lines), len(self._gone), self.written)
+        gathered: tuple[list[Any], ...] = (self._new, self._saved, self._lines, self._gone, self._told_pruned)
+        return (*super().mark(), *map(len, gathered), self._pruning_from, self.written)
 
     def wrote_since(self, mark: Mark) -> bool:
         """Whether any statement that writes was sent since."""
@@ -107,8 +111,8 @@ class PostgresTx(Tx):
         self.memory.queues.clear()
         self._fetched.clear()
         super().back_to(mark)
-        new, saved, lines, gone, _ = mark[11:]
-        del self._new[new:], self._saved[saved:], self._lines[lines:], self._gone[gone:]
+        new, saved, lines, gone, pruned, self._pruning_from, _ = mark[11:]
+        del self._new[new:], self._saved[saved:], self._lines[lines:], self._gone[gone:], self._told_pruned[pruned:]
         del self._of[len(self._rows) :]
 
     # --- sending -------------------------------------------------------------------------------------------------
@@ -229,7 +233,8 @@ class PostgresTx(Tx):
         ]
         columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
         arrays = [kind(c) for kind, c in zip(kinds, columns, strict=True)]
-        return [(SQL["append"], (*arrays, None if note is None else _encode(note), self.now))]
+        guards = [(SQL["still_pruned"], (self._pruning_from, *told)) for told in self._told_pruned]
+        return [*guards, (SQL["append"], (*arrays, None if note is None else _encode(note), self.now))]
 
     def counters(self) -> list[Statement]:
         """Jobs that were pruned: their event counts for many, and so it is not among those that are folded."""
@@ -311,6 +316,25 @@ class PostgresTx(Tx):
     def adopt(self, row: Row) -> None:
         """``row`` was read, and locked, by another statement."""
         self._was[row.pk] = (row.version, row.ready)
+
+    def alone(self, name: str) -> None:
+        self.send((SQL[name], ()))
+
+    def begin_pruning(self) -> None:
+        if self._pruning_from is None:
+            self._pruning_from = int(self.send((SQL["begin_pruning"], ()), (SQL["head"], ()))[1][0][0][0])
+
+    def cut_events(self, last: int) -> None:
+        self._fold(last)
+        super().cut_events(last)
+
+    def fold_counters(self) -> None:
+        self._fold(int(self.one("head")[0]))
+
+    def _fold(self, upto: int) -> None:
+        folded = self.one("lock_log_row")[0]
+        if folded < upto:
+            self.run("fold", folded, upto)
 
     def prefetch(self, ids: Sequence[str]) -> None:
         for found in self.flush((SQL["lock_jobs"], (Texts(list(ids)),)))[0][0]:
@@ -396,6 +420,7 @@ class PostgresTx(Tx):
 
     def pruned(self, lost: dict[tuple[str, str, str], int], finished_before: int) -> None:
         super().pruned(lost, finished_before)
+        self._told_pruned += [(status, finished_before) for status in sorted({status for _, _, status in lost})]
         self._of.append(None)
 
 

@@ -1,7 +1,7 @@
 """Retention: the functions of a transaction, and ``Store.retention``."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,6 +17,8 @@ from jobctl.store.transaction import Tx
 
 JOBS_LOOKED_AT: Final = 500
 """Jobs whose logs are looked at in one batch, mostly to find that they have one line or none."""
+RUNNING_LOOKED_AT: Final = 20
+"""Running jobs with old lines that one batch takes up."""
 EXCESS_AT_ONCE: Final = 10_000
 """Jobs beyond the number to keep that one batch steps over to see where they end (a step in an index, 0.1 us)."""
 _NEVER: Final = 2**62
@@ -47,6 +49,7 @@ class Retention:
         return pruned
 
     async def tidy(self, *, limit: int = LINES) -> Pruned:
+        await self._submit(lambda tx: tx.fold_counters())
         # The table is looked through beside the writer: most counters are not at zero.
         zeros = (await self._read(_zero_counters, limit)).value
         return await self._submit(lambda tx: tidy(tx, zeros, limit))
@@ -59,6 +62,10 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def _list(pks: Iterable[int]) -> str:
+    return msgspec.json.encode([*pks]).decode()
+
+
 def _before(tx: Tx, older_than: float | None) -> int:
     return 0 if older_than is None else tx.now - _ms(older_than)
 
@@ -68,9 +75,12 @@ def _before(tx: Tx, older_than: float | None) -> int:
 
 class _Ended(NamedTuple):
     pk: int
+    id: str
     owner: str
     queue: str
-    has_log: int
+    first_line: int | None
+    last_line: int | None
+    """Numbers in its log."""
     small: int
     """Bytes of data and result in the row itself."""
     data: int
@@ -80,6 +90,7 @@ class _Ended(NamedTuple):
 
 def prune_jobs(tx: Tx, status: str, older_than: float | None, keep: int | None, limit: int) -> Pruned:
     """One batch of the jobs that ended first."""
+    tx.begin_pruning()
     before = max(_before(tx, older_than), _end_of_excess(tx, status, keep))
     found = tx.all("prune_oldest_ended", status, before, limit + 1)
     held = tx.one("prune_first_held", status)[0]
@@ -92,11 +103,13 @@ def prune_jobs(tx: Tx, status: str, older_than: float | None, keep: int | None, 
     more = len(found) > len(batch)
     if held is not None and due[0][1] >= held:  # the event of a pruning would take the one that stays along
         for row in batch:
-            writes.delete(tx, tx.one("prune_id", row.pk)[0], None)
+            writes.delete(tx, row.id, None)
         return Pruned(len(batch), more)
-    tx.run_many("prune_delete_job", [(row.pk,) for row in batch])
-    tx.run_many("delete_data", [(row.pk,) for row in batch if row.data])
-    tx.run_many("delete_result", [(row.pk,) for row in batch if row.result])
+    tx.run("prune_delete_jobs", _list(row.pk for row in batch))
+    if data := [row.pk for row in batch if row.data]:
+        tx.run("prune_delete_data", _list(data))
+    if results := [row.pk for row in batch if row.result]:
+        tx.run("prune_delete_results", _list(results))
     lost = Counter((row.owner, row.queue, status) for row in batch)
     last = due[len(batch) - 1][1]
     # A group of runs ends in one millisecond. Where the batch ends amid one, only what ended before is gone for sure.
@@ -120,14 +133,12 @@ def _ended_in_all(tx: Tx, status: str) -> int:
 
 
 def _batch(tx: Tx, pks: Sequence[int]) -> list[_Ended]:
-    """The first of these jobs, as many as one batch takes by their size; one at least.
-
-    They are looked at one by one, since the rest may be left.
-    """
+    """The first of these jobs, as many as one batch takes by their size; one at least."""
     batch: list[_Ended] = []
     size = 0
+    rows = {row[0]: _Ended(*row) for row in tx.all("prune_look_at", _list(pks))} if pks else {}
     for pk in pks:
-        row = _Ended(pk, *tx.one("prune_job", pk))
+        row = rows[pk]
         size += row.small + row.data + row.result
         if batch and size > BATCH_BYTES:
             break
@@ -137,16 +148,14 @@ def _batch(tx: Tx, pks: Sequence[int]) -> list[_Ended]:
 
 def _empty_logs(tx: Tx, batch: Sequence[_Ended]) -> bool:
     """Delete the lines of these jobs; False if there are more of them than one batch takes."""
-    room = LINES
+    room, cuts = LINES, []
     for row in batch:
-        if row.has_log:
-            lines, upto = tx.one("prune_log_of", row.pk, room)
-            if lines:
-                tx.run("prune_cut_log", row.pk, upto)
-                room -= lines
-            if room <= 0:
-                return False
-    return True
+        if row.first_line is not None and row.last_line is not None and room > 0:
+            upto = min(row.last_line, row.first_line + room - 1)
+            cuts.append((row.pk, upto))
+            room -= upto - row.first_line + 1
+    tx.run_many("prune_cut_log", cuts)
+    return room > 0
 
 
 # --- events --------------------------------------------------------------------------------------------------------
@@ -154,6 +163,7 @@ def _empty_logs(tx: Tx, batch: Sequence[_Ended]) -> bool:
 
 def prune_events(tx: Tx, older_than: float | None, keep: int | None, limit: int) -> Pruned:
     """One batch from the start of the log."""
+    tx.begin_pruning()
     before = _before(tx, older_than)
     rows = tx.all("prune_first_events", limit)
     excess = 0 if keep is None or not rows else tx.head() - rows[0][0] + 1 - keep
@@ -163,9 +173,7 @@ def prune_events(tx: Tx, older_than: float | None, keep: int | None, limit: int)
             break
         due = place + 1
     if due:
-        last = rows[due - 1][0]
-        tx.run("prune_delete_events", last)
-        tx.log_start = last + 1
+        tx.cut_events(rows[due - 1][0])
     return Pruned(due, more=due == limit)
 
 
@@ -177,46 +185,53 @@ LogMarks = dict[str, tuple[int, int]]
 
 def prune_logs(tx: Tx, older_than: float, limit: int, done: LogMarks) -> tuple[Pruned, LogMarks]:
     """One batch of lines; ``done`` and what is returned for it say how far the jobs have been looked through."""
+    tx.begin_pruning()
     before = _before(tx, older_than)
     marks = dict(done)
-    count, looked = _cut_running(tx, before, limit), 0
+    count, more = _cut_running(tx, before, limit)
+    looked = 0
     for status in sorted(TERMINAL):
-        mark = marks.get(status, (0, 0))
-        for pk, completed_at in tx.all("prune_ended_after", status, *mark, before, JOBS_LOOKED_AT - looked):
-            if count >= limit:
-                return Pruned(count, more=True), marks
-            cut, whole = _cut_log(tx, pk, limit - count)
-            count += cut
-            looked += 1
-            if not whole:
-                return Pruned(count, more=True), marks
-            marks[status] = (completed_at, pk)
-        if looked >= JOBS_LOOKED_AT:
+        if count >= limit:
             return Pruned(count, more=True), marks
-    return Pruned(count, more=count >= limit), marks
+        ended = tx.all("prune_ended_after", status, *marks.get(status, (0, 0)), before, JOBS_LOOKED_AT - looked)
+        cut, seen = _cut_ended(tx, [pk for pk, _ in ended], limit - count)
+        count += cut
+        looked += seen
+        if seen:
+            pk, completed_at = ended[seen - 1]
+            marks[status] = (completed_at, pk)
+        if seen < len(ended) or looked >= JOBS_LOOKED_AT:
+            return Pruned(count, more=True), marks
+    return Pruned(count, more=more or count >= limit), marks
 
 
-def _cut_log(tx: Tx, pk: int, room: int) -> tuple[int, bool]:
-    """Delete lines but the last, up to ``room``: how many, and whether only the last is left."""
-    last = tx.one("prune_last_line", pk)[0]
-    if last is None:
-        return 0, True
-    _, upto = tx.one("prune_log_of", pk, room)
-    upto = min(upto, last - 1)
-    return tx.run("prune_cut_log", pk, upto), upto == last - 1
-
-
-def _cut_running(tx: Tx, before: int, room: int) -> int:
-    """A job may run, and write, for weeks."""
-    count = 0
-    for (pk,) in tx.all("prune_running"):
-        upto = tx.one("prune_old_lines", pk, room - count, before)[0]
-        if upto is not None:
-            last = tx.one("prune_last_line", pk)[0]
-            count += tx.run("prune_cut_log", pk, min(upto, last - 1))
-        if count >= room:
+def _cut_ended(tx: Tx, pks: Sequence[int], room: int) -> tuple[int, int]:
+    """Delete lines of these jobs but the last of each, up to ``room``: how many, and of how many jobs all."""
+    cuts, seen = [], len(pks)
+    lines = {pk: (first, last) for pk, first, last in tx.all("prune_lines_of", _list(pks))} if pks else {}
+    for place, pk in enumerate(pks):
+        first, last = lines.get(pk, (0, 0))
+        if first == last:
+            continue
+        upto = min(last, first + room) - 1
+        if upto >= first:
+            cuts.append((pk, upto))
+            room -= upto - first + 1
+        if upto < last - 1:
+            seen = place
             break
-    return count
+    return tx.run_many("prune_cut_log", cuts), seen
+
+
+def _cut_running(tx: Tx, before: int, room: int) -> tuple[int, bool]:
+    """Delete old lines of jobs that run, and write, for weeks: how many, and whether there may be more."""
+    found, cuts = tx.all("prune_old_lines", room, before, RUNNING_LOOKED_AT), []
+    for pk, first, old in found:
+        upto = min(old, first + room - 1)
+        if upto >= first:
+            cuts.append((pk, upto))
+            room -= upto - first + 1
+    return tx.run_many("prune_cut_log", cuts), len(found) == RUNNING_LOOKED_AT
 
 
 # --- the rest ------------------------------------------------------------------------------------------------------

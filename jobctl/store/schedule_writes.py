@@ -30,7 +30,7 @@ def state_of(row: Sequence[Any]) -> ScheduleState:
 
 
 def _row(tx: Tx, name: str) -> Any:
-    return tx.one("schedule_by_name", name)
+    return tx.one("schedule_locked", name)
 
 
 def _find(tx: Tx, name: str) -> ScheduleState:
@@ -80,6 +80,7 @@ def _delete(tx: Tx, name: str) -> None:
 
 def add(tx: Tx, spec: ScheduleSpec, created_by: str, next_run: int | None) -> ScheduleState:
     """A new schedule of the API."""
+    tx.alone("lock_schedules")
     if _row(tx, spec.name) is not None:
         raise Conflict(f"there is a schedule {spec.name} already")
     if tx.one("schedule_count")[0] >= MAX_SCHEDULES:
@@ -111,6 +112,7 @@ def remove(tx: Tx, name: str) -> None:
 
 def sync(tx: Tx, planned: Sequence[Planned], untouched: Collection[str]) -> Synced:
     """Make the configuration's schedules be these; those of the API, and ``untouched``, stay as they are."""
+    tx.alone("lock_schedules")
     there = {state.spec.name: state for state in map(state_of, tx.all("schedule_list"))}
     added, changed, kept = [], [], []
     for spec, next_run in planned:

@@ -21,6 +21,7 @@ kept as long as they are: it leads from them to who let it in."""
 
 def issue(tx: Tx, new: NewToken) -> TokenRow:
     """Register a token."""
+    tx.alone("lock_tokens")
     tx.run("forget_tokens", tx.now - _KEPT_MS)
     found = tx.one("live_token_by_name", new.name, tx.now)
     if found is not None:
@@ -54,13 +55,15 @@ def revoke(tx: Tx, which: str) -> TokenRow:
 
 def touch(tx: Tx, used: Mapping[str, int]) -> None:
     """Note when tokens were last used."""
-    tx.run_many("touch_token", [(at, jti) for jti, at in used.items()])
+    tx.run_many("touch_token", [(at, jti) for jti, at in sorted(used.items())])  # all servers in one order
 
 
 def begin_session(tx: Tx, new: NewSession) -> Session:
     """Somebody has signed in."""
-    tx.run("forget_sessions", tx.now - _SESSION_KEPT_MS)
     origin = tx.one("end_of_origin", new.origin)  # none for the server itself, and for access tokens of its secret
+    if origin and origin[1]:
+        raise NotFound("who made the code is let in no more")
+    tx.run("forget_sessions", tx.now - _SESSION_KEPT_MS)
     ends_at = min(tx.now + new.life_ms, origin[0]) if origin else tx.now + new.life_ms
     expires_at = min(ends_at, tx.now + new.idle_ms)
     tx.run(
@@ -105,7 +108,9 @@ def end_session(tx: Tx, handles: Sequence[bytes]) -> str | None:
 
 
 def _by_handle(tx: Tx, handles: Sequence[bytes]) -> Any:
-    return next((found for each in handles if (found := tx.one("session_by_handle", each)) is not None), None)
+    # Another server may give it the first handle just when it is looked for by a later one.
+    looked = (*handles, handles[0]) if len(handles) > 1 else handles
+    return next((found for each in looked if (found := tx.one("session_by_handle", each)) is not None), None)
 
 
 def _end(tx: Tx, sid: str) -> None:
@@ -115,5 +120,8 @@ def _end(tx: Tx, sid: str) -> None:
 
 def _end_origin(tx: Tx, origin: str) -> None:
     """End what began with a code that ``origin`` made, and what began with a code of one of those, and so on."""
-    for (sid,) in tx.all("sessions_below", origin):
-        _end(tx, sid)
+    # Once more after each round: who was about to sign in, on another server, with a code of one of these, has got in
+    # or has not by now.
+    while below := tx.all("sessions_below", origin):
+        for (sid,) in below:
+            _end(tx, sid)

@@ -105,7 +105,11 @@ class TokenStore(Protocol):
         """Every token, newest first; those that expired 30 days ago are forgotten."""
 
     async def begin_session(self, session: NewSession) -> Session:
-        """Somebody has signed in. Of one subject's sessions at most 100 stand: the one idle the longest is ended."""
+        """Somebody has signed in. Of one subject's sessions at most 100 stand: the one idle the longest is ended.
+
+        Raises:
+            NotFound: its origin was revoked, or has signed out.
+        """
 
     async def rotate(
         self, handles: Sequence[bytes], presented: bytes, successor: bytes, *, grace_ms: int, idle_ms: int

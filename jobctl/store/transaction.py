@@ -126,6 +126,20 @@ class Tx(ABC):
     def job(self, job_id: str) -> Row | None:
         """The row of a job, ours until the transaction ends. That of one that runs is the same object each time."""
 
+    def alone(self, name: str) -> None:  # noqa: B027 - where nobody else writes there is nothing to do
+        """Keep other processes, until the transaction ends, from what the named statement locks."""
+
+    def begin_pruning(self) -> None:  # noqa: B027 - as above
+        """Let other processes prune before this transaction, or after it."""
+
+    def cut_events(self, last: int) -> None:
+        """Remove the events up to number ``last``."""
+        self.run("prune_delete_events", last)
+        self.log_start = last + 1
+
+    def fold_counters(self) -> None:  # noqa: B027 - where they change with the jobs there is nothing to do
+        """Bring the counters up to date with the log."""
+
     def prefetch(self, ids: Sequence[str]) -> None:  # noqa: B027 - where a look-up costs nothing there is nothing to do
         """These jobs are about to be asked for."""
 

@@ -195,7 +195,10 @@ async def test_batches_hold_the_writer_for_milliseconds(
         ("prune_ended_at_place", ("completed", 10), "COVERING INDEX job_ended"),
         ("prune_ended_after", ("completed", 1, 1, 9, 10), "job_ended (status=? AND completed_at"),
         ("prune_ended_before", ('["completed"]', 1), "COVERING INDEX job_ended"),
-        ("prune_running", (), "job_status"),
+        ("prune_old_lines", (10, 1, 10), "job_status"),
+        ("prune_look_at", ("[1]",), "SEARCH job USING INTEGER PRIMARY KEY"),
+        ("prune_lines_of", ("[1]",), "SEARCH job_log USING PRIMARY KEY"),
+        ("prune_delete_jobs", ("[1]",), "SEARCH job USING INTEGER PRIMARY KEY"),
         ("prune_first_events", (10,), "SCAN job_event"),  # by its key, and LIMIT ends it
         ("prune_delete_events", (10,), "INTEGER PRIMARY KEY"),
     ],

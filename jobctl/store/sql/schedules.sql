@@ -4,6 +4,9 @@ SELECT {schedule_columns} FROM schedule ORDER BY name
 -- name: schedule_by_name
 SELECT {schedule_columns} FROM schedule WHERE name = ?
 
+-- name: schedule_locked
+SELECT {schedule_columns} FROM schedule WHERE name = ?
+
 -- name: schedule_due
 SELECT {schedule_columns} FROM schedule WHERE next_run <= ? ORDER BY next_run, name LIMIT ?
 

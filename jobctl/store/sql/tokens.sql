@@ -41,7 +41,8 @@ SELECT id FROM session
 WHERE subject = ? AND id <> ? AND ended = 0 AND expires_at > ? ORDER BY expires_at DESC LIMIT -1 OFFSET ?
 
 -- name: end_of_origin
-SELECT ends_at FROM session WHERE id = ?1 UNION ALL SELECT expires_at FROM token WHERE jti = ?1
+SELECT ends_at, ended FROM session WHERE id = ?1
+UNION ALL SELECT expires_at, revoked_at IS NOT NULL FROM token WHERE jti = ?1
 
 -- name: sessions_below
 WITH RECURSIVE below (id, ended) AS (

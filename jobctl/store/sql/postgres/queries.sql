@@ -146,7 +146,7 @@ SELECT greatest((SELECT max(seq) FROM job_event), (SELECT cut FROM log)), coales
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 
 -- name: log_start
-SELECT min(seq) FROM job_event
+SELECT min(seq) FROM job_event WHERE seq > (SELECT cut FROM log)  -- not over the dead rows of what was pruned
 
 -- name: events_after
 SELECT seq, kind, job_id, at, owner, name, queue, tags, status_before, status, body
