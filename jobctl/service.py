@@ -29,13 +29,8 @@ from jobctl.access.access import Access, open_access
 from jobctl.door import Door, check_hypercorn, listen
 from jobctl.engine import registry as handlers
 from jobctl.engine import schedules
-from jobctl.engine.maintenance import Maintenance
-from jobctl.engine.processes import end_orphans
-from jobctl.engine.runner import Runner
-from jobctl.engine.scheduler import Scheduler
-from jobctl.engine.wall_clock import WallClock
-from jobctl.engine.watchdog import Watchdog
-from jobctl.errors import ConfigError, JobctlError, StartupError, TooLarge
+from jobctl.engine.engine import LAST_MOMENT_S, Engine
+from jobctl.errors import JobctlError, StartupError
 from jobctl.exporter import Exporter
 from jobctl.metrics import Metrics
 from jobctl.notify import Notifier
@@ -60,9 +55,6 @@ MAX_DESCRIPTORS: Final = 65_536
 """Above the most connections that the settings' default allows."""
 OPEN_MAX: Final = 10_240
 """What macOS lets a process have where it refuses more, though its hard limit is none."""
-LAST_MOMENT_S: Final = 8.0
-"""What a stop may take beyond the grace time of the jobs: commands that ignore SIGTERM are killed after 3 s, handlers
-get 2 s more to unwind, and all is recorded. Without such it takes none of this."""
 
 
 def main(
@@ -157,22 +149,10 @@ class Service:
             origins=settings.allowed_origins,
             clock=time.time,
         )
-        self.runner = Runner(
-            store,
-            registry,
-            concurrency=settings.concurrency,
-            limits={name: queue.concurrency for name, queue in settings.queues.items() if queue.concurrency},
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-            grace=settings.grace,
-            cancel_grace=settings.cancel_grace,
-            metrics=self.metrics,
-        )
-        self.watchdog = Watchdog(self.metrics, max_lag=settings.health.max_lag)
+        self.engine = Engine(settings, store, registry, kind="serve", metrics=self.metrics)
+        self.runner = self.engine.runner
         self.scheduled: list[ScheduleSpec] = []
         self.resync = schedules.Resync(store, registry, clock=now_ms)
-        self.scheduler = Scheduler(store, registry, clock=now_ms)
-        self.wall_clock = WallClock(self._clock_was_set)
-        self.maintenance = Maintenance(store, settings.retention)
         self.notifier = Notifier()
         self.exporter = Exporter(self.metrics, self.hub, self.endpoint, self.runner, self.not_ready)
         self.app = create_app(
@@ -218,7 +198,7 @@ class Service:
             reasons.append(f"the database cannot take writes ({self.store.trouble})")
         elif (free := _free_bytes(self.settings.db)) < self.settings.health.min_free_bytes:
             reasons.append(f"the disk is nearly full ({free // 2**20} MiB left for {self.settings.db})")
-        if (lag := self.watchdog.trouble()) is not None:
+        if (lag := self.engine.watchdog.trouble()) is not None:
             reasons.append(lag)
         return reasons
 
@@ -260,8 +240,8 @@ class Service:
         self.app.gate.configure(new)
         self.endpoint.configure(new.stream, new.allowed_origins)
         self.runner.configure(grace=new.grace, cancel_grace=new.cancel_grace)
-        self.watchdog.max_lag = new.health.max_lag
-        self.maintenance.keep = new.retention
+        self.engine.watchdog.max_lag = new.health.max_lag
+        self.engine.maintenance.keep = new.retention
         self.app.access = new.log.access
         taken = (*changes.taken, f"the certificate in {new.certfile}") if renewed else changes.taken
         log.info("read the settings again; changed: %s", ", ".join(taken) or "nothing")
@@ -283,13 +263,9 @@ class Service:
             if signals:
                 await nursery.start(self._watch_signals)
             await nursery.start(self.access.run)
-            await nursery.start(self.watchdog.run)
             await nursery.start(self.hub.run)
             await nursery.start(self.endpoint.run)
-            await nursery.start(self.runner.run)
-            await nursery.start(self.scheduler.run)
-            await nursery.start(self.maintenance.run)
-            await nursery.start(self.wall_clock.run)
+            await self.engine.start(nursery)
             nursery.start_soon(self.resync.run)
             await nursery.start(self._run_door)
             names = ", ".join(self.registry.names()) or "none"
@@ -310,10 +286,6 @@ class Service:
             nursery.cancel_scope.cancel()
         log.info("stopped")
 
-    def _clock_was_set(self, jump: float) -> None:
-        self.runner.clock_was_set(jump)
-        self.scheduler.look_again()
-
     async def _say_alive(self, every: float) -> None:
         """As long as this task gets its turn, the event loop turns; systemd restarts a server where it does not."""
         while True:
@@ -329,17 +301,7 @@ class Service:
     async def _prepare(self) -> None:
         await self.access.start()
         await self.hub.start()  # before any write, so that no event is missed
-        try:
-            await self.store.make_queues(tuple(self.settings.queues))
-        except TooLarge as error:
-            raise ConfigError(f"queues: {error}") from None
-        left = await self.store.left_running()
-        if ended := await end_orphans(left.orphans, unrecorded=left.unrecorded):  # first: a rescue forgets them
-            log.warning("ended %d commands that had outlived the last server", ended)
-        if rescued := (await self.store.rescue()).jobs:
-            log.warning("%d jobs were running when the last server ended; they are tried again", len(rescued))
-        self.store.listen(self.runner.on_commit)
-        self.store.listen(self.scheduler.on_commit)
+        await self.engine.prepare()
         await schedules.sync(self.store, self.scheduled, clock=now_ms)
 
     async def _run_door(self, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED) -> None:
@@ -349,7 +311,7 @@ class Service:
         self.door.stop()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.endpoint.stop)
-            self._stuck = await self.runner.drain()
+            self._stuck = await self.engine.drain()
 
     async def _watch_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:

@@ -18,6 +18,7 @@ from jobctl import logs
 from jobctl.engine import patience
 from jobctl.engine.context import Run
 from jobctl.engine.executor import Executor
+from jobctl.engine.forfeit import Forfeited
 from jobctl.engine.hands import Hands
 from jobctl.engine.nap import Nap
 from jobctl.engine.overdue import watch_over
@@ -85,6 +86,7 @@ class Runner:
         self._changed = trio.Event()  # fires, once the server is stopping, when there is less to wait for
         self._nursery: trio.Nursery | None = None
         self._over = False
+        self._forfeited = Forfeited()
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -127,6 +129,33 @@ class Runner:
         """The clock was set by ``jump`` seconds, and other jobs are due."""
         if self._nursery is not None:
             self._nursery.start_soon(self._follow_clock, jump)
+
+    # --- the lease, see engine/lease.py ----------------------------------------------------------------------------
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Jobs whose run was forfeited and has not come to its end."""
+        return self._forfeited.unfinished
+
+    @property
+    def unstoppable(self) -> tuple[str, ...]:
+        """Those of them that only the end of the process ends."""
+        return self._forfeited.unstoppable
+
+    def forfeit(self) -> None:
+        """Stop all runs at once, and claim nothing until ``resume``: they may be somebody else's from now on."""
+        self._forfeited.take(self._slots.live.values(), self._nursery)
+        self._nap.call()
+
+    async def settled(self) -> None:
+        """Wait until the store has been told how each of them ended, whether it took that or not."""
+        while self._slots.live or self._ended or self._claiming:  # noqa: ASYNC110 - likewise, once in a blue moon
+            await trio.sleep(patience.FIRST_S)
+
+    def resume(self, worker: str) -> None:
+        """Claim again, under that name."""
+        self._worker, self._forfeited = worker, Forfeited()
+        self.look_again()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Claim and run until ``drain`` is called.
@@ -196,6 +225,9 @@ class Runner:
         hands = Hands(self._executor, host, nursery, ended=self._end, conclude=self._conclude)
         while True:
             ended, self._ended = self._ended, []
+            if self._forfeited.active and ended:
+                await self._record_each(ended)
+                continue
             slots, busy = self._room(ended)
             began = time.perf_counter()
             try:
@@ -234,7 +266,7 @@ class Runner:
     async def _stand_by(self, due: int | None, busy: Mapping[str, int]) -> Claims | None:
         """Wait for work, which comes claimed already; None: there is something else to do, or the next job is due."""
         slots = self._slots.free
-        if self._stopping or slots <= 0:
+        if not self._may_claim or slots <= 0:
             self._work = await self._nap.sleep(MAX_SLEEP_S) or self._work
             return None
         wait = MAX_SLEEP_S
@@ -254,11 +286,15 @@ class Runner:
             self._work = self._work or claims.more or len(claims.claims) == slots
         return claims
 
+    @property
+    def _may_claim(self) -> bool:
+        return not self._stopping and not self._forfeited.active
+
     def _room(self, ended: Sequence[tuple[Run, End]]) -> tuple[int, dict[str, int]]:
         """How many jobs to claim, and how many runs each limited queue has, once ``ended`` have ended."""
         free, busy, room = self._slots.after(ended)
         self._work = self._work or room  # the queue may have more than it was allowed to give
-        return (free if self._work and not self._stopping else 0), busy
+        return (free if self._work and self._may_claim else 0), busy
 
     async def _after_failure(self, ended: list[tuple[Run, End]], pause: float, error: Exception) -> None:
         """Keep the ends for the next turn. What no turn can store, at whatever time, is stored one by one."""
@@ -266,8 +302,7 @@ class Runner:
         if isinstance(error, StoreUnavailable):
             self._ended = ended + self._ended
         else:
-            for run, end in ended:
-                await self._record_alone(run, end)
+            await self._record_each(ended)
         if self._stopping:
             self._changed.set()
             await trio.sleep(pause)
@@ -280,7 +315,7 @@ class Runner:
             if claim.waited is not None:
                 self._metrics.wait_seconds.observe(claim.job.name, claim.waited)
             handler = self._registry.get(claim.job.name)
-            if self._stopping:
+            if self._stopping or self._forfeited.active:
                 run = Run(claim, host)
                 run.over = True
             elif handler is not None and handler.kind == "async":
@@ -354,6 +389,12 @@ class Runner:
         run.given_up.set()  # its own task forgets it, once that has come to its end
         if end.held:
             self._changed.set()  # nobody waits for it any more
+
+    async def _record_each(self, ended: Sequence[tuple[Run, End]]) -> None:
+        for run, end in ended:
+            await self._record_alone(run, end)
+        if self._ended:
+            await trio.sleep(patience.longer(patience.FIRST_S))
 
     async def _record_alone(self, run: Run, end: End) -> None:
         try:

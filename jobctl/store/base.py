@@ -21,6 +21,7 @@ from jobctl.states import TRANSITIONS, Action, Status
 from jobctl.store.retention import RetentionStore
 from jobctl.store.schedules import ScheduleStore
 from jobctl.store.tokens import TokenStore
+from jobctl.store.workers import WorkerStore
 
 T = TypeVar("T")
 
@@ -212,6 +213,10 @@ class Store(Protocol):
     @property
     def retention(self) -> RetentionStore:
         """How it forgets."""
+
+    @property
+    def workers(self) -> WorkerStore:
+        """The processes that share it."""
 
     @property
     def trouble(self) -> str | None:

@@ -26,6 +26,7 @@ from jobctl.store.queries import migrations
 from jobctl.store.rows import SQL, fetch, scalar
 from jobctl.store.sql_store import SqlStore
 from jobctl.store.sqlite_transaction import SqliteTx, WriterState
+from jobctl.store.sqlite_workers import SqliteWorkers
 from jobctl.store.sqlite_writer import SqliteSnapshot, SqliteWriter
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ class SqliteStore(SqlStore):
         )
         self.committer = Committer(self.writer, deliver=self._deliver)
         super().__init__()
+        self.workers = SqliteWorkers(lambda: self.clock())
 
     _claims = staticmethod(sqlite_claims.claim)
     _knows = staticmethod(sqlite_claims.set_known)
