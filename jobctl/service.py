@@ -150,6 +150,7 @@ class Service:
             clock=time.time,
         )
         self.engine = Engine(settings, store, registry, kind="serve", metrics=self.metrics)
+        self.engine.lease.heard = self.hub.workers.heard
         self.runner = self.engine.runner
         self.scheduled: list[ScheduleSpec] = []
         self.resync = schedules.Resync(store, registry, clock=now_ms)

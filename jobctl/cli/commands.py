@@ -32,6 +32,9 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "serve": Place("serve:serve", "Run the server: queue, stream, API and runner in one process, on one file."),
     "enqueue": Place("enqueue:enqueue", "Enqueue a job and print its id."),
     "watch": Place("watch:watch", "Follow jobs live; it reconnects by itself and misses nothing."),
+    "workers": Place(
+        "workers:workers", "List the processes that run jobs, with their slots and when they were last heard."
+    ),
     "open": Place(
         "open:open_", "Open the server in the browser, signed in: by a link that works once, within five minutes."
     ),

@@ -44,6 +44,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "queues list": ("jobctl queues list", "jobctl queues list --json"),
     "queues pause": ("jobctl queues pause mail",),
     "queues resume": ("jobctl queues resume mail",),
+    "workers": ("jobctl workers", "jobctl workers --json | jq '.workers[].running'"),
     "jobs prune": ("jobctl jobs prune --older-than 7d --status completed",),
     "open": ("jobctl open", "jobctl open --print --sub ann --role user"),
     "doctor": ("jobctl doctor --url https://jobs.example",),

@@ -41,7 +41,7 @@ def list_jobs(
     wait_server: WaitServer = None,
     json: Json = False,
 ) -> int:
-    """List jobs, newest first. Piped: id, status, queue, name and creation time, separated by tabs.
+    """List jobs, newest first. Piped: id, status, queue, name, creation time and where it runs, separated by tabs.
 
     With --all --json it is an export, one job a line; data and result above 4 KiB are null and named in "omitted".
     """
@@ -166,7 +166,12 @@ def _export(
 
 
 def _line(job: "Job") -> str:
-    return "\t".join(map(safe, (job.id, job.status, job.queue, job.name, job.created_at))) + "\n"
+    return "\t".join(map(safe, (job.id, job.status, job.queue, job.name, job.created_at, _place(job)))) + "\n"
+
+
+def _place(job: "Job") -> str:
+    """Where it runs."""
+    return (job.processing_by or "") if job.status == "running" else ""
 
 
 def _row(job: "Job", now: datetime) -> tuple[str, ...]:
@@ -176,14 +181,16 @@ def _row(job: "Job", now: datetime) -> tuple[str, ...]:
     took = lines.run_seconds(job, now)
     return (
         safe(job.id), f"{GLYPHS[job.status][0]} {job.status.value}", safe(job.queue), safe(job.name),
-        lines.attempt(job), age, "" if took is None else duration(took), lines.message(job),
+        lines.attempt(job), age, "" if took is None else duration(took), safe(_place(job)), lines.message(job),
     )  # fmt: skip
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
     import shutil
 
-    header = ("ID", "STATUS", "QUEUE", "NAME", "TRY", "AGE", "TIME", "MESSAGE")
+    header: tuple[str, ...] = ("ID", "STATUS", "QUEUE", "NAME", "TRY", "AGE", "TIME", "ON", "MESSAGE")
+    if not any(row[-2] for row in rows):  # nothing runs
+        header, rows = (*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     room = shutil.get_terminal_size().columns
     for row in (header, *rows):

@@ -16,6 +16,7 @@ from jobctl.errors import ApiError, ClientError, InvalidInput, SignInFailed, Unr
 from jobctl.finite import not_finite
 from jobctl.model import Job, JobPage, LogLine, Position, Queue, Stats, Wire, wire_time
 from jobctl.retry import backoff
+from jobctl.worker import WorkerList
 
 T = TypeVar("T")
 
@@ -255,6 +256,11 @@ def logs(job_id: str, after: int = 0) -> Call[LogPage]:
 def queues() -> Call[QueueList]:
     """All queues."""
     return _get("/api/queues", QueueList)
+
+
+def workers() -> Call[WorkerList]:
+    """The processes that run jobs."""
+    return _get("/api/workers", WorkerList)
 
 
 def server() -> Call[Any]:

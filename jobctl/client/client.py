@@ -21,6 +21,7 @@ from jobctl.errors import ClientError, SignInFailed, Unreachable, WaitTimeout
 from jobctl.model import Job, JobFilter, JobPage, LogLine, Position, Queue, Stats
 from jobctl.protocol.messages import SubscribeJobs
 from jobctl.states import Status
+from jobctl.worker import Worker
 
 T = TypeVar("T")
 
@@ -206,6 +207,10 @@ class Client:
             NotFound: while it is read: there is no such job, or it was deleted.
         """
         return LogLines(self, job_id, after)
+
+    async def workers(self) -> tuple[Worker, ...]:
+        """The processes that run jobs (for admins)."""
+        return (await self.get_value(api.workers())).workers
 
     async def queues(self) -> tuple[Queue, ...]:
         """All queues."""

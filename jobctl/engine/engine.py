@@ -24,7 +24,7 @@ from jobctl.errors import ConfigError, TooLarge
 from jobctl.metrics import Metrics
 from jobctl.store.base import Store
 from jobctl.store.committer import now_ms
-from jobctl.store.workers import Kind
+from jobctl.worker import Kind
 
 if TYPE_CHECKING:
     from jobctl.settings import Settings

@@ -28,7 +28,8 @@ import trio
 
 from jobctl import __version__
 from jobctl.errors import StoreUnavailable
-from jobctl.store.workers import BEAT_S, TERM_S, Beat, Kind, NewWorker, Worker, WorkerStore
+from jobctl.store.workers import BEAT_S, TERM_S, Beat, NewWorker, WorkerStore
+from jobctl.worker import Kind, Worker
 
 MARGIN_S: Final = 3.0
 """Before the end of the lease: what async handlers get to unwind (2 s), and a second for what is late itself."""

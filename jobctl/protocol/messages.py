@@ -13,6 +13,7 @@ from jobctl.errors import InvalidInput
 from jobctl.events import JOB_DELETED, JOB_UPDATE, Event, pruning_of
 from jobctl.model import Job, JobFilter, LogLine, Stats, wire_time
 from jobctl.schedule import Schedule
+from jobctl.worker import Worker
 
 MAX_MESSAGE: Final = 64 * 1024
 """Bytes of one client message; a longer one closes the connection with 1009."""
@@ -36,7 +37,7 @@ class Auth(Message, frozen=True, tag="auth"):
 class SubscribeJobs(Message, frozen=True, tag="subscribe_jobs"):
     """Follow jobs. With ``since`` and ``epoch``: from there on. A second one replaces the first.
 
-    ``schedules`` (admins only) adds snapshots of all schedules.
+    ``schedules`` and ``workers`` (admins only) add snapshots of all schedules, and of the processes that run jobs.
     """
 
     filter: JobFilter | None = None
@@ -44,6 +45,7 @@ class SubscribeJobs(Message, frozen=True, tag="subscribe_jobs"):
     epoch: str | None = None
     stats: bool = True
     schedules: bool = False
+    workers: bool = False
     conflate: bool = False
 
 
@@ -156,6 +158,13 @@ class SchedulesUpdate(Message, frozen=True, tag="schedules_update"):
     timestamp: str
 
 
+class WorkersUpdate(Message, frozen=True, tag="workers_update"):
+    """Every process that runs jobs, whole; for admins who subscribed with ``workers``."""
+
+    workers: tuple[Worker, ...]
+    timestamp: str
+
+
 class JobLog(Message, frozen=True, tag="job_log"):
     """New lines of a followed log."""
 
@@ -200,6 +209,7 @@ ServerMessage = (
     | JobsPruned
     | JobStatsUpdate
     | SchedulesUpdate
+    | WorkersUpdate
     | JobLog
     | Pong
     | TokenExpiring

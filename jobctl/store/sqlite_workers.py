@@ -5,7 +5,8 @@ from collections.abc import Callable
 import msgspec
 
 from jobctl.model import wire_time
-from jobctl.store.workers import Beat, NewWorker, Worker
+from jobctl.store.workers import Beat, NewWorker
+from jobctl.worker import Worker
 
 
 class SqliteWorkers:

@@ -9,14 +9,11 @@ A process that owns its store alone needs no lease, and always leads.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from jobctl.model import Wire
-
-Kind = Literal["serve", "work"]
-State = Literal["live", "late", "lost"]
+from jobctl.worker import Kind, Worker
 
 BEAT_S: Final = 2.0
 """Between two heartbeats: one small statement each, half of what an idle server may ask of the database."""
@@ -38,27 +35,6 @@ class NewWorker(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     slots: int
     handlers: Sequence[str] = ()
-
-
-class Worker(Wire, frozen=True):
-    """A process that runs jobs, as everybody sees it. ``id`` is what its jobs have as ``processingBy``.
-
-    ``seenAt`` is its last heartbeat; ``late``: one is missing; ``lost``: its lease has ended, and its jobs are tried
-    again. ``running`` counts slots in use, at the last heartbeat.
-    """
-
-    id: str
-    kind: Kind
-    host: str
-    pid: int
-    version: str
-    started_at: str
-    seen_at: str
-    state: State
-    slots: int
-    running: int
-    leader: bool
-    handlers: tuple[str, ...] = ()
 
 
 class Beat(NamedTuple):

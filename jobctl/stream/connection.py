@@ -126,7 +126,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - likewise
             self._fail(error)
 
-    def send_schedules(self, frame: bytes) -> None:
+    def send_snapshot(self, kind: str, frame: bytes) -> None:
         """Take a snapshot; while something waits it waits alone, apart from the order of events."""
         wanted = self.subscription
         if wanted is None or self.closing:
@@ -135,7 +135,7 @@ class Connection:
             self.expire()
             return
         if self.outbox.pending:
-            wanted.snapshot = frame
+            wanted.snapshots[kind] = frame
             self.wake()
             return
         try:
@@ -146,13 +146,12 @@ class Connection:
             if self.outbox.pending:
                 self.wake()
 
-    def send_snapshot(self) -> bool:
-        """Send the snapshot of the schedules that waits; False when none does."""
+    def send_waiting(self) -> bool:
+        """Send a snapshot that waits; False when none does."""
         wanted = self.subscription
-        if wanted is None or wanted.snapshot is None:
+        if wanted is None or not wanted.snapshots:
             return False
-        frame, wanted.snapshot = wanted.snapshot, None
-        self.send_schedules(frame)
+        self.send_snapshot(*wanted.snapshots.popitem())
         return True
 
     def _fail(self, error: Exception) -> None:
@@ -193,13 +192,15 @@ class Connection:
             conflate=message.conflate,
             position=position if recovered else self.hub.head,
             schedules=message.schedules and identity.is_admin,
+            workers=message.workers and identity.is_admin,
         )
         told = messages.JobsSubscribed(
             seq=wanted.position, head=self.hub.head, epoch=self.hub.epoch, recovered=recovered
         )
         self.say(messages.encode(told))
-        if message.schedules and not identity.is_admin:
-            self.say(messages.encode(messages.Error(code="forbidden", message="schedules are for admins")))
+        for kind, asked in (("schedules", message.schedules), ("workers", message.workers)):
+            if asked and not identity.is_admin:
+                self.say(messages.encode(messages.Error(code="forbidden", message=f"{kind} are for admins")))
         if not self.closing and not from_ring(self, wanted):
             self.wake()
 

@@ -47,8 +47,8 @@ class Reader(Member, Protocol):
     def say(self, text: bytes) -> None:
         """Send one control message."""
 
-    def send_snapshot(self) -> bool:
-        """Send the snapshot of the schedules that waits; False when none does."""
+    def send_waiting(self) -> bool:
+        """Send a snapshot that waits; False when none does."""
 
     def end(self, why: Close, text: bytes | None = None, *, discard: bool = False) -> None:
         """Close in order."""
@@ -75,7 +75,7 @@ async def feed(reader: Reader) -> None:
                     await from_log(reader, wanted)
             elif reader.logs is not None and reader.logs.due:
                 await _job_log(reader, reader.logs)
-            elif not reader.send_snapshot() and not reader.outbox.pending:
+            elif not reader.send_waiting() and not reader.outbox.pending:
                 return
     except OSError:
         reader.abort()

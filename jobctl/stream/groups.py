@@ -24,8 +24,8 @@ class Member(Protocol):
     def send_stats(self, frame: bytes) -> None:
         """Take a snapshot of the counts, or drop it when behind."""
 
-    def send_schedules(self, frame: bytes) -> None:
-        """Take a snapshot of the schedules; a newer one replaces one that still waits."""
+    def send_snapshot(self, kind: str, frame: bytes) -> None:
+        """Take a snapshot; a newer one of the same kind replaces one that still waits."""
 
     def log_grew(self, job_id: str) -> None:
         """A followed log has new lines."""

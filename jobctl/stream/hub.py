@@ -24,6 +24,7 @@ from jobctl.stream.filters import FilterKey
 from jobctl.stream.groups import Group, Index, Member
 from jobctl.stream.schedules import ScheduleFeed
 from jobctl.stream.tally import Tally
+from jobctl.stream.workers import WorkerFeed
 
 log = logging.getLogger("jobctl.stream")
 
@@ -74,6 +75,7 @@ class Hub:
         self._owed: dict[Member, str | None] = {}
         self._logs: dict[str, dict[Member, None]] = {}
         self.schedules = ScheduleFeed(store, self.reached, clock=clock)
+        self.workers = WorkerFeed(clock)
         self._not_before = 0.0
         self._flush_due = trio.Event()
         self._stats_due = trio.Event()

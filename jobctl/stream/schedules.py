@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -11,19 +11,13 @@ from jobctl.model import wire_time
 from jobctl.protocol import messages
 from jobctl.store.base import Store
 from jobctl.stream import frames
+from jobctl.stream.snapshots import Follower, Followers
 
 log = logging.getLogger("jobctl.stream")
 
 EVERY_S: Final = 0.25
 INLINE_ALL: Final = 128 * 1024
 """A snapshot longer than this is sent without any schedule's data: half of what a slow reader may have waiting."""
-
-
-class Follower(Protocol):
-    """A live connection, as far as schedules go."""
-
-    def send_schedules(self, frame: bytes) -> None:
-        """Take a snapshot."""
 
 
 class ScheduleFeed:
@@ -42,9 +36,7 @@ class ScheduleFeed:
         self._store = store
         self._reached = reached
         self._clock = clock
-        self._followers: dict[Follower, None] = {}
-        self._owed: dict[Follower, None] = {}
-        self._last = b""
+        self._followers = Followers("schedules")
         self._due = trio.Event()
 
     def changed(self) -> None:
@@ -54,13 +46,12 @@ class ScheduleFeed:
 
     def follow(self, follower: Follower) -> None:
         """Send snapshots to ``follower`` from now on, one soon: it has had none, or was behind and missed some."""
-        self._followers[follower] = self._owed[follower] = None
+        self._followers.add(follower)
         self._due.set()
 
     def unfollow(self, follower: Follower) -> None:
         """No more of them; harmless if it does not follow."""
-        self._followers.pop(follower, None)
-        self._owed.pop(follower, None)
+        self._followers.remove(follower)
 
     async def run(self) -> None:
         """Send what is due."""
@@ -81,14 +72,10 @@ class ScheduleFeed:
         await self._reached(read.position.seq)
         shown = tuple(state.shown() for state in read.value)
         now = messages.encode(messages.SchedulesUpdate(schedules=shown, timestamp=""))
-        changed, self._last = now != self._last, now
-        to = tuple(self._followers if changed else self._owed)
-        self._owed.clear()
+        to = self._followers.due(now)
         if not to:
             return
         if len(now) > INLINE_ALL:
             shown = tuple(state.shown(inline=False) for state in read.value)
         told = messages.SchedulesUpdate(schedules=shown, timestamp=wire_time(self._clock()))
-        frame = frames.text(messages.encode(told))
-        for follower in to:
-            follower.send_schedules(frame)
+        self._followers.send(to, frames.text(messages.encode(told)))

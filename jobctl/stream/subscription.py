@@ -15,10 +15,11 @@ class Subscription(msgspec.Struct):
     conflate: bool
     position: int
     schedules: bool = False
+    workers: bool = False
     live: bool = False
     greeted: bool = False
-    snapshot: bytes | None = None
-    """Schedules that wait until the reader has taken what was before."""
+    snapshots: dict[str, bytes] = {}
+    """Those that wait, by kind, until the reader has taken what was before."""
 
     def join(self, hub: Hub, member: Member) -> None:
         """Make ``member``, which has everything up to the hub's head, live."""
@@ -29,14 +30,18 @@ class Subscription(msgspec.Struct):
             hub.want_stats(self.scope, member, first=not self.greeted)
         if self.schedules:
             hub.schedules.follow(member)
+        if self.workers:
+            hub.workers.follow(member)
         self.greeted = True
 
     def leave(self, hub: Hub, member: Member) -> None:
         """Take ``member`` out; harmless if it is not live. Its position is the caller's to set."""
         if self.live:
-            self.live, self.snapshot = False, None
+            self.live, self.snapshots = False, {}
             hub.leave(self.group, member)
             if self.stats:
                 hub.drop_stats(self.scope, member)
             if self.schedules:
                 hub.schedules.unfollow(member)
+            if self.workers:
+                hub.workers.unfollow(member)

@@ -42,6 +42,7 @@ from jobctl.web.schedules import ScheduleRoutes
 from jobctl.web.sign_in import SignInRoutes
 from jobctl.web.tokens import TokenRoutes
 from jobctl.web.wiring import Registry, Web
+from jobctl.web.workers import WorkerRoutes
 
 log = logging.getLogger("jobctl.web")
 
@@ -104,6 +105,7 @@ class App(QuartTrio):
             routes(web).register(self)
         ScheduleRoutes(web).register(self)
         PruneRoutes(web).register(self)
+        WorkerRoutes(web).register(self)
         TokenRoutes(web).register(self)
         SignInRoutes(web, self.gate).register(self)
         MetricsRoute(web, self.gate).register(self)

@@ -53,6 +53,10 @@ SCHEDULE = {
     "lastRun": TIME, "lastJob": EVIL, "runCount": 3, "createdBy": EVIL, "createdAt": TIME, "updatedAt": TIME,
     "error": EVIL, "source": EVIL, "omitted": [EVIL], "configured": False, "lastJobId": EVIL, "owner": EVIL,
 }  # fmt: skip
+WORKER = {
+    "id": EVIL, "kind": "work", "host": EVIL, "pid": 7, "version": EVIL, "startedAt": TIME, "seenAt": TIME,
+    "state": "live", "slots": 4, "running": 1, "leader": True, "handlers": [EVIL],
+}  # fmt: skip
 PROBLEM = {
     "type": "about:blank", "title": EVIL, "status": 422, "detail": EVIL, "code": EVIL, "field": f"data.{EVIL}",
     "known": [EVIL], "reasons": [EVIL], "requestId": EVIL,
@@ -86,6 +90,8 @@ def answer_of(method: str, path: str) -> Any:  # noqa: PLR0911 - a table
             return {"queues": [QUEUE]}
         case ["queues", *_]:
             return QUEUE
+        case ["workers"]:
+            return {"workers": [WORKER]}
         case ["tokens"]:
             return TOKEN if method == "POST" else {"tokens": [TOKEN]}
         case ["tokens", _]:

@@ -32,7 +32,7 @@ COMMANDS = [
     "queues list", "queues pause default", "queues resume default --json", "schedules list", "schedules show nightly",
     "schedules trigger nightly", "schedules enable nightly", "schedules remove nightly", "token list",
     "token create --name ci", "token revoke ci", "token list --json", "open --print", "enqueue noop a=b",
-    "enqueue noop --json", "enqueue noop order=4711", "doctor", "db backup /tmp/none.db",
+    "enqueue noop --json", "enqueue noop order=4711", "doctor", "db backup /tmp/none.db", "workers", "workers --json",
 ]  # fmt: skip
 
 

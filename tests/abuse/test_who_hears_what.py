@@ -24,6 +24,7 @@ MESSAGES = {
     "jobs_pruned": "those who lost jobs, with their own count; admins",
     "job_stats_update": "each with his own counts; admins with all",
     "schedules_update": "admins",
+    "workers_update": "admins",
     "job_log": "the job's owner, and admins",
     "pong": "who asks",
     "token_expiring": "whose token it is",
@@ -85,7 +86,7 @@ def subscriptions(server: Running, ids: list[str]) -> list[dict[str, Any]]:
     ]  # fmt: skip
     start = {"since": 0, "epoch": server.store.epoch}
     return [
-        {"filter": each, "conflate": conflate, "schedules": True} | more
+        {"filter": each, "conflate": conflate, "schedules": True, "workers": True} | more
         for each in filters
         for more in ({}, start)
         for conflate in (False, True)

@@ -42,6 +42,7 @@ ROUTES: dict[tuple[str, str], str] = {
     **{(method, f"/api/jobs/schedules/{NAME}"): "admins" for method in ("GET", "PUT", "DELETE")},
     **{("POST", f"/api/jobs/schedules/{NAME}/{do}"): "admins" for do in ("trigger", "enable", "disable")},
     ("GET", "/api/queues"): "admins",
+    ("GET", "/api/workers"): "admins",
     **{("POST", f"/api/queues/{QUEUE}/{do}"): "admins" for do in ("pause", "resume")},
     **{(method, "/api/tokens"): "admins" for method in ("GET", "POST")},
     ("DELETE", f"/api/tokens/{TOKEN}"): "admins",

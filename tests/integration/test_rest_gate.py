@@ -91,6 +91,7 @@ PATHS = [
     ("POST", "/api/jobs/schedules/default/enable"),
     ("POST", "/api/jobs/schedules/default/disable"),
     ("GET", "/api/queues"),
+    ("GET", "/api/workers"),
     ("POST", "/api/queues/default/pause"),
     ("POST", "/api/queues/default/resume"),
     ("GET", "/api/handlers"),

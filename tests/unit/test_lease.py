@@ -9,7 +9,8 @@ from trio.testing import MockClock
 
 from jobctl.engine.lease import EX_TEMPFAIL, MARGIN_S, Lease
 from jobctl.errors import StoreUnavailable
-from jobctl.store.workers import BEAT_S, TERM_S, Beat, NewWorker, Worker
+from jobctl.store.workers import BEAT_S, TERM_S, Beat, NewWorker
+from jobctl.worker import Worker
 
 LEASE_S = 15.0
 

@@ -172,6 +172,10 @@ SERVER: list[tuple[messages.Message, dict[str, Any]]] = [
         {"type": "schedules_update", "schedules": [], "timestamp": "t"},
     ),
     (
+        messages.WorkersUpdate(workers=(), timestamp="t"),
+        {"type": "workers_update", "workers": [], "timestamp": "t"},
+    ),
+    (
         messages.JobStatsUpdate(stats=Stats(), seq=1, timestamp="t"),
         {
             "type": "job_stats_update",
