@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from jobctl import auth, tls
+from jobctl import auth, database, tls
 from jobctl.access.keys import KeySet
+from jobctl.database_url import DatabaseUrl
 from jobctl.door import check_hypercorn, listen
 from jobctl.engine import registry as handlers
 from jobctl.engine import schedules
@@ -39,7 +40,10 @@ def rehearse(settings: Settings) -> None:
     if len(settings.queues) > MAX_QUEUES:
         raise ConfigError(f"queues: a server has at most {MAX_QUEUES}")
     _secret(settings)
-    _database(settings.db)
+    if isinstance(settings.db, DatabaseUrl):
+        database.look_at(settings)
+    else:
+        _database(settings.db)
     if settings.backup_dir is not None:
         _folder(settings.backup_dir, "backup_dir", must_exist=True)
     if settings.auth.jwks_url is not None:

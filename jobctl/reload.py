@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, SecretStr
 
+from jobctl.database_url import DatabaseUrl
 from jobctl.settings import Settings
 
 LIVE: Final = (
@@ -75,6 +76,8 @@ def secrets_of(settings: Settings) -> list[str]:
     def walk(value: object) -> None:
         if isinstance(value, SecretStr):
             found.append(value.get_secret_value())
+        elif isinstance(value, DatabaseUrl):
+            found.extend(value.passwords)
         elif isinstance(value, BaseModel):
             for name in type(value).model_fields:
                 walk(getattr(value, name))

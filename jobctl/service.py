@@ -6,13 +6,8 @@ stop:   door (accept nobody) -> runner (claim nothing) -> streams are told 1001 
 -> the rest is given back -> store flushes and closes
 """
 
-import contextlib
 import logging
-import os
-import resource
 import shlex
-import shutil
-import signal
 import socket
 import ssl
 import time
@@ -24,7 +19,7 @@ from typing import Final
 
 import trio
 
-from jobctl import auth, logs, reload, tls
+from jobctl import auth, database, lifetime, logs, reload, tls
 from jobctl.access.access import Access, open_access
 from jobctl.door import Door, check_hypercorn, listen
 from jobctl.engine import registry as handlers
@@ -36,10 +31,9 @@ from jobctl.metrics import Metrics
 from jobctl.notify import Notifier
 from jobctl.schedule import ScheduleSpec
 from jobctl.settings import Settings
-from jobctl.store.backup import Backup, back_up
+from jobctl.store.backup import Backup
 from jobctl.store.base import Store
 from jobctl.store.committer import now_ms
-from jobctl.store.sqlite import open_store
 from jobctl.stream.endpoint import PATH, Endpoint
 from jobctl.stream.hub import Hub
 from jobctl.web.app import create_app
@@ -51,10 +45,6 @@ log = logging.getLogger("jobctl")
 
 HTTP_GRACE_S: Final = 5.0
 """How long answers that are on their way get when the server stops."""
-MAX_DESCRIPTORS: Final = 65_536
-"""Above the most connections that the settings' default allows."""
-OPEN_MAX: Final = 10_240
-"""What macOS lets a process have where it refuses more, though its hard limit is none."""
 
 
 def main(
@@ -88,7 +78,7 @@ async def serve(
 ) -> None:
     """Serve until ``Service.stop`` is called (or a signal comes, where ``signals``). Started once it is ready."""
     check_hypercorn()
-    _raise_descriptor_limit()
+    lifetime.raise_descriptor_limit()
     registry = handlers.load(settings)
     scheduled = schedules.configured(settings.schedules, registry)
     given = settings.auth.secret
@@ -102,9 +92,7 @@ async def serve(
         for each in sockets:
             stack.callback(each.close)
         store = await stack.enter_async_context(
-            open_store(
-                settings.db, state_dir=settings.state_dir, durability=settings.durability, metrics=metrics
-            )
+            database.open_database(settings, metrics)
         )
         access = open_access(store, secret, settings.auth)
         service = Service(settings, store, registry, access, sockets, tls_context, metrics)
@@ -197,18 +185,15 @@ class Service:
             reasons.append("the server is stopping")
         if self.store.trouble:
             reasons.append(f"the database cannot take writes ({self.store.trouble})")
-        elif (free := _free_bytes(self.settings.db)) < self.settings.health.min_free_bytes:
-            reasons.append(f"the disk is nearly full ({free // 2**20} MiB left for {self.settings.db})")
+        elif (shortage := database.shortage(self.settings)) is not None:
+            reasons.append(shortage)
         if (lag := self.engine.watchdog.trouble()) is not None:
             reasons.append(lag)
         return reasons
 
     async def back_up(self, path: Path) -> Backup:
         """Write a copy of the database to ``path``, a new file."""
-        work = partial(back_up, self.settings.db.resolve(), path, between=trio.from_thread.check_cancelled)
-        done = await trio.to_thread.run_sync(work)
-        log.info("wrote a backup to %s (%d bytes, up to %s:%d)", done.path, done.size, done.epoch, done.seq)
-        return done
+        return await database.copy(self.settings, path)
 
     def reload(self) -> None:
         """Read the settings again and take over what can be; a mistake in them leaves everything as it is."""
@@ -262,7 +247,10 @@ class Service:
         await self._prepare()
         async with trio.open_nursery() as nursery:
             if signals:
-                await nursery.start(self._watch_signals)
+                watch = partial(
+                    lifetime.watch_signals, self.stop, stopping=self._stop.is_set, reload=self.reload
+                )
+                await nursery.start(watch)
             await nursery.start(self.access.run)
             await nursery.start(self.hub.run)
             await nursery.start(self.endpoint.run)
@@ -272,8 +260,7 @@ class Service:
             names = ", ".join(self.registry.names()) or "none"
             log.info("jobctl listens on %s (database %s, handlers: %s)", self.url, self.settings.db, names)
             self.notifier.tell("READY=1", f"STATUS=listens on {self.url}")
-            if self.notifier.watchdog_s is not None:
-                nursery.start_soon(self._say_alive, self.notifier.watchdog_s / 2)
+            nursery.start_soon(lifetime.say_alive, self.notifier)
             task_status.started(self)
             if self.when_ready is not None:
                 self.when_ready(self)
@@ -283,21 +270,9 @@ class Service:
             with trio.move_on_after(self.settings.grace + LAST_MOMENT_S):
                 await self._wind_down()
             if self._stuck:
-                await self._leave_behind()
+                await lifetime.leave_behind(self.store, len(self._stuck))
             nursery.cancel_scope.cancel()
         log.info("stopped")
-
-    async def _say_alive(self, every: float) -> None:
-        """As long as this task gets its turn, the event loop turns; systemd restarts a server where it does not."""
-        while True:
-            self.notifier.tell("WATCHDOG=1")
-            await trio.sleep(every)
-
-    async def _leave_behind(self) -> None:
-        """Handlers that shield themselves from cancellation would keep the process for ever: go without them."""
-        log.warning("left %d handlers that would not stop; their jobs are tried again", len(self._stuck))
-        await self.store.close()
-        os._exit(0)
 
     async def _prepare(self) -> None:
         await self.access.start()
@@ -314,18 +289,6 @@ class Service:
             nursery.start_soon(self.endpoint.stop)
             self._stuck = await self.engine.drain()
 
-    async def _watch_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-            task_status.started()
-            async for number in received:
-                if number == signal.SIGHUP:
-                    self.reload()
-                    continue
-                if self._stop.is_set():
-                    log.warning("stopped at once; what was acknowledged is kept, running jobs are tried again")
-                    os._exit(128 + number)
-                self.stop()
-
 
 def _warn(settings: Settings) -> None:
     """Say what is no reason not to start, but should not stay so."""
@@ -334,22 +297,3 @@ def _warn(settings: Settings) -> None:
         log.warning("others can read the secret, and sign tokens with it; run: chmod 600 %s", shlex.quote(str(path)))
     if settings.backup_dir is not None and not settings.backup_dir.is_dir():
         log.warning("backup_dir: there is no folder %s; backups are refused until there is", settings.backup_dir)
-
-
-def _free_bytes(database: Path) -> int:
-    try:
-        return shutil.disk_usage(database.resolve().parent).free
-    except OSError:
-        return 0
-
-
-def _raise_descriptor_limit() -> None:
-    """Each connection is a descriptor; the usual soft limit of 1,024 is there for programs that use ``select``."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, MAX_DESCRIPTORS) if hard != resource.RLIM_INFINITY else MAX_DESCRIPTORS
-    for tried in (wanted, OPEN_MAX):
-        if soft == resource.RLIM_INFINITY or soft >= tried:
-            return
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (tried, hard))
-            return

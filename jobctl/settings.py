@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from jobctl import origins
 from jobctl.auth_settings import Auth
 from jobctl.errors import ConfigError
+from jobctl.postgres_settings import Database, Postgres
 from jobctl.scalars import Number, Switch, Whole, from_environment
 from jobctl.upkeep_settings import Retention, ScheduleSettings
 from jobctl.upkeep_settings import Section as _Section
@@ -28,10 +29,10 @@ from jobctl.upkeep_settings import Section as _Section
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
 """Variables of the command-line client, not settings of the server."""
-_OWN_ENV: Final = frozenset({"JOBCTL_JOB_ID", "JOBCTL_RUN", "JOBCTL_ATTEMPT"})
+_OWN_ENV: Final = frozenset({"JOBCTL_JOB_ID", "JOBCTL_RUN", "JOBCTL_ATTEMPT", "JOBCTL_WORKER"})
 """What commands find in their environment; one may well start a server."""
 _TABLES: Final = frozenset(
-    {"auth", "stream", "log", "health", "retention", "queues", "commands", "webhooks", "schedules"}
+    {"auth", "stream", "log", "health", "retention", "postgres", "queues", "commands", "webhooks", "schedules"}
 )
 """Settings with a dot in their name, ``__`` in the environment."""
 
@@ -116,7 +117,8 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1)
     """Never empty: that would be every interface of the machine."""
     port: Whole = Field(8000, ge=0, le=65535)
-    db: Path = Path("jobctl.db")
+    db: Database = Path("jobctl.db")
+    postgres: Postgres = Postgres()
     app: str | None = None
     """Module with ``@job`` handlers; several separated by commas. The current folder is importable."""
     concurrency: Whole = Field(10, ge=1, le=10_000)

@@ -21,7 +21,7 @@ Config = Annotated[
 ]
 Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="As for `serve`.")]
 Port = Annotated[int | None, typer.Option("--port", metavar="PORT", help="As for `serve`.")]
-Db = Annotated[Path | None, typer.Option("--db", metavar="PATH", help="As for `serve`.")]
+Db = Annotated[str | None, typer.Option("--db", metavar="DB", help="As for `serve`.")]
 App = Annotated[str | None, typer.Option("--app", metavar="MODULE", help="As for `serve`.")]
 Concurrency = Annotated[int | None, typer.Option("--concurrency", metavar="N", help="As for `serve`.")]
 Certfile = Annotated[Path | None, typer.Option("--certfile", metavar="F", help="As for `serve`.")]

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, SecretStr
 
+from jobctl.database_url import DatabaseUrl
 from jobctl.origins import Given, everything_given
 from jobctl.settings import Settings
 
@@ -60,4 +61,4 @@ def _shown(value: Any, *, hide: bool = False) -> Any:
         return {key: MASK if hide else _shown(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_shown(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | DatabaseUrl) else value

@@ -44,6 +44,8 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "queues list": ("jobctl queues list", "jobctl queues list --json"),
     "queues pause": ("jobctl queues pause mail",),
     "queues resume": ("jobctl queues resume mail",),
+    "work": ("jobctl work --db postgresql://jobs@db.example/jobs --app tasks --concurrency 20",),
+    "migrate": ("jobctl migrate --db postgresql://jobs@db.example/jobs",),
     "workers": ("jobctl workers", "jobctl workers --json | jq '.workers[].running'"),
     "jobs prune": ("jobctl jobs prune --older-than 7d --status completed",),
     "open": ("jobctl open", "jobctl open --print --sub ann --role user"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobctl.cli.output import emit
+from jobctl.cli.output import emit, say
 
 if TYPE_CHECKING:
     from jobctl.service import Service
@@ -20,7 +20,9 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Listen here [127.0.0.1].")] = None,
     port: Annotated[int | None, typer.Option("--port", metavar="PORT", help="Listen on this port [8000].")] = None,
-    db: Annotated[Path | None, typer.Option("--db", metavar="PATH", help="The database file [jobctl.db].")] = None,
+    db: Annotated[
+        str | None, typer.Option("--db", metavar="DB", help="A file, or postgresql://USER@HOST/NAME [jobctl.db].")
+    ] = None,
     app: Annotated[
         str | None, typer.Option("--app", metavar="MODULE", help="Module with @job handlers; several by commas.")
     ] = None,
@@ -45,11 +47,24 @@ def serve(
 
     if config is None and DEFAULT_CONFIG.is_file():
         config = DEFAULT_CONFIG
+    tell_of_password(db)
     read = partial(
         settings.load,
         config, host=host, port=port, db=db, app=app, concurrency=concurrency, certfile=certfile, keyfile=keyfile,
     )  # fmt: skip
     return service.main(read(), read, when_ready=_show_link)
+
+
+def tell_of_password(db: str | None) -> None:
+    """A password on the command line is in the list of processes, for everybody on the machine to read."""
+    from jobctl.database_url import DatabaseUrl, is_url
+
+    if db is not None and is_url(db):
+        from contextlib import suppress
+
+        with suppress(ValueError):  # told with the settings
+            if DatabaseUrl(db).passwords:
+                say("others on this machine can read the password in --db; JOBCTL_DB, jobctl.toml or ~/.pgpass hide it")
 
 
 def _show_link(service: "Service") -> None:

@@ -14,8 +14,8 @@ from jobctl.errors import ConfigError, StartupError, StoreUnavailable
 from jobctl.events import Commit
 from jobctl.metrics import Metrics
 from jobctl.model import Position
-from jobctl.store import postgres_claims
-from jobctl.store.base import Claims, Read
+from jobctl.store import postgres_claims, writes
+from jobctl.store.base import Claims, Read, Rescued
 from jobctl.store.committer import Committer, now_ms
 from jobctl.store.postgres_epoch import epoch_of
 from jobctl.store.postgres_link import SQL, Link, arguments, configure, connect, without_password
@@ -23,6 +23,7 @@ from jobctl.store.postgres_migrate import migrate_on
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.postgres_tail import Tail
 from jobctl.store.postgres_watch import Watch
+from jobctl.store.postgres_workers import PostgresWorkers
 from jobctl.store.postgres_writer import PostgresSnapshot, PostgresWriter
 from jobctl.store.sql_store import SqlStore
 
@@ -76,7 +77,14 @@ class PostgresStore(SqlStore):
         self._closed = False
         self._closing = trio.Lock()
         self.watch = Watch(self.tail, self._connect, options, give=self._give, clock=self.database_clock)
+        self.workers = PostgresWorkers(self._connect, self._read, options.lease, joined=self._joined)
         super().__init__()
+
+    def _joined(self, worker: str) -> None:
+        self.lease = worker
+
+    async def rescue(self) -> Rescued:
+        return await self._submit(_rescue)
 
     _knows = staticmethod(postgres_claims.set_known)
 
@@ -172,6 +180,7 @@ class PostgresStore(SqlStore):
 
     def _close(self) -> None:
         self.writer.close()
+        self.workers.close()
         self._pool.close()
 
     def open(self) -> None:
@@ -179,6 +188,11 @@ class PostgresStore(SqlStore):
         self._told = self.tail.seq
         self._pool.open(wait=False)
         self.committer.start()
+
+
+def _rescue(tx: Any) -> Rescued:
+    tx.run("bury_workers")
+    return writes.rescue(tx)
 
 
 @contextlib.asynccontextmanager

@@ -16,3 +16,4 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: float = 5.0
     notify: bool = True
     transaction_pooling: bool = False
+    lease: float = 15.0

@@ -268,7 +268,7 @@ async def test_a_renewed_certificate_is_served_after_a_sighup_and_a_broken_one_i
 def test_as_many_descriptors_are_taken_as_the_system_gives(
     soft: int, most: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobctl import service
+    from jobctl import lifetime
 
     asked: list[int] = []
 
@@ -277,7 +277,7 @@ def test_as_many_descriptors_are_taken_as_the_system_gives(
         if limits[0] > most:
             raise ValueError("current limit exceeds maximum limit")
 
-    monkeypatch.setattr(service.resource, "getrlimit", lambda _: (soft, service.resource.RLIM_INFINITY))
-    monkeypatch.setattr(service.resource, "setrlimit", set_limit)
-    service._raise_descriptor_limit()
+    monkeypatch.setattr(lifetime.resource, "getrlimit", lambda _: (soft, lifetime.resource.RLIM_INFINITY))
+    monkeypatch.setattr(lifetime.resource, "setrlimit", set_limit)
+    lifetime.raise_descriptor_limit()
     assert asked == expected

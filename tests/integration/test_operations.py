@@ -14,7 +14,7 @@ import pytest
 import trio
 from operations_kit import http, scrape  # noqa: F401
 
-from jobctl import service
+from jobctl import database
 from jobctl.engine.registry import Registry
 from jobctl.errors import RetryAfter
 from jobctl.schedule import ScheduleSpec
@@ -34,7 +34,7 @@ async def test_readyz_says_why_not(
     server: Running, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await not_ready(http) == []
-    monkeypatch.setattr(service, "_free_bytes", lambda _: 5 * 2**20)
+    monkeypatch.setattr(database, "free_bytes", lambda _: 5 * 2**20)
     (reason,) = await not_ready(http)
     assert reason.startswith("the disk is nearly full (5 MiB left")
     server.store.committer.trouble = "Full: database or disk is full"  # type: ignore[attr-defined]
@@ -43,7 +43,7 @@ async def test_readyz_says_why_not(
     server.store.committer.trouble = None  # type: ignore[attr-defined]
     monkeypatch.undo()
     for _ in range(3):
-        server.service.watchdog.beat(2.0)
+        server.service.engine.watchdog.beat(2.0)
     (reason,) = await not_ready(http)
     assert reason == "the event loop was held up for 6 of the last 10 s"
     server.service._stop.set()
@@ -52,8 +52,8 @@ async def test_readyz_says_why_not(
 
 def test_free_space_is_that_of_the_databases_disk(tmp_path: Path) -> None:
     free = os.statvfs(tmp_path)
-    assert abs(service._free_bytes(tmp_path / "x.db") - free.f_bavail * free.f_frsize) < 2**30
-    assert service._free_bytes(tmp_path / "gone" / "x.db") == 0
+    assert abs(database.free_bytes(tmp_path / "x.db") - free.f_bavail * free.f_frsize) < 2**30
+    assert database.free_bytes(tmp_path / "gone" / "x.db") == 0
 
 
 # --- the watchdog --------------------------------------------------------------------------------------------------
@@ -117,12 +117,12 @@ async def test_a_clock_that_is_set_ahead_is_noticed_while_the_server_runs(
         await server.store.schedules.add(daily, created_by="root", next_run=soon)
     else:
         await server.enqueue(name="ok", scheduled_for=soon)
-    runner, scheduler = server.service.runner, server.service.scheduler
+    runner, scheduler = server.service.runner, server.service.engine.scheduler
     await until(lambda: runner.resting)  # they sleep
     await until(lambda: scheduler._seen is not None and scheduler._changed.statistics().tasks_waiting == 1)
     ahead = lambda: time.time_ns() // 1_000_000 + hour
     server.store.clock = scheduler._clock = ahead  # type: ignore[misc, attr-defined]
-    server.service.wall_clock._wall = lambda: ahead() / 1000
+    server.service.engine.wall_clock._wall = lambda: ahead() / 1000
     with trio.fail_after(10):
         while waits == "a delayed job" and not (await server.store.stats(owner=None)).value.completed:
             await trio.sleep(0.01)
@@ -158,5 +158,5 @@ async def test_a_clock_that_is_set_back_does_not_lengthen_a_backoff(
     server.store.clock = back  # type: ignore[misc]
     clocks = SimpleNamespace(time=lambda: back() / 1000, perf_counter=time.perf_counter)
     monkeypatch.setattr("jobctl.engine.runner.time", clocks)
-    server.service.wall_clock._wall = lambda: back() / 1000
+    server.service.engine.wall_clock._wall = lambda: back() / 1000
     await until(completed)

@@ -73,7 +73,7 @@ async def test_a_reload_takes_over_what_it_can_and_names_the_rest(
     assert statuses == [200, 200, 429]
     assert not [each for each in caplog.records if each.name == "jobctl.web"]
     assert server.service.runner._grace == 1.5
-    assert server.service.watchdog.max_lag == 9.0
+    assert server.service.engine.watchdog.max_lag == 9.0
     assert server.service.settings.concurrency == 10
     async with server.peer():
         peer = await trio.open_tcp_stream(LOOPBACK, server.port)

@@ -34,7 +34,7 @@ def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
 
 
 def test_the_unit_gives_a_stop_the_time_that_it_may_take() -> None:
-    from jobctl.service import LAST_MOMENT_S
+    from jobctl.engine.engine import LAST_MOMENT_S
     from jobctl.settings import Settings
 
     unit = (CONFIGS / "jobctl.service").read_text()

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel, BeforeValidator
 from settings_kit import SECRET, _no_environment, refused, toml  # noqa: F401
 
-from jobctl import settings
+from jobctl import reload, settings
+from jobctl.database_url import DatabaseUrl
 from jobctl.errors import ConfigError
 from jobctl.settings import Settings, check_origin, load, parse_rate
 
@@ -273,3 +274,41 @@ def test_the_names_that_a_mistake_is_compared_with_are_real() -> None:
     sections = {name.split(".")[0] for name in every_name() if "." in name}
     assert sections == settings._TABLES
     assert {name for name in settings._all_names() if "." in name} <= every_name()
+
+
+# --- the database --------------------------------------------------------------------------------------------------
+
+
+def test_a_database_is_a_file_or_an_address_of_postgresql(tmp_path: Path) -> None:
+    assert load(None).db == Path("jobctl.db")
+    assert load(None, db="x.db").db == Path("x.db")
+    assert load(toml(tmp_path, 'db = "postgresql://ann@db/jobs"')).db == DatabaseUrl("postgresql://ann@db/jobs")
+
+
+@pytest.mark.parametrize("given", ["mysql://db/jobs", "http://db", "postgresql://db/a b", "postgresql://[db/jobs"])
+def test_an_address_of_something_else_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"^the command line: db\b.*: "):
+        load(None, db=given)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ann:hunter2secret@db:5433/jobs?sslmode=require", "postgresql://ann@db:5433/jobs?sslmode=require"),
+        ("postgres://:hunter2secret@db/jobs", "postgres://db/jobs"),
+        ("postgresql:///jobs?host=/run/pg&password=hunter2secret", "postgresql:///jobs?host=/run/pg"),
+        ("postgresql://ann@a:1,b:2/jobs", "postgresql://ann@a:1,b:2/jobs"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    settings = load(None, db=url)
+    assert str(settings.db) == shown
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()
+    assert isinstance(settings.db, DatabaseUrl)
+    assert settings.db.secret == url
+
+
+def test_a_password_is_hidden_from_the_log_as_written_and_as_meant() -> None:
+    settings = load(None, db="postgresql://ann:hunter2%21secret@db/jobs")
+    assert {"hunter2%21secret", "hunter2!secret"} <= set(reload.secrets_of(settings))

@@ -1,0 +1,66 @@
+"""What a process of ours does about its own life: signals, the service manager, descriptors, the last resort."""
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from jobctl.notify import Notifier
+from jobctl.store.base import Store
+
+MAX_DESCRIPTORS: Final = 65_536
+"""Above the most connections that the settings' default allows."""
+OPEN_MAX: Final = 10_240
+"""What macOS lets a process have where it refuses more, though its hard limit is none."""
+log = logging.getLogger("jobctl")
+
+
+async def watch_signals(
+    stop: Callable[[], None],
+    *,
+    stopping: Callable[[], bool],
+    reload: Callable[[], None],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """SIGTERM and Ctrl-C stop in order, a second one at once, losing nothing either; SIGHUP reads settings again."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+        task_status.started()
+        async for number in received:
+            if number == signal.SIGHUP:
+                reload()
+                continue
+            if stopping():
+                log.warning("stopped at once; what was acknowledged is kept, running jobs are tried again")
+                os._exit(128 + number)
+            stop()
+
+
+async def say_alive(notifier: Notifier) -> None:
+    """As long as this task gets its turn, the event loop turns; systemd restarts a process where it does not."""
+    while notifier.watchdog_s is not None:
+        notifier.tell("WATCHDOG=1")
+        await trio.sleep(notifier.watchdog_s / 2)
+
+
+async def leave_behind(store: Store, stuck: int) -> None:
+    """Handlers that shield themselves from cancellation would keep the process for ever: go without them."""
+    log.warning("left %d handlers that would not stop; their jobs are tried again", stuck)
+    await store.close()
+    os._exit(0)
+
+
+def raise_descriptor_limit() -> None:
+    """Each connection is a descriptor; the usual soft limit of 1,024 is there for programs that use ``select``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, MAX_DESCRIPTORS) if hard != resource.RLIM_INFINITY else MAX_DESCRIPTORS
+    for tried in (wanted, OPEN_MAX):
+        if soft == resource.RLIM_INFINITY or soft >= tried:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (tried, hard))
+            return

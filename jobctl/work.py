@@ -1,0 +1,95 @@
+"""``jobctl work``: the engine alone, beside servers that share its database. No API, no stream, no port.
+
+start:  settings, handlers -> store -> lease -> runner
+stop:   claim nothing -> running jobs get their grace -> the rest is given back -> the lease is given up
+"""
+
+import logging
+from functools import partial
+
+import trio
+
+from jobctl import database, lifetime, logs, reload
+from jobctl.database_url import DatabaseUrl
+from jobctl.engine import registry as handlers
+from jobctl.engine.engine import LAST_MOMENT_S, Engine
+from jobctl.errors import ConfigError
+from jobctl.metrics import Metrics
+from jobctl.notify import Notifier
+from jobctl.settings import Settings
+
+log = logging.getLogger("jobctl")
+
+
+def main(settings: Settings) -> int:
+    """Run jobs until SIGTERM or Ctrl-C; returns the exit code.
+
+    Raises:
+        StartupError: it cannot start as it was asked to; one line says why.
+    """
+    logs.configure(settings.log.level, settings.log.format)
+    trio.run(partial(work, settings))
+    return 0
+
+
+async def work(
+    settings: Settings, *, signals: bool = True, task_status: trio.TaskStatus["Work"] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run jobs until ``Work.stop`` is called (or a signal comes, where ``signals``). Started once it takes jobs."""
+    if not isinstance(settings.db, DatabaseUrl):
+        raise ConfigError(
+            f"db: {settings.db} is a file, which one process owns: `jobctl serve` runs its jobs as well. "
+            "`jobctl work` shares the queues of a PostgreSQL database: --db postgresql://..."
+        )
+    registry = handlers.load(settings)
+    logs.hide(*reload.secrets_of(settings))
+    metrics = Metrics()
+    async with database.open_database(settings, metrics) as store:
+        engine = Engine(settings, store, registry, kind="work", metrics=metrics)
+        await Work(settings, engine, registry.names()).run(signals=signals, task_status=task_status)
+
+
+class Work:
+    """An engine while it runs."""
+
+    def __init__(self, settings: Settings, engine: Engine, names: list[str]) -> None:
+        self.settings, self.engine, self._names = settings, engine, names
+        self.notifier = Notifier()
+        self._stop = trio.Event()
+
+    def stop(self) -> None:
+        """Begin the orderly stop; ``run`` returns when it is done."""
+        self._stop.set()
+
+    async def run(
+        self, *, signals: bool = False, task_status: trio.TaskStatus["Work"] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Start, wait for ``stop``, and stop."""
+        engine = self.engine
+        await engine.prepare()
+        async with trio.open_nursery() as nursery:
+            if signals:
+                watch = partial(
+                    lifetime.watch_signals, self.stop, stopping=self._stop.is_set, reload=self._not_reloaded
+                )
+                await nursery.start(watch)
+            await engine.start(nursery)
+            names = ", ".join(self._names) or "none"
+            log.info("works as %s (database %s, handlers: %s)", engine.lease.id, self.settings.db, names)
+            self.notifier.tell("READY=1", f"STATUS=works as {engine.lease.id}")
+            nursery.start_soon(lifetime.say_alive, self.notifier)
+            task_status.started(self)
+            await self._stop.wait()
+            self.notifier.tell("STOPPING=1", "STATUS=stops; running jobs get their time")
+            log.info("stopping; running jobs get %g s", self.settings.grace)
+            stuck: tuple[str, ...] = ()
+            with trio.move_on_after(self.settings.grace + LAST_MOMENT_S):
+                stuck = await engine.drain()
+            if stuck:
+                await lifetime.leave_behind(engine.store, len(stuck))
+            nursery.cancel_scope.cancel()
+        log.info("stopped")
+
+    @staticmethod
+    def _not_reloaded() -> None:
+        log.warning("`jobctl work` takes other settings with a restart: stop it, and start it again")
