@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from jobctl.engine import processes
+from jobctl.engine import guard, proc, processes
 from jobctl.engine.context import Run
 from jobctl.engine.output import Output
 from jobctl.errors import HandlersFailed, InvalidInput, StoreUnavailable
@@ -176,7 +176,10 @@ async def run_command(command: Command, run: Run, data: Mapping[str, Any], draw:
         rare case that not even SIGKILL ended it.
     """
     job, claim = run.job, run.claim
-    own = {"JOBCTL_JOB_ID": job.id, "JOBCTL_RUN": str(claim.run), "JOBCTL_ATTEMPT": str(job.attempts + 1)}
+    own = {
+        "JOBCTL_JOB_ID": job.id, "JOBCTL_RUN": str(claim.run), "JOBCTL_ATTEMPT": str(job.attempts + 1),
+        guard.LEASE: job.processing_by or "",
+    }  # fmt: skip
     try:
         argv = command.render(data)
     except InvalidInput as error:  # enqueued when the command was another
@@ -195,8 +198,11 @@ async def run_command(command: Command, run: Run, data: Mapping[str, Any], draw:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Failed(f"cannot start {argv[0]}: {reason}", delay=backoff(job.attempts + 1, draw))
     output = Output(run, process)
+    started = proc.start_ticks(process.pid)
+    if run.host.guard is not None:
+        run.host.guard.began(process.pid, started)
     try:
-        await _remember(run, process.pid)
+        await _remember(run, process.pid, started)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(output.read, process.stdout, "stdout")
             nursery.start_soon(output.read, process.stderr, "stderr")
@@ -205,6 +211,8 @@ async def run_command(command: Command, run: Run, data: Mapping[str, Any], draw:
             nursery.cancel_scope.deadline = trio.current_time() + OUTPUT_S
     finally:
         await _clean_up(process)
+        if run.host.guard is not None and process.returncode is not None:
+            run.host.guard.ended(process.pid)
     if process.returncode is None:
         run.outlives = functools.partial(_reap, process)
         return None
@@ -215,10 +223,10 @@ async def run_command(command: Command, run: Run, data: Mapping[str, Any], draw:
     return Failed(_describe(process.returncode, output.tail), delay=backoff(job.attempts + 1, draw))
 
 
-async def _remember(run: Run, pid: int) -> None:
+async def _remember(run: Run, pid: int, started: int) -> None:
     """Write down the process before anything of it is read, so that the next start can end it if we die."""
     try:
-        ours = await run.host.store.record_process(run.job.id, run.claim.run, pid, processes.start_ticks(pid))
+        ours = await run.host.store.record_process(run.job.id, run.claim.run, pid, started)
     except StoreUnavailable as error:
         log.warning("the command of job %s could not be recorded, it would survive a crash: %s", run.job.id, error)
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from jobctl.engine.duties import Duties
+from jobctl.engine.guard import Guard
 from jobctl.engine.lease import Lease
 from jobctl.engine.maintenance import Maintenance
 from jobctl.engine.processes import end_orphans
@@ -42,6 +43,9 @@ class Engine:
         self, settings: "Settings", store: Store, registry: Registry, *, kind: Kind, metrics: Metrics
     ) -> None:
         self.store = store
+        shared = store.workers.lease_s is not None
+        programs = any(each.command is not None for each in registry)
+        self.guard = Guard() if shared and programs else None
         self._queues: Sequence[str] = tuple(settings.queues)
         self.runner = Runner(
             store,
@@ -52,6 +56,7 @@ class Engine:
             grace=settings.grace,
             cancel_grace=settings.cancel_grace,
             metrics=metrics,
+            guard=self.guard,
         )
         self.lease = Lease(
             store.workers, self.runner, kind=kind, slots=settings.concurrency, handlers=tuple(registry.names())
@@ -75,6 +80,9 @@ class Engine:
             raise ConfigError(f"queues: {error}") from None
         if self.store.workers.lease_s is None:
             await self._clear_up()
+        if self.guard is not None:
+            self.guard.start()
+            self.lease.renewed = self.guard.lease
         await self.lease.start()
         self.store.listen(self.runner.on_commit)
         self.store.listen(self.scheduler.on_commit)
@@ -100,6 +108,8 @@ class Engine:
         stuck = await self.runner.drain()
         if not stuck:
             await self.lease.give_up()
+        if self.guard is not None:
+            await trio.to_thread.run_sync(self.guard.stop)
         return stuck
 
     def _clock_was_set(self, jump: float) -> None:

@@ -20,13 +20,13 @@ import math
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
 
 from jobctl import __version__
+from jobctl.engine.guard import steady
 from jobctl.errors import StoreUnavailable
 from jobctl.store.workers import BEAT_S, TERM_S, Beat, NewWorker, WorkerStore
 from jobctl.worker import Kind, Worker
@@ -66,12 +66,6 @@ class Runs(Protocol):
 
     def resume(self, worker: str) -> None:
         """Claim again, as ``worker``."""
-
-
-def steady() -> float:
-    """Seconds that never jump and go on while the machine sleeps, where the system has such a clock."""
-    number = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if number is None else time.clock_gettime(number)
 
 
 def _leave(code: int) -> None:

@@ -1,8 +1,7 @@
 """Process groups: wait for a leader, signal a group, and end what a former server left running.
 
-A pid alone proves nothing, it may have been given to another process since. A live leader is known by its start time
-(field 22 of ``/proc/PID/stat``, clock ticks since boot); members whose leader has gone by the job's id in their
-environment. Elsewhere than on Linux nothing of this can be seen, and left-over commands are only reported.
+A live leader is known by its start time, members whose leader has gone by the job's id in their environment (``proc``).
+Elsewhere than on Linux nothing of this can be seen, and left-over commands are only reported.
 """
 
 import contextlib
@@ -11,44 +10,18 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
+from jobctl.engine import proc
 from jobctl.store.base import Orphan
 
 ORPHAN_GRACE_S: Final = 5.0
 """Between SIGTERM and SIGKILL for a command whose server has died: nobody waits for its result any more."""
 _POLL_S: Final = 0.05
 _UNKILLABLE_S: Final = 2.0
-_PROC: Final = Path("/proc")
 log = logging.getLogger("jobctl.engine")
-
-
-class Stat(NamedTuple):
-    """What ``/proc/PID/stat`` says: one letter of state, process group, and start time in clock ticks since boot."""
-
-    state: str
-    group: int
-    started: int
-
-
-def read_stat(pid: int) -> Stat | None:
-    """The process's stat; None when it is gone, or where there is no ``/proc``."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_bytes()
-    except OSError:
-        return None
-    # The second field is the program's name in parentheses and may itself hold spaces and parentheses.
-    fields = text.rpartition(b")")[2].split()
-    return Stat(fields[0].decode(), int(fields[2]), int(fields[19]))
-
-
-def start_ticks(pid: int) -> int:
-    """When the process started; 0 where that cannot be known."""
-    stat = read_stat(pid)
-    return stat.started if stat else 0
 
 
 def signal_group(leader: int, number: signal.Signals) -> None:
@@ -96,7 +69,7 @@ async def end_orphans(
     """
     if not orphans and not unrecorded:
         return 0
-    if not (_PROC / "self" / "stat").exists():
+    if not proc.available():
         pids = [orphan.pid for orphan in orphans]
         log.warning("commands of a former server may still run, this system cannot tell: %s", pids)
         return 0
@@ -119,9 +92,7 @@ async def end_orphans(
 
 def _signal_all(alive: dict[Orphan, list[int]], number: signal.Signals) -> None:
     for pids in alive.values():
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+        proc.send(pids, number)
 
 
 def _living(orphans: Sequence[Orphan]) -> dict[Orphan, list[int]]:
@@ -130,7 +101,7 @@ def _living(orphans: Sequence[Orphan]) -> dict[Orphan, list[int]]:
     alive: dict[Orphan, list[int]] = {}
     for orphan in orphans:
         members = groups.get(orphan.pid, {})
-        leader = read_stat(orphan.pid)
+        leader = proc.read_stat(orphan.pid)
         if leader is None:
             pids = [pid for pid in members if _belongs(pid, orphan)]
         elif leader.started == orphan.started and leader.group == orphan.pid:
@@ -142,15 +113,13 @@ def _living(orphans: Sequence[Orphan]) -> dict[Orphan, list[int]]:
     return alive
 
 
-def _groups(wanted: set[int]) -> dict[int, dict[int, Stat]]:
+def _groups(wanted: set[int]) -> dict[int, dict[int, proc.Stat]]:
     """Living members of the wanted groups, in one walk over ``/proc``. Zombies count as gone."""
-    groups: dict[int, dict[int, Stat]] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            pid = int(entry.name)
-            stat = read_stat(pid)
-            if stat and stat.group in wanted and stat.state not in "ZX":
-                groups.setdefault(stat.group, {})[pid] = stat
+    groups: dict[int, dict[int, proc.Stat]] = {}
+    for pid in proc.everybody():
+        stat = proc.read_stat(pid)
+        if stat and stat.group in wanted and stat.state not in "ZX":
+            groups.setdefault(stat.group, {})[pid] = stat
     return groups
 
 
@@ -158,23 +127,15 @@ def _look_for(runs: Mapping[str, int]) -> set[Orphan]:
     """Commands of these runs, known by their environment alone."""
     wanted = {f"JOBCTL_JOB_ID={job_id}".encode(): (job_id, run) for job_id, run in runs.items()}
     found = set()
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            environ = _environ(int(entry.name))
-            for mark in wanted.keys() & environ:
-                job_id, run = wanted[mark]
-                stat = read_stat(int(entry.name))
-                if stat is not None and f"JOBCTL_RUN={run}".encode() in environ:
-                    found.add(Orphan(job_id, run, stat.group, start_ticks(stat.group)))
+    for pid in proc.everybody():
+        environ = proc.environ(pid)
+        for mark in wanted.keys() & environ:
+            job_id, run = wanted[mark]
+            stat = proc.read_stat(pid)
+            if stat is not None and f"JOBCTL_RUN={run}".encode() in environ:
+                found.add(Orphan(job_id, run, stat.group, proc.start_ticks(stat.group)))
     return found
 
 
 def _belongs(pid: int, orphan: Orphan) -> bool:
-    return f"JOBCTL_JOB_ID={orphan.job_id}".encode() in _environ(pid)
-
-
-def _environ(pid: int) -> set[bytes]:
-    try:
-        return {*(_PROC / str(pid) / "environ").read_bytes().split(b"\0")}
-    except OSError:  # gone, or somebody else's
-        return set()
+    return f"JOBCTL_JOB_ID={orphan.job_id}".encode() in proc.environ(pid)

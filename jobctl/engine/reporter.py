@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import trio
 
+from jobctl.engine.guard import Guard
 from jobctl.errors import StoreUnavailable
 from jobctl.model import clip
 from jobctl.store.base import LogEntry, Store
@@ -53,6 +54,8 @@ class Host:
     spawn: Spawn
     token: trio.lowlevel.TrioToken
     ident: int
+    guard: Guard | None = None
+    """Ends programs of a process that cannot do so itself."""
 
 
 class Reporter:

@@ -19,6 +19,7 @@ from jobctl.engine import patience
 from jobctl.engine.context import Run
 from jobctl.engine.executor import Executor
 from jobctl.engine.forfeit import Forfeited
+from jobctl.engine.guard import Guard
 from jobctl.engine.hands import Hands
 from jobctl.engine.nap import Nap
 from jobctl.engine.overdue import watch_over
@@ -57,6 +58,7 @@ class Runner:
         grace: Seconds that runs get to end when the server stops.
         cancel_grace: Seconds that a run gets to end by itself when it is cancelled.
         metrics: Where claims and runs are counted.
+        guard: Told of programs.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class Runner:
         grace: float,
         cancel_grace: float,
         metrics: Metrics | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._store, self._registry = store, registry
         self._worker = worker
         self._slots = Slots(concurrency, limits)
         self._grace, self._cancel_grace = grace, cancel_grace
         self._metrics = metrics or Metrics()
+        self._guard = guard
         self._executor = Executor(registry, threads=concurrency)
         self._ended: list[tuple[Run, End]] = []
         self._work = True
@@ -167,7 +171,7 @@ class Runner:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 token = trio.lowlevel.current_trio_token()
-                host = Host(self._store, nursery.start_soon, token, threading.get_ident())
+                host = Host(self._store, nursery.start_soon, token, threading.get_ident(), self._guard)
                 nursery.start_soon(watch_over, self._slots, self._end_overdue)
                 task_status.started()
                 await self._take_turns(host, nursery)

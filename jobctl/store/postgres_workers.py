@@ -4,7 +4,7 @@ A row with a term, not an advisory lock: behind PgBouncer in transaction mode th
 and the lock of a frozen process would be kept for it. The heartbeat renews the lease, takes or keeps the lead and reads
 who is there in one round trip of a connection of its own, so that it does not wait behind the queue's writes.
 
-A heartbeat is not synced: were the last ones lost in a crash of the database, leases would only be shorter than thought.
+A heartbeat is not synced: were the last ones lost in a crash of the database, leases would only end earlier.
 """
 
 import logging

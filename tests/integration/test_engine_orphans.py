@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from engine_kit import add_command, engine
 
-from jobctl.engine.processes import end_orphans, start_ticks
+from jobctl.engine.proc import start_ticks
+from jobctl.engine.processes import end_orphans
 from jobctl.engine.registry import Registry
 from jobctl.store.base import Orphan
 
