@@ -61,6 +61,7 @@ class Engine:
         self.lease = Lease(
             store.workers, self.runner, kind=kind, slots=settings.concurrency, handlers=tuple(registry.names())
         )
+        self.runner.lost = self.lease.look_again
         self.watchdog = Watchdog(metrics, max_lag=settings.health.max_lag)
         self.scheduler = Scheduler(store, registry, clock=now_ms)
         self.maintenance = Maintenance(store, settings.retention)

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from jobctl.errors import StoreUnavailable
+from jobctl.errors import LeaseLost, StoreUnavailable
 
 FIRST_S: Final = 0.05
 CAP_S: Final = 5.0
@@ -33,6 +33,6 @@ def longer(pause: float) -> float:
 
 def complain(what: str, pause: float, error: Exception) -> None:
     """Say what cannot be done for now."""
-    unexpected = None if isinstance(error, StoreUnavailable) else error
+    unexpected = None if isinstance(error, StoreUnavailable | LeaseLost) else error
     level = logging.ERROR if unexpected else logging.WARNING
     log.log(level, "cannot %s, next try in %.2g s: %s", what, pause, error, exc_info=unexpected)

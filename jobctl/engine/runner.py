@@ -8,7 +8,7 @@ ready claims them as well. An end, a commit that it could not be part of, or the
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -27,7 +27,7 @@ from jobctl.engine.patience import complain, insist
 from jobctl.engine.registry import Registry
 from jobctl.engine.reporter import Host
 from jobctl.engine.slots import Slots
-from jobctl.errors import StoreUnavailable
+from jobctl.errors import LeaseLost, StoreUnavailable
 from jobctl.events import Commit
 from jobctl.metrics import Metrics
 from jobctl.store.base import Claims, End, Failed, Outcome, Released, Store
@@ -91,6 +91,8 @@ class Runner:
         self._nursery: trio.Nursery | None = None
         self._over = False
         self._forfeited = Forfeited()
+        self.lost: Callable[[], None] = lambda: None
+        """Told when the store says that the lease is over."""
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -303,6 +305,8 @@ class Runner:
     async def _after_failure(self, ended: list[tuple[Run, End]], pause: float, error: Exception) -> None:
         """Keep the ends for the next turn. What no turn can store, at whatever time, is stored one by one."""
         complain("claim jobs, and store how others ended" if ended else "claim jobs", pause, error)
+        if isinstance(error, LeaseLost):
+            self.lost()
         if isinstance(error, StoreUnavailable):
             self._ended = ended + self._ended
         else:

@@ -6,7 +6,8 @@ SELECT $1, $2, $3, $4, $5, clock.now, clock.now, clock.now + $8, $6, $7
 FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now) AS clock
 
 -- name: worker_forget
-DELETE FROM worker WHERE expires_at < extract(epoch FROM clock_timestamp()) * 1000 - $1
+DELETE FROM worker
+WHERE expires_at < extract(epoch FROM clock_timestamp()) * 1000
     AND seen_at < extract(epoch FROM clock_timestamp()) * 1000 - $1
 
 -- name: worker_beat
