@@ -5,11 +5,13 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
+from jobctl.engine.executor import leaves
+from jobctl.errors import JobctlError
 from jobctl.notify import Notifier
 from jobctl.store.base import Store
 
@@ -18,6 +20,17 @@ MAX_DESCRIPTORS: Final = 65_536
 OPEN_MAX: Final = 10_240
 """What macOS lets a process have where it refuses more, though its hard limit is none."""
 log = logging.getLogger("jobctl")
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run ``main`` on trio. An error that was raised on purpose comes out as itself, whatever it was raised in."""
+    try:
+        trio.run(main)
+    except BaseExceptionGroup as group:
+        meant = [each for each in leaves(group) if isinstance(each, JobctlError)]
+        if not meant:
+            raise
+        raise meant[0] from group
 
 
 async def watch_signals(

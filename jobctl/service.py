@@ -64,7 +64,7 @@ def main(
         StartupError: it cannot start as it was asked to; one line says why.
     """
     logs.configure(settings.log.level, settings.log.format)
-    trio.run(partial(serve, settings, read_again=read_again, when_ready=when_ready))
+    lifetime.run(partial(serve, settings, read_again=read_again, when_ready=when_ready))
     return 0
 
 
@@ -185,6 +185,8 @@ class Service:
             reasons.append("the server is stopping")
         if self.store.trouble:
             reasons.append(f"the database cannot take writes ({self.store.trouble})")
+        elif (silence := self.engine.lease.trouble) is not None:
+            reasons.append(silence)
         elif (shortage := database.shortage(self.settings)) is not None:
             reasons.append(shortage)
         if (lag := self.engine.watchdog.trouble()) is not None:

@@ -28,7 +28,7 @@ def main(settings: Settings) -> int:
         StartupError: it cannot start as it was asked to; one line says why.
     """
     logs.configure(settings.log.level, settings.log.format)
-    trio.run(partial(work, settings))
+    lifetime.run(partial(work, settings))
     return 0
 
 

@@ -152,10 +152,10 @@ class Executor:
         text = describe(error)
         if run.asked == "cancel":
             return Cancelled(text)
-        leaves = _leaves(error)
-        if any(isinstance(leaf, NoRetry) for leaf in leaves):
+        found = leaves(error)
+        if any(isinstance(leaf, NoRetry) for leaf in found):
             return Failed(text, retry=False)
-        delays = [leaf.seconds for leaf in leaves if isinstance(leaf, RetryAfter)]
+        delays = [leaf.seconds for leaf in found if isinstance(leaf, RetryAfter)]
         if delays:
             return Failed(text, delay=max(delays))
         if run.scope.cancel_called:
@@ -192,9 +192,9 @@ def describe(error: BaseException) -> str:
     ``NoRetry`` and ``RetryAfter`` are meant, not accidents: only their message is shown. A group of one (trio wraps
     what leaves a nursery) is shown as that one. At most 16 KiB.
     """
-    leaves = _leaves(error)
-    if len(leaves) == 1:
-        error = leaves[0]
+    found = leaves(error)
+    if len(found) == 1:
+        error = found[0]
     if isinstance(error, NoRetry | RetryAfter):
         cause = f" ({_headline(error.__cause__)})" if error.__cause__ else ""
         return clip((_message(error) or type(error).__name__) + cause)
@@ -227,16 +227,16 @@ def _message(error: BaseException) -> str:
         return f"(no message: str() raised {type(odd).__name__})"
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
     """The exceptions that a group holds, however deep; of another exception, itself."""
-    leaves, waiting = [], [error]
+    found, waiting = [], [error]
     while waiting:
         each = waiting.pop()
         if isinstance(each, BaseExceptionGroup):
             waiting += each.exceptions
         else:
-            leaves.append(each)
-    return leaves
+            found.append(each)
+    return found
 
 
 def from_outside(error: BaseException) -> bool:
@@ -244,5 +244,5 @@ def from_outside(error: BaseException) -> bool:
 
     One that a handler kept and raised again later belongs to no live scope; let out, it would end the server.
     """
-    cancelled = any(isinstance(leaf, trio.Cancelled) for leaf in _leaves(error))
+    cancelled = any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
     return cancelled and trio.current_effective_deadline() == -math.inf

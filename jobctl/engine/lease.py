@@ -28,7 +28,7 @@ import trio
 from jobctl import __version__
 from jobctl.engine.guard import steady
 from jobctl.errors import StoreUnavailable
-from jobctl.store.workers import BEAT_S, TERM_S, Beat, NewWorker, WorkerStore
+from jobctl.store.workers import BEAT_S, LATE_S, TERM_S, Beat, NewWorker, WorkerStore
 from jobctl.worker import Kind, Worker
 
 MARGIN_S: Final = 3.0
@@ -110,6 +110,7 @@ class Lease:
         self.renewed: Callable[[str, float], None] = lambda _, __: None
         """Told until when (``now``) the lease stands."""
         self.ends = math.inf
+        self._heard_at = math.inf
         self._leads_until = -math.inf
         self._changed = trio.Event()
         self._soon = trio.Event()
@@ -118,6 +119,16 @@ class Lease:
     def leader(self) -> bool:
         """Whether this process leads now."""
         return self.held and self._now() < self._leads_until
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no work should come here, if so."""
+        if self._store.lease_s is None:
+            return None
+        if not self.held:
+            return "the lease is lost; a new one is taken when the database answers"
+        silent = self._now() - self._heard_at
+        return None if silent < LATE_S else f"the database has not answered for {silent:.0f} s"
 
     async def changed(self) -> None:
         """Wait until something about the lease or the lead may be another."""
@@ -194,6 +205,7 @@ class Lease:
 
     def _renew(self, asked: float) -> None:
         if self._store.lease_s is not None:
+            self._heard_at = asked
             self.ends = asked + self._store.lease_s
             self.renewed(self.id, self.ends)
 
