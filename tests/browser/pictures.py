@@ -102,6 +102,7 @@ def views(jobs: dict[str, str]) -> dict[str, Callable[[Page], None]]:
         "schedules": at("/?view=schedules", "[data-schedule]"),
         "new-schedule": new_schedule,
         "queues": at("/?view=queues", ".queue-card"),
+        "workers": at("/?view=workers", ".worker"),
         "help": help_,
         "reconnecting": reconnecting,  # the last: it is not taken back
     }

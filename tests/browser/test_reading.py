@@ -17,6 +17,7 @@ PLACES = {
     "/?tag=read": "tbody tr >> nth=3",
     "/?view=schedules": "[data-schedule]",
     "/?view=queues": ".queue-card",
+    "/?view=workers": ".worker",
     "/?q=nothing-matches-this": "text=Nothing matches",
 }
 """Each view, and what is there when it is drawn."""

@@ -104,12 +104,14 @@ def test_a_user_sees_only_their_own_jobs_and_nothing_for_admins(server: Server, 
     expect(page.get_by_text("Mine")).to_have_count(0)
     page.keyboard.press("2")
     expect(page.locator("jc-schedules")).to_be_hidden()
+    page.keyboard.press("4")
+    expect(page.locator("jc-workers")).to_be_hidden()
     page.keyboard.press("3")
     page.locator(".queue-card").first.wait_for()
     expect(page.locator("[data-pause]")).to_have_count(0)
     page.goto(f"{server.url}/?job={others}")
     page.get_by_text("There is no such job.").wait_for()
-    assert not any(re.match("/api/(queues|tokens|jobs/schedules)", url) for _, url in watched.requests)
+    assert not any(re.match("/api/(queues|tokens|workers|jobs/schedules)", url) for _, url in watched.requests)
 
 
 def test_signing_out_ends_it_in_every_tab_and_for_good(server: Server, open_page: Open) -> None:

@@ -256,6 +256,32 @@ def test_queues_are_paused_and_resumed_for_everybody(server: Server, open_page: 
     until(lambda: card.locator("dd").first.inner_text() == "0")
 
 
+def test_workers_are_followed_live_and_a_job_says_where_it_runs(
+    own_server: Callable[..., Server], open_page: Open, tmp_path: Path
+) -> None:
+    server = own_server()
+    watched = open_page(server)
+    page = watched.page
+    page.keyboard.press("4")
+    card = page.locator(".worker")
+    expect(card).to_have_count(1)
+    name = card.get_attribute("data-worker")
+    assert name == server.ask("GET", "/api/workers")["workers"][0]["id"]
+    expect(card).to_contain_text("● live")
+    expect(card).to_contain_text("leads")
+    expect(card.locator("dd").first).to_have_text("0 of 10")
+    watched.settle()
+    held = server.enqueue("hold", data={"gate": str(tmp_path / "gate")})
+    expect(card.locator("dd").first).to_have_text("1 of 10")
+    page.keyboard.press("1")
+    row = watched.row(held)
+    expect(row.locator(".status-word")).to_have_attribute("title", f"on {name}")
+    row.locator("a.name").click()
+    expect(page.locator("jc-job dl")).to_contain_text(name)
+    (tmp_path / "gate").touch()
+    assert not any(url.startswith("/api/workers") for _, url in watched.requests)
+
+
 def test_schedules_are_made_edited_run_and_deleted(own_server: Callable[..., Server], open_page: Open) -> None:
     server = own_server(schedules={"fixed": {"cron": "0 4 * * *", "job": "noop"}})
     watched = open_page(server, rest="/?view=schedules")

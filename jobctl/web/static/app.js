@@ -1,6 +1,6 @@
 /** The parts of the page, wired together; what a person does goes through here. */
 import { ApiError } from "./api.js";
-import { ROWS, listPath, read, same, takeCode, write } from "./filter.js";
+import { FOR_ADMINS, ROWS, listPath, read, same, takeCode, write } from "./filter.js";
 import { now, sync } from "./format.js";
 import { Painter } from "./painter.js";
 import { State } from "./state.js";
@@ -131,6 +131,8 @@ export class App {
         await ask("/api/jobs/stats", (stats) => ({ type: "job_stats_update", stats }));
         if (this.isAdmin && this.route.view === "schedules")
           await ask("/api/jobs/schedules", (data) => ({ type: "schedules_update", ...data }));
+        if (this.isAdmin && this.route.view === "workers")
+          await ask("/api/workers", (data) => ({ type: "workers_update", ...data }));
         const open = this.state.detail;
         if (open)
           await ask(`/api/jobs/${open.id}/logs?after=${open.lines.at(-1)?.n ?? 0}`, (data) => ({
@@ -205,7 +207,7 @@ export class App {
   /** @param {import("./filter.js").Route} next */
   #arrive(next) {
     const before = this.route;
-    if (next.view === "schedules" && this.who && !this.isAdmin) next.view = "jobs";
+    if (FOR_ADMINS.has(next.view) && this.who && !this.isAdmin) next.view = "jobs";
     this.route = next;
     if (!next.cursor) this.behind = [];
     if (!same(before.filter, next.filter) || before.cursor !== next.cursor) {
@@ -260,7 +262,7 @@ export class App {
     if (reason !== null) this.behind = [];
     else {
       this.stream.start(this.isAdmin);
-      if (!this.isAdmin && this.route.view === "schedules") this.route.view = "jobs";
+      if (!this.isAdmin && FOR_ADMINS.has(this.route.view)) this.route.view = "jobs";
       if (this.route.job) this.#show(this.route.job);
       void this.load();
     }

@@ -201,6 +201,7 @@ class JobDrawer extends Part {
         true,
       ],
       ["Started", job.startedAt, true],
+      ["On", job.processingBy && visible(job.processingBy)],
       ["Ended", job.completedAt, true],
       ["Time-out", span(job.timeout)],
       ["Unique key", job.uniqueKey && visible(job.uniqueKey)],

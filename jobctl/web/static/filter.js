@@ -3,7 +3,7 @@
  * the URL's fragment, which no server sees, and is taken out at once.
  *
  * @typedef {object} Route
- * @property {"jobs"|"schedules"|"queues"} view
+ * @property {"jobs"|"schedules"|"queues"|"workers"} view
  * @property {Filter} filter
  * @property {string|null} cursor
  * @property {string|null} job
@@ -21,6 +21,9 @@ import { STATUSES } from "./states.js";
 /** Of a page of the list. */
 export const ROWS = 50;
 const LISTS = /** @type {const} */ (["status", "name", "queue", "tag"]);
+
+/** @type {ReadonlySet<string>} */
+export const FOR_ADMINS = new Set(["schedules", "workers"]);
 
 /** @returns {Filter} */
 export const noFilter = () => ({ status: [], name: [], queue: [], tag: [], q: "", mine: false });
@@ -131,7 +134,7 @@ export function read(search) {
   const view = query.get("view");
   const job = query.get("job");
   return {
-    view: view === "schedules" || view === "queues" ? view : "jobs",
+    view: view === "schedules" || view === "queues" || view === "workers" ? view : "jobs",
     filter: fromQuery(query),
     cursor: query.get("after"),
     job: job && ID.test(job) ? job : null,

@@ -38,7 +38,8 @@ export class Follower {
     this.phase = "closed";
     /** @type {Position|null} */
     this.position = null;
-    this.schedules = false;
+    /** Whether to follow schedules and workers, which are for admins. */
+    this.all = false;
     this.silent = false;
     this.failures = 0;
     /** @type {Map<string, number>} followed logs, and the last line of each */
@@ -125,6 +126,7 @@ export class Follower {
         return this.#lines(message);
       case "job_stats_update":
       case "schedules_update":
+      case "workers_update":
         return this.phase === "live" ? [{ do: "deliver", message }] : [];
       default:
         return []; // a newer server's
@@ -199,7 +201,7 @@ export class Follower {
     const { seq, epoch } = /** @type {Position} */ (this.position);
     return {
       do: "send",
-      text: JSON.stringify({ type: "subscribe_jobs", since: seq, epoch, stats: true, schedules: this.schedules }),
+      text: JSON.stringify({ type: "subscribe_jobs", since: seq, epoch, stats: true, schedules: this.all, workers: this.all }),
     };
   }
 

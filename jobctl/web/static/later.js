@@ -6,3 +6,4 @@ import "./queues.js";
 import "./schedules.js";
 import "./sign-in.js";
 import "./toasts.js";
+import "./workers.js";

@@ -71,6 +71,7 @@ export class Row {
     put(this.glyph, GLYPHS[shown.status]);
     put(this.status, shown.cancelRequested && shown.status === "running" ? "stopping" : shown.status);
     put(this.attempts, `${shown.attempts}/${shown.maxAttempts}`);
+    attribute(this.status, "title", shown.status === "running" && job.processingBy ? `on ${visible(job.processingBy)}` : null);
     attribute(this.bar, "data-used", shown.status === "running" && shown.progress !== null);
     this.bar.style.setProperty("--value", String(shown.progress?.value ?? 0));
     this.tick(now);
@@ -83,9 +84,15 @@ export class Row {
     const end =
       job.completedAt && TERMINAL.has(job.status) ? Date.parse(job.completedAt) : job.status === "running" ? now : null;
     put(this.took, job.startedAt && end !== null ? duration((end - Date.parse(job.startedAt)) / 1000) : "");
-    const note = this.#note(job, now);
+    const note = [this.#note(job, now), this.#place(job)].filter(Boolean).join(" · ");
     put(this.note, note);
     put(this.under, note ? `${job.queue} · ${note}` : job.queue);
+  }
+
+  /** Where it runs, if there is more than one place. @param {import("./states.js").Job} job */
+  #place(job) {
+    const several = (this.app.state.workers?.length ?? 0) > 1;
+    return several && job.status === "running" ? visible(job.processingBy ?? "") : "";
   }
 
   /** @param {import("./states.js").Job} job @param {number} now */

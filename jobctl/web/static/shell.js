@@ -2,6 +2,7 @@
 import "./charts.js";
 import { applyTheme, nextTheme, theme } from "./choices.js";
 import { Part, attribute, h, part, put } from "./dom.js";
+import { FOR_ADMINS } from "./filter.js";
 import "./filters.js";
 import { applyKeys, listen } from "./keys.js";
 import "./link.js";
@@ -12,6 +13,7 @@ const VIEWS = /** @type {const} */ ([
   ["jobs", "Jobs"],
   ["schedules", "Schedules"],
   ["queues", "Queues"],
+  ["workers", "Workers"],
 ]);
 const TICK_MS = 1000;
 
@@ -54,6 +56,7 @@ class Shell extends Part {
       ),
       schedules: h("div.view", {}, part("jc-schedules", app)),
       queues: h("div.view", {}, part("jc-queues", app)),
+      workers: h("div.view", {}, part("jc-workers", app)),
     };
     this.frame = h(
       "div.frame",
@@ -71,7 +74,7 @@ class Shell extends Part {
   #header() {
     const { app } = this;
     const { subject, role } = /** @type {import("./session.js").Who} */ (app.who);
-    this.tabs = VIEWS.filter(([view]) => view !== "schedules" || app.isAdmin).map(([view, label]) =>
+    this.tabs = VIEWS.filter(([view]) => !FOR_ADMINS.has(view) || app.isAdmin).map(([view, label]) =>
       h(
         "a",
         {
@@ -142,7 +145,7 @@ class Shell extends Part {
     );
   }
 
-  /** @param {MouseEvent} event @param {"jobs"|"schedules"|"queues"} view */
+  /** @param {MouseEvent} event @param {"jobs"|"schedules"|"queues"|"workers"} view */
   #visit(event, view) {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();

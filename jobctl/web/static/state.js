@@ -41,6 +41,8 @@ export class State {
     this.stats = null;
     /** @type {any[]|null} */
     this.schedules = null;
+    /** @type {any[]|null} */
+    this.workers = null;
     /** @type {Position|null} where the list was true */
     this.listed = null;
     /** @type {Detail|null} */
@@ -109,6 +111,10 @@ export class State {
       case "schedules_update":
         this.schedules = message.schedules;
         this.changed("schedules");
+        return;
+      case "workers_update":
+        this.workers = message.workers;
+        this.changed("workers");
         return;
       case "job_log":
         this.#lines(message);

@@ -47,10 +47,10 @@ export class Stream {
     addEventListener("offline", () => this.#lost());
   }
 
-  /** @param {boolean} schedules whether to follow schedules too */
-  start(schedules) {
+  /** @param {boolean} all whether to follow schedules and workers too */
+  start(all) {
     this.follower = new Follower();
-    this.follower.schedules = schedules;
+    this.follower.all = all;
     this.fallback = new Fallback();
     this.running = true;
     this.#connect();
