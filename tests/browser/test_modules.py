@@ -163,7 +163,7 @@ def test_the_first_subscription_begins_a_little_before_the_list(js: Js) -> None:
         follower.opened(0); hear({type: 'auth_required'}); hear({type: 'connected'});
         run(follower.begin({epoch: 'e', seq: 5000})); return said.at(-1);"""
     assert js("follower", script) == {
-        "type": "subscribe_jobs", "since": 3000, "epoch": "e", "stats": True, "schedules": False,
+        "type": "subscribe_jobs", "since": 3000, "epoch": "e", "stats": True, "schedules": False, "workers": False,
     }  # fmt: skip
 
 

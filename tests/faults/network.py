@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 import struct
@@ -28,7 +29,7 @@ def deafen(sock: socket.socket | trio.socket.SocketType) -> None:
 
 
 class Relay:
-    """A way to ``port`` that passes bytes on in both directions, until ``stopped``: then it takes none any more."""
+    """A way to ``port`` that passes bytes on in both directions, but none while it is ``stopped``."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -57,7 +58,9 @@ class Relay:
                 nursery.start_soon(self._pass_on, far, near)
 
     async def _pass_on(self, source: trio.socket.SocketType, to: trio.socket.SocketType) -> None:
-        while data := await source.recv(1024):
-            if self.stopped:
-                await trio.sleep_forever()
-            await trio.SocketStream(to).send_all(data)
+        with contextlib.suppress(OSError, trio.BrokenResourceError):
+            while data := await source.recv(1024):
+                while self.stopped:
+                    await trio.sleep(0.02)
+                await trio.SocketStream(to).send_all(data)
+            to.shutdown(socket.SHUT_WR)

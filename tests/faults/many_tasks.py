@@ -1,0 +1,51 @@
+"""Handlers of servers that share a database; what they do is written to one file, in the order in which it happens."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from jobctl import job
+
+MARKS = os.environ.get("MANY_MARKS", os.devnull)
+
+
+def mark(what: str, ctx: Any) -> None:
+    """One line, written whole: what, when (the machine's monotonic clock), job, attempt, process."""
+    with open(MARKS, "a", buffering=1) as file:  # noqa: PTH123
+        file.write(f"{what} {time.monotonic():.3f} {ctx.job_id} {ctx.attempt} {os.getpid()}\n")
+
+
+@job("quick")
+async def quick(ctx: Any) -> int:
+    return os.getpid()
+
+
+@job("hold", max_attempts=5)
+async def hold(ctx: Any, gate: str) -> int:
+    """Take a step twenty times a second, until the file ``gate`` is there."""
+    mark("begin", ctx)
+    try:
+        while not Path(gate).exists():
+            await trio.sleep(0.05)
+            mark("step", ctx)
+    except trio.Cancelled:
+        mark("told", ctx)
+        raise
+    mark("end", ctx)
+    return os.getpid()
+
+
+@job("deaf", max_attempts=5)
+def deaf(ctx: Any, gate: str) -> int:
+    """The same in a thread, which nobody can stop."""
+    mark("begin", ctx)
+    while not Path(gate).exists():
+        time.sleep(0.05)
+        mark("step", ctx)
+    mark("end", ctx)
+    return os.getpid()
