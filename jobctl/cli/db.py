@@ -52,6 +52,7 @@ def check(
     """See whether a database is sound: pages, counters, event log, epoch. Exit code 0, or 1 with what is wrong."""
     from jobctl.store import check as checking
 
+    _must_be_a_file(file)
     report = checking.check(file)
     if json:
         import msgspec
@@ -83,6 +84,8 @@ def restore(
     """Put a backup in place, while no server runs on it. The next start begins a new epoch: clients fetch again."""
     from jobctl.store import backup as backups
 
+    _must_be_a_file(file)
+    _must_be_a_file(db)
     done = backups.restore(file, db, replace=replace)
     told = f"the backup is in place: {done.path}"
     if json:
@@ -94,3 +97,13 @@ def restore(
     if done.replaced is not None:
         say(f"what was there is now {done.replaced}")
     return 0
+
+
+def _must_be_a_file(path: Path) -> None:
+    """A path that began as an address has lost a slash."""
+    from jobctl.database_url import SCHEMES
+
+    if str(path).startswith(tuple(scheme.replace("//", "/") for scheme in SCHEMES)):
+        from jobctl.errors import ConfigError
+
+        raise ConfigError("this is for database files; PostgreSQL has pg_dump, pg_restore and amcheck for the same")
