@@ -21,7 +21,7 @@ from jobctl.engine.runner import Runner
 from jobctl.engine.scheduler import Scheduler
 from jobctl.engine.wall_clock import WallClock
 from jobctl.engine.watchdog import Watchdog
-from jobctl.errors import ConfigError, TooLarge
+from jobctl.errors import ConfigError, StoreUnavailable, TooLarge
 from jobctl.metrics import Metrics
 from jobctl.store.base import Store
 from jobctl.store.committer import now_ms
@@ -46,6 +46,7 @@ class Engine:
         shared = store.workers.lease_s is not None
         programs = any(each.command is not None for each in registry)
         self.guard = Guard() if shared and programs else None
+        self._nursery: trio.Nursery | None = None
         self._queues: Sequence[str] = tuple(settings.queues)
         self.runner = Runner(
             store,
@@ -59,9 +60,9 @@ class Engine:
             guard=self.guard,
         )
         self.lease = Lease(
-            store.workers, self.runner, kind=kind, slots=settings.concurrency, handlers=tuple(registry.names())
+            store.workers, self.runner.holding, kind=kind, slots=settings.concurrency, handlers=tuple(registry.names())
         )
-        self.runner.lost = self.lease.look_again
+        self.runner.holding.doubted = self.lease.look_again
         self.watchdog = Watchdog(metrics, max_lag=settings.health.max_lag)
         self.scheduler = Scheduler(store, registry, clock=now_ms)
         self.maintenance = Maintenance(store, settings.retention)
@@ -98,6 +99,7 @@ class Engine:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Run everything in ``nursery``."""
+        self._nursery = nursery
         await nursery.start(self.watchdog.run)
         await nursery.start(self.runner.run)
         await nursery.start(self.lease.run)
@@ -114,5 +116,14 @@ class Engine:
         return stuck
 
     def _clock_was_set(self, jump: float) -> None:
-        self.runner.clock_was_set(jump)
         self.scheduler.look_again()
+        if self._nursery is not None:
+            self._nursery.start_soon(self._keep_backoffs, jump)
+
+    async def _keep_backoffs(self, jump: float) -> None:
+        """The clock was set by ``jump`` seconds, and other jobs are due."""
+        try:
+            await self.store.keep_backoffs(jump)
+        except StoreUnavailable as error:
+            log.warning("jobs that wait to be tried again may wait longer or shorter: %s", error)
+        self.runner.look_again()

@@ -8,7 +8,7 @@ ready claims them as well. An end, a commit that it could not be part of, or the
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,7 @@ from jobctl import logs
 from jobctl.engine import patience
 from jobctl.engine.context import Run
 from jobctl.engine.executor import Executor
-from jobctl.engine.forfeit import Forfeited
+from jobctl.engine.forfeit import Holding
 from jobctl.engine.guard import Guard
 from jobctl.engine.hands import Hands
 from jobctl.engine.nap import Nap
@@ -75,7 +75,6 @@ class Runner:
         guard: Guard | None = None,
     ) -> None:
         self._store, self._registry = store, registry
-        self._worker = worker
         self._slots = Slots(concurrency, limits)
         self._grace, self._cancel_grace = grace, cancel_grace
         self._metrics = metrics or Metrics()
@@ -90,9 +89,9 @@ class Runner:
         self._changed = trio.Event()  # fires, once the server is stopping, when there is less to wait for
         self._nursery: trio.Nursery | None = None
         self._over = False
-        self._forfeited = Forfeited()
-        self.lost: Callable[[], None] = lambda: None
-        """Told when the store says that the lease is over."""
+        self.holding = Holding(
+            worker, self._slots, busy=lambda: bool(self._ended) or self._claiming, call=self.look_again
+        )
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -131,38 +130,6 @@ class Runner:
         self._work = True
         self._nap.call()
 
-    def clock_was_set(self, jump: float) -> None:
-        """The clock was set by ``jump`` seconds, and other jobs are due."""
-        if self._nursery is not None:
-            self._nursery.start_soon(self._follow_clock, jump)
-
-    # --- the lease, see engine/lease.py ----------------------------------------------------------------------------
-
-    @property
-    def unfinished(self) -> tuple[str, ...]:
-        """Jobs whose run was forfeited and has not come to its end."""
-        return self._forfeited.unfinished
-
-    @property
-    def unstoppable(self) -> tuple[str, ...]:
-        """Those of them that only the end of the process ends."""
-        return self._forfeited.unstoppable
-
-    def forfeit(self) -> None:
-        """Stop all runs at once, and claim nothing until ``resume``: they may be somebody else's from now on."""
-        self._forfeited.take(self._slots.live.values(), self._nursery)
-        self._nap.call()
-
-    async def settled(self) -> None:
-        """Wait until the store has been told how each of them ended, whether it took that or not."""
-        while self._slots.live or self._ended or self._claiming:  # noqa: ASYNC110 - likewise, once in a blue moon
-            await trio.sleep(patience.FIRST_S)
-
-    def resume(self, worker: str) -> None:
-        """Claim again, under that name."""
-        self._worker, self._forfeited = worker, Forfeited()
-        self.look_again()
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Claim and run until ``drain`` is called.
 
@@ -171,7 +138,7 @@ class Runner:
         await insist(lambda: self._store.set_known(frozenset(self._registry.names())), "the handlers' names")
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._nursery = self.holding.nursery = nursery
                 token = trio.lowlevel.current_trio_token()
                 host = Host(self._store, nursery.start_soon, token, threading.get_ident(), self._guard)
                 nursery.start_soon(watch_over, self._slots, self._end_overdue)
@@ -179,7 +146,7 @@ class Runner:
                 await self._take_turns(host, nursery)
         finally:
             self._over = True
-            self._nursery = None
+            self._nursery = self.holding.nursery = None
             self._slots.clear()
             self._changed.set()
 
@@ -231,7 +198,7 @@ class Runner:
         hands = Hands(self._executor, host, nursery, ended=self._end, conclude=self._conclude)
         while True:
             ended, self._ended = self._ended, []
-            if self._forfeited.active and ended:
+            if self.holding.lost and ended:
                 await self._record_each(ended)
                 continue
             slots, busy = self._room(ended)
@@ -263,7 +230,8 @@ class Runner:
         """End ``ends``, and claim; None where there is no room for any."""
         if slots > 0:
             self._work, self._claiming = False, True
-        claims = await self._store.claim(slots, worker=self._worker, limits=self._slots.limits, busy=busy, ends=ends)
+        worker = self.holding.worker
+        claims = await self._store.claim(slots, worker=worker, limits=self._slots.limits, busy=busy, ends=ends)
         if slots <= 0:
             return None
         self._work = self._work or claims.more or len(claims.claims) == slots
@@ -272,7 +240,7 @@ class Runner:
     async def _stand_by(self, due: int | None, busy: Mapping[str, int]) -> Claims | None:
         """Wait for work, which comes claimed already; None: there is something else to do, or the next job is due."""
         slots = self._slots.free
-        if not self._may_claim or slots <= 0:
+        if self._stopping or self.holding.lost or slots <= 0:
             self._work = await self._nap.sleep(MAX_SLEEP_S) or self._work
             return None
         wait = MAX_SLEEP_S
@@ -282,7 +250,7 @@ class Runner:
         self._claiming = True
         self._early_cancels.clear()
         next_claims = partial(
-            self._store.claim_next, slots, worker=self._worker, limits=self._slots.limits, busy=busy, due=due
+            self._store.claim_next, slots, worker=self.holding.worker, limits=self._slots.limits, busy=busy, due=due
         )
         claims, uncalled = await self._nap.wait(wait, next_claims)
         if claims is None:
@@ -292,21 +260,17 @@ class Runner:
             self._work = self._work or claims.more or len(claims.claims) == slots
         return claims
 
-    @property
-    def _may_claim(self) -> bool:
-        return not self._stopping and not self._forfeited.active
-
     def _room(self, ended: Sequence[tuple[Run, End]]) -> tuple[int, dict[str, int]]:
         """How many jobs to claim, and how many runs each limited queue has, once ``ended`` have ended."""
         free, busy, room = self._slots.after(ended)
         self._work = self._work or room  # the queue may have more than it was allowed to give
-        return (free if self._work and self._may_claim else 0), busy
+        return (free if self._work and not (self._stopping or self.holding.lost) else 0), busy
 
     async def _after_failure(self, ended: list[tuple[Run, End]], pause: float, error: Exception) -> None:
         """Keep the ends for the next turn. What no turn can store, at whatever time, is stored one by one."""
         complain("claim jobs, and store how others ended" if ended else "claim jobs", pause, error)
         if isinstance(error, LeaseLost):
-            self.lost()
+            self.holding.doubted()
         if isinstance(error, StoreUnavailable):
             self._ended = ended + self._ended
         else:
@@ -323,7 +287,7 @@ class Runner:
             if claim.waited is not None:
                 self._metrics.wait_seconds.observe(claim.job.name, claim.waited)
             handler = self._registry.get(claim.job.name)
-            if self._stopping or self._forfeited.active:
+            if self._stopping or self.holding.lost:
                 run = Run(claim, host)
                 run.over = True
             elif handler is not None and handler.kind == "async":
@@ -338,13 +302,6 @@ class Runner:
                 self._end(run, Released())
         self._claiming = False
         self._early_cancels.clear()
-
-    async def _follow_clock(self, jump: float) -> None:
-        try:
-            await self._store.keep_backoffs(jump)
-        except StoreUnavailable as error:
-            log.warning("jobs that wait to be tried again may wait longer or shorter: %s", error)
-        self.look_again()
 
     # --- one run -------------------------------------------------------------------------------------------------
 
