@@ -244,7 +244,8 @@ class Committer:
             self._note_trouble(error, len(group))
             self._writer.roll_back()
             for op in group:
-                told = StoreUnavailable("the database cannot take writes now; nothing was kept")
+                said = isinstance(error, StoreUnavailable)  # by the writer, who knows more
+                told = StoreUnavailable(str(error) if said else "the database cannot take writes now; nothing was kept")
                 told.__cause__ = error
                 op.result = outcome.Error(told)
         else:

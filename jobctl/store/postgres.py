@@ -18,7 +18,7 @@ from jobctl.store import postgres_claims, writes
 from jobctl.store.base import Claims, Read, Rescued
 from jobctl.store.committer import Committer, now_ms
 from jobctl.store.postgres_epoch import epoch_of
-from jobctl.store.postgres_link import SQL, Link, arguments, configure, connect, without_password
+from jobctl.store.postgres_link import SQL, WRITER, Link, arguments, configure, connect, without_password
 from jobctl.store.postgres_migrate import migrate_on
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.postgres_tail import Tail
@@ -59,7 +59,7 @@ class PostgresStore(SqlStore):
         self.clock: Callable[[], int] = self.database_clock
         self.tail = Tail()
         self.writer = PostgresWriter(
-            lambda: self._connect("writer"), lock=lock, tail=self.tail, clock=lambda: self.clock()
+            lambda: self._connect(WRITER), lock=lock, tail=self.tail, clock=lambda: self.clock()
         )
         self.committer = Committer(self.writer, deliver=self._deliver_own)
         self._pool = psycopg_pool.ConnectionPool(
@@ -76,7 +76,14 @@ class PostgresStore(SqlStore):
         self._moved = trio.Event()
         self._closed = False
         self._closing = trio.Lock()
-        self.watch = Watch(self.tail, self._connect, options, give=self._give, clock=self.database_clock)
+        self.watch = Watch(
+            self.tail,
+            self._connect,
+            options,
+            give=self._give,
+            clock=self.database_clock,
+            taken=lambda: self.writer.memory.taken,
+        )
         self.workers = PostgresWorkers(self._connect, self._read, options.lease, joined=self._joined)
         super().__init__()
 
@@ -126,7 +133,7 @@ class PostgresStore(SqlStore):
         for left in reversed(range(READ_AGAIN)):
             try:
                 with self._pool.connection() as connection:
-                    link = Link(connection, self.options)
+                    link = Link(connection, self.options, "reader")
                     snapshot = PostgresSnapshot(link)
                     try:
                         value = function(snapshot, *arguments)
@@ -233,7 +240,7 @@ async def open_postgres(
 
 def _open(url: str, options: PostgresOptions) -> PostgresStore:
     try:
-        link = connect(url, options, "writer")
+        link = connect(url, options, WRITER)
     except StoreUnavailable as error:
         raise StartupError(str(error)) from error
     try:

@@ -54,6 +54,7 @@ def claim(
     claims = [_start(tx, row, worker) for row in taken]
     for row in taken:
         room[row.queue] = room.get(row.queue, slots + 1) - 1
+    tx.memory.taken += len(taken)
     if taken:
         tx.memory.last_queue = taken[-1].queue
     staged_all = staged[0][0][0] < writes.STAGE_BATCH

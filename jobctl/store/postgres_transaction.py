@@ -56,6 +56,8 @@ class Memory:
         """The last number of their logs, by ``pk``."""
         self.last_queue = ""
         """The one that a claim served last."""
+        self.taken = 0
+        """Jobs that were claimed, ever: each has left a dead row in ``ready``."""
 
     def doubt(self) -> None:
         """A transaction was rolled back: what it had noted here is not so."""

@@ -33,6 +33,9 @@ FASTEST_S, SLOWEST_S, SLOWER = 0.02, 0.7, 1.5
 RECONNECT_S: Final = 0.5
 FOLD_EVERY: Final = 1000
 """Events after which the counters are brought up to date by the process whose event it is: a count adds the rest up."""
+VACUUM_EVERY: Final = 5000
+"""Claimed jobs after which their dead rows are cleared away: each claim steps over them. The table is small, so that it
+takes some milliseconds; autovacuum would look once a minute."""
 TIDY_EVERY_S: Final = 60.0
 NOTES_KEPT_MS: Final = 300_000
 """A process that was out of touch for longer ends: it cannot know what it has missed."""
@@ -47,6 +50,7 @@ class Watch:
         options: Whether notifications are used.
         give: Tells listeners; called on the trio thread.
         clock: Is told the database's time.
+        taken: How many jobs this process has claimed, ever.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Watch:
         *,
         give: Callable[[Sequence[Commit]], None],
         clock: Any,
+        taken: Callable[[], int],
     ) -> None:
         self._tail, self._connect, self._give, self._clock = tail, connect, give, clock
         self._notify = options.notify and not options.transaction_pooling
@@ -65,6 +70,7 @@ class Watch:
         self._listening = False
         self._look = trio.Event()
         self._announce = trio.Event()
+        self._taken, self._vacuumed = taken, 0
         self._folded = 0
         self._tidied = 0.0
         self._lock = threading.Lock()  # of the connection: one thread polls, another notifies
@@ -80,7 +86,7 @@ class Watch:
         """This process has committed up to ``head``: others are told, and counters folded where it is time."""
         if self._notify:
             self._announce.set()
-        if head // FOLD_EVERY != self._folded // FOLD_EVERY:
+        if head // FOLD_EVERY != self._folded // FOLD_EVERY or self._taken() - self._vacuumed >= VACUUM_EVERY:
             self._look.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -133,6 +139,9 @@ class Watch:
         )
         if seq // FOLD_EVERY != self._folded // FOLD_EVERY:
             self._fold(link)
+        if (taken := self._taken()) - self._vacuumed >= VACUUM_EVERY:
+            self._vacuumed = taken
+            link.execute("VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF) ready")
         if at - self._tidied > TIDY_EVERY_S * 1000:
             self._tidied = at
             link.execute(SQL["forget_notes"], (at - NOTES_KEPT_MS,))
