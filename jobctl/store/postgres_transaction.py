@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
+import uuid_utils
 
 from jobctl.events import AccessEnded, Commit, Event, TokenIssued
 from jobctl.model import MAX_INLINE
@@ -94,6 +95,7 @@ class PostgresTx(Tx):
         self._queue_count: int | None = None
         self._fetched: dict[str, Row] = {}
         self._gone: list[int] = []
+        self._note_body: bytes | None = None
         self._pruning_from: int | None = None  # the head when the jobs to prune were looked for
         self._told_pruned: list[tuple[str, int]] = []  # status, and the time (ms) up to which all are told to be gone
 
@@ -222,10 +224,13 @@ class PostgresTx(Tx):
         return statements, values
 
     def closing(self) -> list[Statement]:
-        """What appends events and notes, as the last thing before COMMIT; empty where there is nothing to append."""
+        """What appends events and notes, as the last thing before COMMIT; empty where nothing was written."""
         note = self._noted()
         if not self._rows and note is None:
-            return []
+            if not self.written:
+                return []
+            note = Note(receipt=str(uuid_utils.uuid7()))
+        self._note_body = None if note is None else _encode(note)
         kinds: list[Any] = [Texts, Ints, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Blobs]
         rows = [
             (kind, row.pk if row else 0, job_id, owner, name, queue, tags, before, status, body)
@@ -236,7 +241,14 @@ class PostgresTx(Tx):
         columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
         arrays = [kind(c) for kind, c in zip(kinds, columns, strict=True)]
         guards = [(SQL["still_pruned"], (self._pruning_from, *told)) for told in self._told_pruned]
-        return [*guards, (SQL["append"], (*arrays, None if note is None else _encode(note), self.now))]
+        return [*guards, (SQL["append"], (*arrays, self._note_body, self.now))]
+
+    def receipt(self) -> Statement:
+        """What finds, after ``closing`` was sent, something that is in the database only if it was committed."""
+        if not self._rows:
+            return SQL["has_note"], (self.now, self._note_body)
+        row, owner = self._rows[-1], self._of[-1]
+        return SQL["has_event"], (owner.pk if owner else 0, row[2], self.now, row[10])
 
     def counters(self) -> list[Statement]:
         """Jobs that were pruned: their event counts for many, and so it is not among those that are folded."""

@@ -10,8 +10,9 @@ and whoever sees number n sees all before it.
 It costs that commits follow one another: each process has one transaction at a time, whose group grows with the load,
 so that it is the rate of commits that is bounded (``bench/cluster.py`` measures it), not that of jobs.
 
-**A COMMIT without an answer.** When the connection is lost after COMMIT was sent, the transaction's number, which was
-asked for with its first statement, says on another connection whether it was committed.
+**A COMMIT without an answer.** When the connection is lost after COMMIT was sent, another connection is asked whether
+the transaction, by its number, is still going on, and when it is not, whether what it wrote is there. Its number alone
+does not tell: a crash takes back numbers of transactions that had come to nothing, and gives them to others.
 """
 
 import logging
@@ -128,12 +129,12 @@ class PostgresWriter:
         except psycopg.Error as error:
             if not link.broken:
                 raise tx.judged(error) from error
-            if self._was_committed(tx.xid, error):
+            if not statements or self._was_committed(tx, error):
                 raise _Committed from error
             raise Again("the connection was lost before it was committed", guarded=tx.guarded) from error
 
-    def _was_committed(self, xid: str | None, error: Exception) -> bool:
-        """Whether the transaction ``xid`` was; asked until the database says so."""
+    def _was_committed(self, tx: PostgresTx, error: Exception) -> bool:
+        """Whether ``tx`` was; asked until the database says so."""
         why = " ".join(str(error).split())
         log.warning("the connection was lost at a COMMIT (%s); asking what has become of it", why)
         until = time.monotonic() + OUTCOME_S
@@ -141,15 +142,22 @@ class PostgresWriter:
             try:
                 if self._link is None or self._link.broken:
                     self._link = self._connect()
-                (((status,),), _) = self._link.execute(SQL["xact_status"], (xid,))
-                if status in {"committed", "aborted"}:
-                    log.info("it was %s", status)
-                    return bool(status == "committed")
+                status = self._status(self._link, tx.xid)
+                if status != "in progress":
+                    (((found,),), _) = self._link.execute(*tx.receipt())
+                    log.info("it was %s", "committed" if found else "not committed")
+                    return bool(found)
             except (psycopg.Error, StoreUnavailable) as again:
                 log.debug("not known yet: %s", again)
             if time.monotonic() >= until:
                 raise StoreUnavailable("the database is gone; whether the write was kept is not known") from error
             time.sleep(ASK_EVERY_S)
+
+    def _status(self, link: Link, xid: str | None) -> str | None:
+        try:
+            return str(link.execute(SQL["xact_status"], (xid,))[0][0][0])
+        except psycopg.errors.InvalidParameterValue:  # in the future: the crash took even its number back
+            return None
 
     def roll_back(self) -> None:
         self.memory.doubt()

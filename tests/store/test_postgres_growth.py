@@ -75,7 +75,7 @@ async def run(store: PostgresStore) -> None:
 async def wait_for_its_time(store: PostgresStore) -> None:
     job = await add(store, scheduled_for=store.clock() + 60_000)
     assert (await claims(store)).next_due is not None
-    await store.cancel(job, owner=None)
+    await store.delete(job, owner=None)
 
 
 async def look(store: PostgresStore) -> None:

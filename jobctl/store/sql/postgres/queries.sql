@@ -138,6 +138,16 @@ WITH base AS (SELECT greatest((SELECT max(seq) FROM job_event), (SELECT cut FROM
 )
 SELECT seq, (SELECT n FROM noted) FROM base
 
+-- name: has_event
+SELECT EXISTS (
+    SELECT 1 FROM job_event
+    WHERE job = $1 AND job_id = $2 AND at = $3 AND body = $4
+        AND (job <> 0 OR seq > (SELECT max(seq) - 100000 FROM job_event))
+)
+
+-- name: has_note
+SELECT EXISTS (SELECT 1 FROM note WHERE at = $1 AND body = $2)
+
 -- name: head
 SELECT greatest((SELECT max(seq) FROM job_event), (SELECT cut FROM log))
 
