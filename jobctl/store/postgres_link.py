@@ -17,6 +17,7 @@ from psycopg.types.numeric import Int8BinaryDumper
 
 from jobctl.errors import StartupError, StoreUnavailable
 from jobctl.store.postgres_arrays import DUMPERS, TextDumper
+from jobctl.store.postgres_pipeline import Pipeline, Result, Statement
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.queries import load
 from jobctl.store.rows import COLUMNS, SCHEDULE_COLUMNS
@@ -30,14 +31,13 @@ SQL: Final = load("postgres", columns=_COLUMNS, job_columns=JOB_COLUMNS, schedul
 
 IDLE_IN_TRANSACTION_MS: Final = 5000
 """A transaction sends one statement after the other; who pauses for longer is frozen, or gone."""
-PREPARE_AFTER: Final = 3
-"""Uses of a statement after which a connection keeps its plan."""
 
 WRITER: Final = "writer"
+__all__ = [
+    "JOB_COLUMNS", "SQL", "WRITER", "Link", "Result", "Statement", "arguments", "configure", "connect", "is_url",
+    "without_password",
+]  # fmt: skip
 
-Result = tuple[list[tuple[Any, ...]], int]
-"""Rows, and how many rows a statement wrote or found."""
-Statement = tuple[str, Sequence[Any]]
 
 
 def is_url(text: str) -> bool:
@@ -67,7 +67,7 @@ def arguments(url: str, options: PostgresOptions, name: str) -> dict[str, Any]:
         "conninfo": make_conninfo(url, application_name=f"jobctl {name}", **more),
         "autocommit": True,
         "cursor_factory": psycopg.RawCursor,
-        "prepare_threshold": None if options.transaction_pooling else PREPARE_AFTER,
+        "prepare_threshold": None,  # see postgres_pipeline
         "connect_timeout": max(1, round(options.connect_timeout)),
         "keepalives_idle": 10,
         "keepalives_interval": 5,
@@ -118,6 +118,7 @@ class Link:
             texts = [f"set_config('{key}', '{value}', true)" for key, value in _settings(options, name).items()]
             self._local = (f"SELECT {', '.join(texts)}", ())
         self._weak_commits = weak_commits
+        self._pipeline = Pipeline(connection, prepares=not options.transaction_pooling)
 
     @property
     def raw(self) -> psycopg.Connection[Any]:
@@ -153,11 +154,7 @@ class Link:
 
     def execute_all(self, statements: Sequence[Statement]) -> list[Result]:
         """Several, in one round trip; what follows one that fails is not executed."""
-        if len(statements) == 1:
-            return [self.execute(*statements[0])]
-        with self._connection.pipeline():
-            cursors = [self._connection.execute(sql, values, binary=True) for sql, values in statements]
-        return [(each.fetchall() if each.description is not None else [], each.rowcount) for each in cursors]
+        return self._pipeline.run(statements)
 
     def roll_back(self) -> None:
         """End the transaction, if there is one; must not fail."""

@@ -94,9 +94,15 @@ def check(link: Link) -> int:
 
 
 def statements(text: str) -> list[str]:
-    """The statements of a migration: each ends with a semicolon at the end of a line."""
+    """The statements of a migration: each ends with a semicolon at the end of a line, outside of a function's body."""
     plain = re.sub(r"--[^\n]*", "", text)
-    return [each.strip() for each in re.split(r";[ \t]*(?:\n|$)", plain) if each.strip()]
+    found, body = [""], False
+    for line in plain.splitlines():
+        body ^= line.count("$body$") % 2 == 1
+        found[-1] += line + "\n"
+        if line.rstrip().endswith(";") and not body:
+            found.append("")
+    return [each.strip() for each in found if each.strip()]
 
 
 def _oldest(number: int, text: str) -> int:

@@ -223,7 +223,7 @@ class PostgresTx(Tx):
             self._was[pk] = (saved[10], saved[13])
         return statements, values
 
-    def closing(self) -> list[Statement]:
+    def closing(self, lock: int) -> list[Statement]:
         """What appends events and notes, as the last thing before COMMIT; empty where nothing was written."""
         note = self._noted()
         if not self._rows and note is None:
@@ -240,8 +240,9 @@ class PostgresTx(Tx):
         ]
         columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
         arrays = [kind(c) for kind, c in zip(kinds, columns, strict=True)]
-        guards = [(SQL["still_pruned"], (self._pruning_from, *told)) for told in self._told_pruned]
-        return [*guards, (SQL["append"], (*arrays, self._note_body, self.now))]
+        guards: list[Statement] = [(SQL["lock_log"], (lock,))] if self._told_pruned else []
+        guards += [(SQL["still_pruned"], (self._pruning_from, *told)) for told in self._told_pruned]
+        return [*guards, (SQL["append"], (*arrays, self._note_body, self.now, lock))]
 
     def receipt(self) -> Statement:
         """What finds, after ``closing`` was sent, something that is in the database only if it was committed."""

@@ -92,7 +92,7 @@ class PostgresWriter:
     def commit(self) -> Commit:
         tx = self._open
         tx.flush()
-        closing = tx.closing()
+        closing = tx.closing(self._lock)
         self._own = None
         if closing:
             base, n = self._append(tx, closing)
@@ -109,7 +109,7 @@ class PostgresWriter:
         if counters:
             tx.send(*counters)
         try:
-            *_, ((base, n),), _ = [rows for rows, _ in self._end(tx, [(SQL["lock_log"], (self._lock,)), *closing])]
+            *_, ((base, n),), _ = [rows for rows, _ in self._end(tx, closing)]
         except _Committed:
             return -1, None
         return base, n

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 FINISHED: Final = 200_000
 TIMES: Final = 10
-ROWS: Final = 600
+ROWS: Final = 1000
 """That one operation may read, in tables of this size: its own jobs and events, a page, the latest events."""
 _FILL: Final = f"""
 INSERT INTO job (id, name, queue, data, status, priority, attempts, max_attempts, result, created_at, started_at,

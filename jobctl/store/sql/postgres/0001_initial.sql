@@ -215,6 +215,28 @@ CREATE TABLE leader (
     expires_at bigint NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Appends events at the numbers that follow the head, and a note, and says what they were. A function, so that all it
+-- needs has come before it takes the lock: nobody waits for a client that is slow or frozen while it sends. The second
+-- statement sees what was committed before the lock was got.
+CREATE FUNCTION append_events(
+    lock_of integer, kinds text[], jobs bigint[], job_ids text[], owners text[], names text[], queues text[],
+    all_tags text[], statuses_before text[], statuses text[], bodies bytea[], note_body bytea, now_ms bigint,
+    OUT base bigint, OUT noted bigint
+) LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1785684579, lock_of);
+    SELECT greatest((SELECT max(seq) FROM job_event), (SELECT cut FROM log)) INTO base;
+    INSERT INTO job_event (seq, kind, job, job_id, at, owner, name, queue, tags, status_before, status, body)
+    SELECT base + e.place, e.kind, e.job, e.job_id, now_ms, e.owner, e.name, e.queue, e.tags, e.status_before, e.status, e.body
+    FROM unnest(kinds, jobs, job_ids, owners, names, queues, all_tags, statuses_before, statuses, bodies)
+        WITH ORDINALITY AS e (kind, job, job_id, owner, name, queue, tags, status_before, status, body, place);
+    IF note_body IS NOT NULL THEN
+        INSERT INTO note (n, at, body) VALUES (coalesce((SELECT max(n) FROM note), 0) + 1, now_ms, note_body)
+        RETURNING n INTO noted;
+    END IF;
+END
+$body$;
+
 INSERT INTO leader VALUES ('', 0, 0);
 INSERT INTO log VALUES (0, 0);
 INSERT INTO queue (name) VALUES ('default');

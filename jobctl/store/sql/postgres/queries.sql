@@ -124,19 +124,8 @@ WHERE held <> 0 AND NOT EXISTS (
 SELECT pg_advisory_xact_lock(1785684579, $1::int)
 
 -- name: append
-WITH base AS (SELECT greatest((SELECT max(seq) FROM job_event), (SELECT cut FROM log)) AS seq), events AS (
-    INSERT INTO job_event (seq, kind, job, job_id, at, owner, name, queue, tags, status_before, status, body)
-    SELECT base.seq + e.place, e.kind, e.job, e.job_id, $12, e.owner, e.name, e.queue, e.tags, e.status_before,
-        e.status, e.body
-    FROM base, unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                      $8::text[], $9::text[], $10::bytea[])
-        WITH ORDINALITY AS e (kind, job, job_id, owner, name, queue, tags, status_before, status, body, place)
-), noted AS (
-    INSERT INTO note (n, at, body)
-    SELECT coalesce((SELECT max(n) FROM note), 0) + 1, $12, $11::bytea WHERE $11::bytea IS NOT NULL
-    RETURNING n
-)
-SELECT seq, (SELECT n FROM noted) FROM base
+SELECT base, noted FROM append_events($13::int, $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[],
+    $6::text[], $7::text[], $8::text[], $9::text[], $10::bytea[], $11::bytea, $12::bigint)
 
 -- name: has_event
 SELECT EXISTS (
