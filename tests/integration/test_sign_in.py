@@ -147,7 +147,7 @@ async def test_an_answer_that_was_lost_is_given_again_for_a_few_seconds(api: Sig
     kept = browser.refresh_token
     await browser.refresh()
     browser.refresh_token = kept  # the page was loaded anew before the answer came
-    api.clock.ahead = sessions.GRACE_S - 1
+    api.clock.ahead = sessions.GRACE_S / 2  # and the rest is for a busy machine
     assert (await browser.refresh()).status == 200
     assert (await browser.refresh()).status == 200
 

@@ -77,7 +77,8 @@ async def test_a_snapshot_never_names_a_job_that_the_stream_has_not_told_yet(ser
         await trio.sleep(schedules.EVERY_S)
         server.service.hub._not_before = trio.current_time() + 0.3  # as after a flush that took long
         await server.store.schedules.trigger("nightly", NewJob(name="noop"))
-        told = await peer.hear()
+        while (told := await peer.hear())["type"] == "schedules_update":  # of a change before, on a busy machine
+            assert told["schedules"][0]["lastJobId"] is None
         assert told["type"] == "job_update"
         assert (await peer.hear_until("schedules_update"))["schedules"][0]["lastJobId"] == told["job"]["id"]
 
