@@ -101,7 +101,8 @@ class Cluster:
     @classmethod
     def make(cls, **settings: str) -> "Cluster":
         """A new one, not started."""
-        folder = Path(tempfile.mkdtemp(prefix="jobctl-pg-"))
+        where = os.environ.get("PYTEST_DEBUG_TEMPROOT")  # in memory, where the tests' other folders are
+        folder = Path(tempfile.mkdtemp(prefix="jobctl-pg-", dir=where))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
