@@ -334,7 +334,7 @@ async def test_every_post_is_synced_to_the_disk_before_its_reply(tmp_path: Path)
     n, trace = 12, tmp_path / "trace"
     served = Served(tmp_path)
     try:
-        await served.start(strace, "-f", "-s", "24", "-e", "trace=fdatasync,fsync,sendto", "-o", str(trace))
+        await served.start(strace, "-f", "-s", "24", "-e", "trace=fdatasync,fsync,sendto,write", "-o", str(trace))
         body = {"name": "digest", "data": {"path": "/nowhere"}, "delay": 3600}
         for _ in range(n):
             assert await trio.to_thread.run_sync(served.post, "/api/jobs", body) == 201

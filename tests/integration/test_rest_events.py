@@ -65,7 +65,7 @@ async def test_a_position_that_is_not_of_this_log_is_not_recovered(api: Api, sin
 
 async def test_a_position_before_the_logs_start_is_not_recovered(api: Api) -> None:
     await api.seed(5)
-    api.store.committer._connection.execute("DELETE FROM job_event WHERE seq <= 2")
+    api.store._connection.execute("DELETE FROM job_event WHERE seq <= 2")
     assert (await api.get(f"/api/events?since={at(api, 1)}")).data == {
         "events": [],
         "position": at(api, 5),

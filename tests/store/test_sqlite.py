@@ -168,7 +168,7 @@ PLANS = {
     "log_start": ((), "job_event"),
     "last_log_line": ((1,), "PRIMARY KEY (job=?"),
     "log_lines": ((1, 0, 10), "PRIMARY KEY (job=? AND n>?"),
-    "history": ((1, 10), "INTEGER PRIMARY KEY"),
+    "history": ((1, 1, 10), "INTEGER PRIMARY KEY"),
     "counters_of": (("",), "PRIMARY KEY (owner=?"),
     "remembered": ((ANN, "k", 0), "sqlite_autoindex_idempotency_1"),
     "forget_old": ((0,), "idempotency_at"),
