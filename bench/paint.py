@@ -59,11 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and print what was found."""
     parser = argparse.ArgumentParser(prog="python -m bench.paint", description="How long until the list is painted.")
     parser.add_argument("--rounds", type=int, default=4 * ROUNDS, metavar="N", help=f"[{4 * ROUNDS}]")
+    parser.add_argument("--settle", type=float, default=SETTLE_S, metavar="S", help=f"before each load [{SETTLE_S}]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    run = Run("paint", {"rounds": options.rounds, "jobs": JOBS}, packages=("playwright", "quart", "h11"))
+    settings = {"rounds": options.rounds, "settle": options.settle, "jobs": JOBS}
+    run = Run("paint", settings, packages=("playwright", "quart", "h11"))
     try:
-        report = measure(run, options.rounds)
+        report = measure(run, options.rounds, options.settle)
     except Failed as error:
         print(f"bench.paint: {error}", file=sys.stderr)
         return 1
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(run: Run, rounds: int) -> Report:
+def measure(run: Run, rounds: int, settle: float) -> Report:
     """All turns.
 
     Raises:
@@ -81,7 +83,7 @@ def measure(run: Run, rounds: int) -> Report:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jobctl-paint-")))
         port, browser = stack.enter_context(server(folder)), stack.enter_context(_browser())
         run.versions["chromium"] = browser.version
-        page = Visits(browser, f"http://127.0.0.1:{port}", auth.ensure_secret(folder / "state"))
+        page = Visits(browser, f"http://127.0.0.1:{port}", auth.ensure_secret(folder / "state"), settle)
         contestants: Mapping[str, Callable[[], list[float]]] = {COLD: page.cold, WARM: page.warm}
         take_turns(1, contestants)
         found = take_turns(rounds, contestants, told=progress)
@@ -94,10 +96,11 @@ def measure(run: Run, rounds: int) -> Report:
 
 
 class Visits:
-    """Somebody who opens the page of ``url``; ``secret`` signs tokens for it."""
+    """Somebody who opens the page of ``url``, ``settle`` seconds after the tab; ``secret`` signs tokens for it."""
 
-    def __init__(self, browser: "Browser", url: str, secret: bytes) -> None:
+    def __init__(self, browser: "Browser", url: str, secret: bytes, settle: float = SETTLE_S) -> None:
         self._browser = browser
+        self._settle = settle
         self._url = url
         self._token = auth.mint(secret, subject="ann", role="admin", ttl=600)
         self._profile: BrowserContext | None = None
@@ -120,7 +123,7 @@ class Visits:
         if self._profile is None:
             raise Failed("there is no profile yet")
         page = self._profile.new_page()
-        time.sleep(SETTLE_S)
+        time.sleep(self._settle)
         try:
             page.goto(self._url)
             for part in WHOLE:

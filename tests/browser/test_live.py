@@ -168,6 +168,18 @@ def test_new_rows_that_do_not_fit_announce_themselves(server: Server, open_page:
     assert watched.requests == [("GET", "/api/jobs?tag=news&limit=50")]
 
 
+def test_where_nothing_is_listed_there_is_nothing_to_act_on(server: Server, open_page: Open) -> None:
+    watched = open_page(server, rest="/?tag=nothing-yet")
+    watched.page.get_by_text("Nothing matches").wait_for()
+    controls = watched.page.locator(".all-matching, .list-head .quiet")
+    expect(controls).to_have_count(3)
+    for each in controls.all():
+        expect(each).to_be_hidden()
+    watched.row(server.enqueue("later", delay=9000, tags=["nothing-yet"])).wait_for()
+    for each in controls.all():
+        expect(each).to_be_visible()
+
+
 def test_pages_by_keyset_through_many_jobs_with_the_browsers_own_back(server: Server, open_page: Open) -> None:
     ids = server.batch([{"name": "later", "delay": 9000, "tags": ["paged"]} for _ in range(130)])
     newest = ids[::-1]
