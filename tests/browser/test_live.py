@@ -125,7 +125,9 @@ def test_a_list_that_comes_late_is_brought_up_to_date_by_what_came_meanwhile(
         route.fulfill(response=answer)  # type: ignore[attr-defined]
 
     watched.page.route("**/api/jobs?*late-list*", late)
-    watched.page.locator("[data-search]").fill("late-list")
+    with watched.page.expect_response("**/api/jobs?*late-list*"):
+        watched.page.locator("[data-search]").fill("late-list")
+    watched.page.locator("jc-jobs:not([aria-busy])").wait_for()  # the list that was there before has the row, too
     watched.shows(job_id, "completed")
 
 

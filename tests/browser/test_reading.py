@@ -39,9 +39,9 @@ def found_by_axe(page: Any) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def furnished(server: Server) -> str:
-    """A job with all that a job can have; there is a schedule, too."""
+    """A job with all that a job can have; there is a schedule, too. Once a server: files of tests take turns on one."""
     server.ask("POST", "/api/jobs/schedules", {"name": "read", "cron": "0 3 * * 1", "jobName": "noop"})
     for name in ("noop", "hostile", "later"):
         server.enqueue(name, tags=["read"])
