@@ -7,49 +7,24 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from jobctl.engine.schedules import next_run
 from jobctl.errors import Conflict, IdempotencyMismatch, IllegalTransition, NotFound, UniqueKeyLive
 from jobctl.model import JobQuery, NewJob
 from jobctl.schedule import ScheduleSpec
-from jobctl.store.base import Cancelled, Completed, Failed, Idempotency, LogEntry, Released
+from jobctl.store.base import Idempotency, LogEntry
 from jobctl.stream import feeder, hub, transport
+from tests.model.choices import MOST_JOBS, OUTCOMES, OWNERS, QUEUES, new_jobs, outcomes
+from tests.model.following import Following
 from tests.model.reference import ENDED, WAITING
 from tests.model.watching import Reader
 from tests.model.world import NAMES, Loop, World, folder
 
-OWNERS: Final = ("ann", "ben")
-QUEUES: Final = ("default", "bulk", "mail")
-KEYS: Final = (None, None, None, "k1", "k2")
 MINUTE_MS: Final = 60_000
-MOST_JOBS: Final = 40
-"""Of one run: each is looked at after every step."""
-
-new_jobs = st.builds(
-    dict,
-    name=st.sampled_from(NAMES),
-    queue=st.sampled_from(QUEUES),
-    priority=st.integers(-1, 1),
-    unique_key=st.sampled_from(KEYS),
-    max_attempts=st.integers(1, 4),
-    delay=st.sampled_from([None, None, None, None, 0, 1, 30, 3600]),
-    large=st.booleans(),
-)
-OUTCOMES: Final = {
-    "nothing": Completed(),
-    "large": Completed(b'"' + b"x" * 5000 + b'"'),
-    "again": Failed("no"),
-    "soon": Failed("no", delay=0.5),
-    "later": Failed("no", delay=60.0),
-    "never": Failed("no", retry=False),
-    "cancelled": Cancelled(),
-    "given back": Released(),
-}
-outcomes = st.sampled_from(sorted(OUTCOMES))
 
 
-class QueueMachine(RuleBasedStateMachine):
+class QueueMachine(Following):
     """One history of a queue."""
 
     def __init__(self) -> None:
@@ -390,61 +365,3 @@ class QueueMachine(RuleBasedStateMachine):
         assert world.epochs.index(world.epochs[-1]) in (len(world.epochs) - 1, world.epochs.index(before))
         for reader in eager:
             self.loop.call(lambda reader=reader: world.readers.join(reader, eager=True))
-
-    # --- subscribers ---------------------------------------------------------------------------------------------
-
-    @rule(who=st.sampled_from([("root", "admin"), ("ann", "user"), ("ben", "user")]), eager=st.booleans())
-    @precondition(lambda self: len(self.readers) < 4)
-    def a_reader_comes(self, who: tuple[str, str], eager: bool) -> None:
-        reader = Reader(*who, eager=eager)
-        self.loop.call(lambda: self.world.readers.join(reader, eager=eager))
-        self.readers.append(reader)
-
-    @rule(data=st.data())
-    @precondition(lambda self: self.readers)
-    def a_reader_is_cut_off(self, data: st.DataObject) -> None:
-        self.loop.call(self.world.readers.leave, data.draw(st.sampled_from(self.readers)))
-
-    @rule(data=st.data(), eager=st.booleans())
-    @precondition(lambda self: any(not reader.connected for reader in self.readers))
-    def a_reader_comes_back(self, data: st.DataObject, eager: bool) -> None:
-        reader = data.draw(st.sampled_from([reader for reader in self.readers if not reader.connected]))
-        reader.eager = eager
-        self.loop.call(lambda: self.world.readers.join(reader, eager=eager))
-
-    @rule(
-        data=st.data(),
-        wanted=st.lists(new_jobs, min_size=2, max_size=4),
-        ends=st.lists(st.tuples(outcomes, st.sampled_from([False, False, True])), min_size=2, max_size=5),
-        cut_off=st.booleans(),
-    )
-    @precondition(lambda self: len(self.reference.jobs) < MOST_JOBS)
-    def a_reader_misses_something(
-        self, data: st.DataObject, wanted: list[dict[str, Any]], ends: list[tuple[str, bool]], cut_off: bool
-    ) -> None:
-        """Cut off, or not reading, while things happen: more than the hub and the socket hold."""
-        reader, readers = data.draw(st.sampled_from(self.readers)), self.world.readers
-        if reader.connected and (cut_off or reader.eager):
-            self.loop.call(readers.leave, reader)
-        if not reader.connected and not cut_off:
-            reader.eager = False
-            self.loop.call(lambda: readers.join(reader, eager=False))
-        for owner in OWNERS:
-            self.enqueue_for(owner, wanted)
-            self.a_turn_of(ends)
-        self.loop.call(self.world.check)
-        if not reader.connected:
-            self.loop.call(lambda: readers.join(reader, eager=reader.eager))
-        self.loop.call(lambda: readers.settle(reader, self.world.replay.rows))
-
-    @rule(data=st.data(), n=st.integers(1, 5))
-    @precondition(lambda self: any(reader.connected and not reader.eager for reader in self.readers))
-    def a_slow_reader_reads_a_little(self, data: st.DataObject, n: int) -> None:
-        slow = [reader for reader in self.readers if reader.connected and not reader.eager]
-        self.loop.call(data.draw(st.sampled_from(slow)).take, self.world.store, n)
-
-    @rule(data=st.data())
-    @precondition(lambda self: any(reader.connected for reader in self.readers))
-    def a_reader_reads_to_the_end(self, data: st.DataObject) -> None:
-        reader = data.draw(st.sampled_from([reader for reader in self.readers if reader.connected]))
-        self.loop.call(lambda: self.world.readers.settle(reader, self.world.replay.rows))

@@ -39,10 +39,14 @@ class Link:
 
 
 class Reader:
-    """A client: its place in the log, and the jobs as it knows them. It reads only when told to."""
+    """A client: its place in the log, and the jobs as it knows them. It reads only when told to.
 
-    def __init__(self, who: str, role: str, *, eager: bool) -> None:
+    ``of``: it wants those of one queue only.
+    """
+
+    def __init__(self, who: str, role: str, *, eager: bool, of: str | None = None) -> None:
         self.who, self.role = who, role
+        self.of = of
         self.eager = eager
         self.owner = None if role == "admin" else who
         self.position: Position | None = None
@@ -58,6 +62,10 @@ class Reader:
     def connected(self) -> bool:
         """Whether it has a connection."""
         return self._sock is not None
+
+    def sees(self, row: dict[str, Any]) -> bool:
+        """Whether it is to hear of that job."""
+        return self.owner in (None, row["createdBy"]) and self.of in (None, row["queue"])
 
     # --- the connection ------------------------------------------------------------------------------------------
 
@@ -118,7 +126,10 @@ class Reader:
 
     async def _ask(self) -> dict[str, Any]:
         assert self.position is not None
-        await self._say(type="subscribe_jobs", since=self.position.seq, epoch=self.position.epoch)
+        wanted = None if self.of is None else {"queues": [self.of]}
+        await self._say(
+            type="subscribe_jobs", since=self.position.seq, epoch=self.position.epoch, filter=wanted
+        )
         while True:
             message = await self._hear()
             if message["type"] == "pong":  # of a ping before the resync that has led here
@@ -128,7 +139,8 @@ class Reader:
                 return message
 
     async def _fetch(self, store: Store) -> None:
-        read = await store.jobs(JobQuery(owner=self.owner, limit=200))
+        queues = () if self.of is None else (self.of,)
+        read = await store.jobs(JobQuery(owner=self.owner, queues=queues, limit=200))
         self.position = read.position
         self.rows = {job.id: msgspec.json.decode(msgspec.json.encode(job)) for job in read.value.jobs}
 
@@ -171,18 +183,20 @@ class Reader:
             return
         if kind not in ("job_update", "job_deleted", "jobs_pruned"):
             raise AssertionError(f"an unexpected {message}")
-        if self.owner is None:
+        if self.owner is None and self.of is None:
             assert message["seq"] == self.position.seq + 1, "an admin without a filter has missed a number"
         assert message["seq"] > self.position.seq, "a number came twice, or out of order"
         self.position = Position(self.position.epoch, message["seq"])
         if kind == "job_update":
-            assert self.owner in (None, message["job"]["createdBy"]), "somebody else's job"
+            assert self.sees(message["job"]), "somebody else's job, or of another queue"
             self.rows[message["job"]["id"]] = message["job"]
         elif kind == "job_deleted":
             assert self.rows.pop(message["id"], None) is not None, "a deletion of a job that was never told of"
         else:
             lost = prune_rows(self.rows, message["statuses"], message["finishedBefore"])
-            assert sum(lost.values()) == message["count"]
+            # The count is of all that one may see, whatever one has asked for.
+            assert sum(lost.values()) <= message["count"]
+            assert self.of is not None or sum(lost.values()) == message["count"]
 
 
 class Readers:
@@ -225,7 +239,7 @@ class Readers:
     async def settle(self, reader: Reader, rows: Rows) -> None:
         """Let one read to the end: it knows the jobs that it may see as they are."""
         await reader.catch_up(self.store)
-        mine = {job_id: row for job_id, row in rows.items() if reader.owner in (None, row["createdBy"])}
+        mine = {job_id: row for job_id, row in rows.items() if reader.sees(row)}
         assert reader.rows == mine, f"what {reader.who} has seen is not what the database holds"
 
 
