@@ -32,7 +32,7 @@ class Peer:
         await self.socket.send_message(json.dumps(message))
 
     async def hear(self) -> dict[str, Any]:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             message: dict[str, Any] = json.loads(await self.socket.get_message())
         return message
 
@@ -100,7 +100,7 @@ class Running:
             yield peer
 
 
-async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], seconds: float = 30.0) -> None:
     """Wait, in small steps, until ``condition`` holds."""
     with trio.fail_after(seconds):
         while True:
@@ -138,7 +138,7 @@ class RawPeer:
         await self.stream.send_all(self.parser.send(ws.TextMessage(messages.encode(message).decode())))
 
     async def hear(self) -> dict[str, Any]:
-        with trio.fail_after(20):
+        with trio.fail_after(30):
             while True:
                 for event in self.parser.events():
                     if isinstance(event, ws.TextMessage):

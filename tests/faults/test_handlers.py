@@ -167,7 +167,7 @@ async def test_a_child_that_a_handler_left_behind_does_not_keep_the_server_from_
 @pytest.mark.parametrize("how", ["a handler blocks the loop", "the process is stopped"])
 async def test_whoever_answered_while_nobody_could_hear_it_is_not_dead(tmp_path: Path, how: str) -> None:
     """The loop stands for longer than a silent peer may be silent; those that were not silent stay connected."""
-    (tmp_path / "jobctl.toml").write_text("[stream]\nping_interval = 0.2\ndead_after = 1.0\n")
+    (tmp_path / "jobctl.toml").write_text("[stream]\nping_interval = 0.5\ndead_after = 3.0\n")
     async with Server(tmp_path, app=APP).running() as server:
         peer = await RawPeer.open(server.port, server.token(), buffer=65536)
         async with peer.stream, trio.open_nursery() as nursery:
@@ -186,11 +186,11 @@ async def test_whoever_answered_while_nobody_could_hear_it_is_not_dead(tmp_path:
             nursery.start_soon(read)
             await run(server, "noop")
             if how.startswith("a handler"):
-                await run(server, "blocks", data={"seconds": 2.5})
+                await run(server, "blocks", data={"seconds": 5.0})
                 assert "(blocks) blocks it" in server.log()
             else:
                 server.signal(signal.SIGSTOP)
-                await trio.sleep(2.5)
+                await trio.sleep(5.0)
                 server.signal(signal.SIGCONT)
             await run(server, "noop")
             head = int((await server.get("/api/jobs")).headers["X-Jobctl-Position"].split(":")[1])

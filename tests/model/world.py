@@ -51,7 +51,7 @@ class Loop:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="model-loop")
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     def _run(self) -> None:
         try:
@@ -69,7 +69,7 @@ class Loop:
         """Run ``await function(*arguments)`` there."""
 
         async def bounded() -> T:
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 return await function(*arguments)
 
         return trio.from_thread.run(bounded, trio_token=self._token)
@@ -78,7 +78,7 @@ class Loop:
         """End it; whatever failed there fails here."""
         with contextlib.suppress(trio.RunFinishedError):
             trio.from_thread.run_sync(self._over.set, trio_token=self._token)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         if self._failure is not None:
             raise self._failure
