@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trio
+import trio_websocket
+import trustme
 
 from jobctl import http_connection
 from jobctl.model import NewJob
 from jobctl.protocol import messages
 from tests.faults.network import DROPS_PACKETS, Relay, deafen
-from tests.kit import LOOPBACK, RawPeer, Running, StartServer, until
+from tests.kit import LOOPBACK, Peer, RawPeer, Running, StartServer, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not DROPS_PACKETS, reason="packets are dropped on Linux only")]
 
@@ -66,6 +70,33 @@ async def test_a_peer_whose_packets_are_dropped_is_found(
     async with other.stream:
         (job_id,) = await server.enqueue()
         assert (await other.hear())["job"]["id"] == job_id
+
+
+async def test_over_tls_such_a_peer_is_found_too(start_server: StartServer, tmp_path: Path) -> None:
+    """There a task waits in the middle of a write, which closing has to end."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    server = await start_server(certfile=tmp_path / "cert.pem", keyfile=tmp_path / "key.pem", stream=TIMES)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    tcp = await trio.open_tcp_stream(LOOPBACK, server.port)
+    async with tcp, trio.open_nursery() as nursery:
+        tls = trio.SSLStream(tcp, context, server_hostname="localhost")
+        web = await trio_websocket.wrap_client_stream(nursery, tls, "localhost", "/api/notifications/ws")
+        peer = Peer(web)
+        assert (await peer.hear())["type"] == "auth_required"
+        await peer.say(type="auth", token=server.token())
+        await peer.say(type="subscribe_jobs", stats=False)
+        await peer.hear_until("jobs_subscribed")
+        nursery.start_soon(keep_enqueueing, server)
+        await peer.hear_until("job_update")
+        deafen(tcp.socket)
+        await until(lambda: not server.service.endpoint.connections, PATIENCE_S)
+        nursery.cancel_scope.cancel()
+    await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
 
 
 async def test_others_miss_nothing_while_many_are_cut_off(start_server: StartServer) -> None:
