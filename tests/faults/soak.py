@@ -142,17 +142,30 @@ class Watcher:
                 self.broken.append(text.decode())
 
 
-async def standing(server: Server, client: httpx2.AsyncClient) -> Standing:
-    """Ask the server how much it holds; nobody else is there."""
-    job = await _ended(server, client, await _enqueue(server, client, "tasks"))
+async def standing(server: Server) -> Standing:
+    """Ask the server how much it holds; nobody else is there, and we have one connection."""
+    async with _client(server) as client:
+        job = await _ended(server, client, await _enqueue(server, client, "tasks"))
     proc = Path(f"/proc/{server.pid}")
-    status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+    status = _status(server)
     return Standing(
-        memory_mib=int(status["VmRSS"].split()[0]) / 1024,
+        memory_mib=_memory_mib(server),
         tasks=job["result"],
         descriptors=sum(1 for _ in (proc / "fd").iterdir()),
         threads=int(status["Threads"]),
     )
+
+
+def _status(server: Server) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines())
+
+
+def _memory_mib(server: Server) -> float:
+    return round(int(_status(server)["VmRSS"].split()[0]) / 1024, 1)
+
+
+def _client(server: Server) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=server.url, timeout=60)
 
 
 async def _enqueue(server: Server, client: httpx2.AsyncClient, name: str) -> str:
@@ -194,28 +207,28 @@ async def soak(seconds: float, connections: int, rate: float, folder: Path) -> d
         'rate_limit = "1000000/1m"\n[retention]\ncompleted = "20s"\nfailed = "20s"\nevents = "60s"\nlogs = "20s"\n'
     )
     server = Server(folder, app=APP)
-    async with server.running(), httpx2.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with server.running():
         # What is loaded and made once is no leak, nor is what the hub keeps for those a little behind (4,096 events).
-        for _ in range(WARM_JOBS // 100):
-            jobs = [{"name": "work"}] * 100
-            (await client.post("/api/jobs/batch", json=jobs, headers=_bearer(server))).raise_for_status()
-        await until(lambda: _idle(server, client), 120)
-        warm = await _turn(server, client, min(5.0, seconds / 4), connections, rate)
-        before = await _calm(server, client)
-        figures = await _turn(server, client, seconds, connections, rate)
-        after = await _calm(server, client)
+        async with _client(server) as client:
+            for _ in range(WARM_JOBS // 100):
+                jobs = [{"name": "work"}] * 100
+                (await client.post("/api/jobs/batch", json=jobs, headers=_bearer(server))).raise_for_status()
+            await until(lambda: _idle(server, client), 120)
+        warm = await _turn(server, min(5.0, seconds / 4), connections, rate)
+        before = await _calm(server)
+        figures = await _turn(server, seconds, connections, rate)
+        after = await _calm(server)
     figures["broken"] += warm["broken"]
     return figures | {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(after)}
 
 
-async def _turn(
-    server: Server, client: httpx2.AsyncClient, seconds: float, connections: int, rate: float
-) -> dict[str, Any]:
-    epoch, head = await _position(server, client)
-    watchers = [Watcher(server, epoch) for _ in range(connections)]
+async def _turn(server: Server, seconds: float, connections: int, rate: float) -> dict[str, Any]:
     took: list[float] = []
-    began = time.perf_counter()
-    async with trio.open_nursery() as nursery:
+    memory: list[float] = []
+    async with _client(server) as client, trio.open_nursery() as nursery:
+        epoch, head = await _position(server, client)
+        watchers = [Watcher(server, epoch) for _ in range(connections)]
+        began = time.perf_counter()
         for watcher in watchers:
             watcher.seq = head
             nursery.start_soon(watcher.run)
@@ -223,6 +236,7 @@ async def _turn(
             async with trio.open_nursery() as load:
                 load.start_soon(_load, server, client, rate, took)
                 load.start_soon(_cut, watchers)
+                load.start_soon(_weigh, server, seconds / 10, memory)
         lasted = time.perf_counter() - began
         await until(lambda: _idle(server, client), 120)
         _, last = await _position(server, client)
@@ -237,8 +251,16 @@ async def _turn(
         "jobs_per_s": round(len(took) * BATCH / lasted, 1),
         "batch_ms_p50": round(1000 * took[len(took) // 2], 1),
         "batch_ms_p99": round(1000 * took[int(len(took) * 0.99)], 1),
+        "memory_mib_by_tenths": memory,
         "broken": sorted({each for watcher in watchers for each in watcher.broken}),
     }
+
+
+async def _weigh(server: Server, every: float, memory: list[float]) -> None:
+    """What the server takes while it works: a leak goes on rising, a cache that fills does not."""
+    while True:
+        await trio.sleep(every)
+        memory.append(_memory_mib(server))
 
 
 async def storm(clients: int, folder: Path, rounds: int = STORMS) -> dict[str, Any]:
@@ -248,7 +270,7 @@ async def storm(clients: int, folder: Path, rounds: int = STORMS) -> dict[str, A
     """
     (folder / "jobctl.toml").write_text('rate_limit = "1000000/1m"\n')
     server = Server(folder, app=APP)
-    async with server.running(), httpx2.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with server.running(), _client(server) as client:
         await _ended(server, client, await _enqueue(server, client, "work"))
         epoch, head = await _position(server, client)
         watchers = [Watcher(server, epoch) for _ in range(clients)]
@@ -339,10 +361,10 @@ async def _cut(watchers: list[Watcher]) -> None:
         n += 1
 
 
-async def _calm(server: Server, client: httpx2.AsyncClient) -> Standing:
+async def _calm(server: Server) -> Standing:
     """Once everybody has gone."""
-    await trio.sleep(6.0)  # idle threads end by themselves, and so do connections
-    return await standing(server, client)
+    await trio.sleep(6.0)  # idle threads end by themselves
+    return await standing(server)
 
 
 def main() -> int:
