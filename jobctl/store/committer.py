@@ -139,6 +139,7 @@ class Committer:
         self._queue: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="jobctl-writer", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
+        self._gathering: list[_Op] | None = None
         self._standing: _Op | None = None
         self._taking = threading.Lock()
         self._stopped = False
@@ -154,6 +155,9 @@ class Committer:
     async def stop(self) -> None:
         """Finish what waits, then end the thread. Later submissions raise ``StoreUnavailable``."""
         self._stopped = True
+        for op in self._gathering or ():
+            self._queue.put(op)
+        self._gathering = []  # they are handed over
         self._queue.put(None)
         await trio.to_thread.run_sync(self._thread.join)
 
@@ -170,9 +174,25 @@ class Committer:
         if self._stopped:
             raise StoreUnavailable("the store is closed")
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._queue.put(_Op(function, trio.lowlevel.current_task()))
+        op = _Op(function, trio.lowlevel.current_task())
+        if self._gathering is None:
+            await self._hand_over(op)
+        else:
+            self._gathering.append(op)
         value: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return value
+
+    async def _hand_over(self, first: _Op) -> None:
+        """Hand over what all tasks that have their turn just now submit, at once.
+
+        The thread would otherwise begin with the first, and the two would wrestle for the interpreter over the others:
+        of 64 callers at once, half as many were served.
+        """
+        self._gathering = [first]
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        gathered, self._gathering = self._gathering, None
+        for op in gathered:
+            self._queue.put(op)
 
     async def stand_by(self, function: Callable[[Any], T | None]) -> T | None:
         """Wait for a transaction that brings work, and run ``function`` as the last of it; one at a time may.
