@@ -2,8 +2,8 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ import msgspec
 from bench import npm
 from bench.processes import Failed, Process
 from bench.queues import services
+from bench.queues.database import Postgres
 from bench.queues.peer import Measured, PeerOrder
 from bench.side_by_side import installed
 
@@ -47,7 +48,9 @@ PEERS: Final = {
              f"{_REDIS}; acknowledged: a job whose worker dies comes again"),
         Peer("bullmq", (), "bullmq_peer", 20_000, services.REDIS, f"{_REDIS}; a job whose worker dies comes again"),
         Peer("pgqueuer", ("pgqueuer", "asyncpg"), "pgqueuer_peer", 20_000, services.POSTGRES,
-             "PostgreSQL, each commit synced: a crash loses nothing"),
+             "PostgreSQL, each commit synced: a crash loses nothing; a job whose worker dies comes again"),
+        Peer("procrastinate", ("procrastinate", "psycopg"), "procrastinate_peer", 2000, services.POSTGRES,
+             "PostgreSQL, each commit synced: a crash loses nothing; a job whose worker dies is found by hand"),
     )
 }  # fmt: skip
 
@@ -84,21 +87,42 @@ def measure(peer: Peer) -> Measured:
     Raises:
         Failed: it did not do what it should have.
     """
-    with tempfile.TemporaryDirectory(prefix="jobctl-queue-") as place, ExitStack() as stack:
-        folder = Path(place)
-        folder.chmod(0o711)  # PostgreSQL's user has to come through
-        (folder / "empty").mkdir()
+    with _folder() as folder, ExitStack() as stack:
         url = ""
         if peer.service is not None:
             (own := folder / peer.service).mkdir()
-            url = stack.enter_context(_SERVICES[peer.service](own))  # type: ignore[arg-type]
-        order = folder / "order.json"
-        order.write_bytes(msgspec.json.encode(PeerOrder(str(folder), peer.jobs, str(url))))
-        process = Process(peer.name, _argv(peer, order), folder, folder / "empty")
-        try:
-            return msgspec.json.decode(process.hear(ANSWER_S), type=Measured)
-        finally:
-            process.end()
+            url = str(stack.enter_context(_SERVICES[peer.service](own)))  # type: ignore[arg-type]
+        return _measure(peer, PeerOrder(str(folder), peer.jobs, url))
+
+
+def measure_on(peer: Peer, database: Postgres, *, jobs: int, workers: int = 1) -> Measured:
+    """One turn of ``workers`` processes in an empty database of a PostgreSQL that others use in their turns.
+
+    Raises:
+        Failed: it did not do what it should have.
+    """
+    with _folder() as folder, database.empty() as url:
+        return _measure(peer, PeerOrder(str(folder), jobs, url, database.pid, workers))
+
+
+def _measure(peer: Peer, task: PeerOrder) -> Measured:
+    folder = Path(task.folder)
+    order = folder / "order.json"
+    order.write_bytes(msgspec.json.encode(task))
+    process = Process(peer.name, _argv(peer, order), folder, folder / "empty")
+    try:
+        return msgspec.json.decode(process.hear(ANSWER_S), type=Measured)
+    finally:
+        process.end()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="jobctl-queue-") as place:
+        folder = Path(place)
+        folder.chmod(0o711)  # PostgreSQL's user has to come through
+        (folder / "empty").mkdir()
+        yield folder
 
 
 def _argv(peer: Peer, order: Path) -> Sequence[str]:
@@ -107,4 +131,4 @@ def _argv(peer: Peer, order: Path) -> Sequence[str]:
     return (sys.executable, "-m", f"bench.queues.{peer.module}", str(order))
 
 
-__all__ = ["PEERS", "Failed", "Measured", "Peer", "measure", "version_of", "why_absent"]
+__all__ = ["PEERS", "Failed", "Measured", "Peer", "measure", "measure_on", "version_of", "why_absent"]

@@ -4,6 +4,7 @@ A handler writes its number and the time into one file, by which everybody is co
 ``contestants`` says how.
 """
 
+import contextlib
 import functools
 import os
 import struct
@@ -29,15 +30,25 @@ SETTLE_S: Final = 1.0
 PATIENCE_S: Final = 90.0
 LOOK_EVERY_S: Final = 0.003
 BATCH: Final = 500
+ALONE: Final = 2000
+"""At most so many are enqueued one by one where the rest can be enqueued at once."""
+READY: Final = "ready-"
+GO: Final = "go"
+Processes = Sequence[subprocess.Popen[bytes]]
 _RECORD: Final = struct.Struct("<qq")
 
 
 class PeerOrder(msgspec.Struct, frozen=True):
-    """What a peer is to do. ``url``: of the service that it needs, which is wiped."""
+    """What a peer is to do. ``url``: of the service that it needs, which is wiped; ``database``: its process id.
+
+    ``workers``: processes that run jobs; those of PostgreSQL's peers all stand by before the first job is run.
+    """
 
     folder: str
     jobs: int
     url: str = ""
+    database: int = 0
+    workers: int = 1
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -51,6 +62,8 @@ class Measured(msgspec.Struct, frozen=True):
     p50: float
     p99: float
     rss: int
+    database_us: float = 0.0
+    """CPU of the database's processes for each job, from the first start to the last end; where it was asked for."""
 
 
 @functools.cache
@@ -71,6 +84,14 @@ def order() -> PeerOrder:
     return found
 
 
+def stand_by() -> None:
+    """In a worker: say that it is connected, and wait until all are."""
+    folder = Path(os.environ[MARKS]).parent
+    (folder / f"{READY}{os.getpid()}").touch()
+    while not (folder / GO).exists():
+        time.sleep(LOOK_EVERY_S)
+
+
 def script(name: str) -> str:
     """A command that its package has installed beside Python."""
     return str(Path(sys.executable).with_name(name))
@@ -83,29 +104,45 @@ def compete(
     many: Callable[[Sequence[int]], object] | None = None,
     *,
     drained: Callable[[], bool] = lambda: True,
+    gated: bool = False,
 ) -> None:
-    """Do all of it, and say what it took."""
+    """Do all of it, and say what it took.
+
+    Args:
+        task: From ``order``.
+        worker: Starts one process that runs jobs.
+        single: Enqueues jobs of these numbers one by one.
+        many: Enqueues them at once.
+        drained: Whether the last job has been noted as done.
+        gated: The worker calls ``stand_by``.
+    """
     marks = Path(os.environ[MARKS])
     marks.touch(0o600)
-    alone = task.jobs if many is None else task.jobs // 4
+    alone = task.jobs if many is None else min(task.jobs // 4, ALONE)
     single_s = _timed(lambda: single(range(alone)))
     many_s = 0.0
     if many is not None:
         many_s = _timed(lambda: [many(range(n, min(n + BATCH, task.jobs))) for n in range(alone, task.jobs, BATCH)])
     with (Path(task.folder) / "worker.log").open("wb") as log:
-        process = subprocess.Popen(worker, stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603
+        processes = [
+            subprocess.Popen(worker, stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603
+            for _ in range(task.workers)
+        ]
     try:
-        _until(process, marks, task.jobs, drained)
+        if gated:
+            _let_go(processes, Path(task.folder))
+        spent = database_cpu_s(task.database)
+        _until(processes, marks, task.jobs, drained)
+        spent = database_cpu_s(task.database) - spent
         times = sorted(at for _, at in _read(marks))
-        latencies = sorted(_probe(process, marks, task.jobs, single))
-        rss = sum(each.memory_info().rss for each in _tree(process.pid))
+        latencies = sorted(_probe(processes, marks, task.jobs, single))
+        rss = sum(each.memory_info().rss for one in processes for each in _tree(one.pid))
     finally:
-        for each in _tree(process.pid):
-            each.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        for one in processes:
+            for each in _tree(one.pid):
+                each.terminate()
+        for one in processes:
+            _reap(one)
     say(
         Measured(
             single=alone / single_s,
@@ -114,12 +151,46 @@ def compete(
             p50=percentile(latencies, 0.5),
             p99=percentile(latencies, 0.99),
             rss=rss,
+            database_us=spent / task.jobs * 1e6,
         )
     )
 
 
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _let_go(processes: Processes, folder: Path) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while sum(1 for _ in folder.glob(f"{READY}*")) < len(processes):
+        _look(processes, until, "stand by")
+        time.sleep(LOOK_EVERY_S)
+    (folder / GO).touch()
+
+
+def database_cpu_s(pid: int) -> float:
+    """Seconds of CPU that PostgreSQL, whose first process this is, has taken so far; 0 where there is none.
+
+    A process that has ended is in the time of the children of the first, which has waited for it.
+    """
+    if not pid:
+        return 0.0
+    first = psutil.Process(pid)
+    took = first.cpu_times()
+    total: float = took.user + took.system + took.children_user + took.children_system
+    for each in first.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            took = each.cpu_times()
+            total += took.user + took.system
+    return total
+
+
 def _probe(
-    process: subprocess.Popen[bytes], marks: Path, first: int, single: Callable[[Sequence[int]], object]
+    processes: Processes, marks: Path, first: int, single: Callable[[Sequence[int]], object]
 ) -> list[float]:
     """Ms from just before the enqueue call to the handler, of an idle worker."""
     time.sleep(SETTLE_S)
@@ -128,18 +199,22 @@ def _probe(
         time.sleep(PROBE_GAP_S)
         sent[n] = time.monotonic_ns()
         single((n,))
-    _until(process, marks, first + PROBES, lambda: True)
+    _until(processes, marks, first + PROBES, lambda: True)
     return [(at - sent[n]) / 1e6 for n, at in _read(marks) if n in sent]
 
 
-def _until(process: subprocess.Popen[bytes], marks: Path, jobs: int, drained: Callable[[], bool]) -> None:
+def _until(processes: Processes, marks: Path, jobs: int, drained: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE_S
     while marks.stat().st_size < jobs * _RECORD.size or not drained():
-        if process.poll() is not None:
-            raise SystemExit("its worker has ended")
-        if time.monotonic() > until:
-            raise SystemExit(f"its worker did not run {jobs} jobs within {PATIENCE_S:.0f} s")
+        _look(processes, until, f"run {jobs} jobs")
         time.sleep(LOOK_EVERY_S)
+
+
+def _look(processes: Processes, until: float, what: str) -> None:
+    if any(each.poll() is not None for each in processes):
+        raise SystemExit("its worker has ended")
+    if time.monotonic() > until:
+        raise SystemExit(f"its worker did not {what} within {PATIENCE_S:.0f} s")
 
 
 def _read(marks: Path) -> list[tuple[int, int]]:

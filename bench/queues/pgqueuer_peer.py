@@ -1,12 +1,13 @@
-"""PgQueuer on PostgreSQL, batches of 100. ``python -m bench.queues.pgqueuer_peer ORDER.json``."""
+"""PgQueuer on PostgreSQL, on uvloop as its own command. ``python -m bench.queues.pgqueuer_peer ORDER.json``."""
 
 import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
+import uvloop
 from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.queries import Queries
@@ -14,6 +15,8 @@ from pgqueuer.queries import Queries
 from bench.queues import peer
 
 WORKER = "worker"
+BATCH: Final = 100
+"""Jobs that are taken at once; its own default is 10."""
 
 
 async def work() -> None:
@@ -24,7 +27,8 @@ async def work() -> None:
     async def noop(job: Any) -> None:
         peer.mark(int(job.payload))
 
-    await queue.run(batch_size=100)
+    peer.stand_by()
+    await queue.run(batch_size=BATCH)
 
 
 async def connect() -> Queries:
@@ -39,6 +43,7 @@ def main() -> None:
     task = peer.order()
     with asyncio.Runner() as runner:
         queries = runner.run(connect())
+        watch = runner.run(asyncpg.connect(task.url))
 
         async def put(numbers: Sequence[int]) -> None:
             for n in numbers:
@@ -47,16 +52,21 @@ def main() -> None:
         async def put_many(numbers: Sequence[int]) -> None:
             await queries.enqueue(["noop"] * len(numbers), [b"%d" % n for n in numbers], [0] * len(numbers))
 
+        def drained() -> bool:
+            return not runner.run(watch.fetchval("SELECT EXISTS (SELECT 1 FROM pgqueuer)"))
+
         peer.compete(
             task,
             [sys.executable, "-m", "bench.queues.pgqueuer_peer", WORKER],
             lambda numbers: runner.run(put(numbers)),
             lambda numbers: runner.run(put_many(numbers)),
+            drained=drained,
+            gated=True,
         )
 
 
 if __name__ == "__main__":
     if sys.argv[1] == WORKER:
-        asyncio.run(work())
+        uvloop.run(work())
     else:
         main()

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -49,6 +50,13 @@ def redis(folder: Path) -> Iterator[str]:
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
     """A PostgreSQL with its defaults: every commit is synced; its URL."""
+    with postgres_process(folder) as (url, _):
+        yield url
+
+
+@contextmanager
+def postgres_process(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """The same, with its process id. ``options``: settings beside the defaults, ``NAME=VALUE``."""
     programs, port = postgres_programs(), _free_port()
     assert programs is not None  # noqa: S101 - the caller has looked
     data = folder / "data"
@@ -62,10 +70,10 @@ def postgres(folder: Path) -> Iterator[str]:
         raise Failed(f"initdb: {(made.stderr.strip().splitlines() or ['it failed'])[-1]}")
     argv = [
         str(programs / "postgres"), "-D", str(data), "-p", str(port), "-c", f"listen_addresses={HOST}",
-        "-c", "unix_socket_directories=",
+        "-c", "unix_socket_directories=", *(part for each in options for part in ("-c", each)),
     ]  # fmt: skip
-    with _running(argv, folder / "postgres.log", port, user):
-        yield f"postgresql://postgres@{HOST}:{port}/postgres"
+    with _running(argv, folder / "postgres.log", port, user) as pid:
+        yield f"postgresql://postgres@{HOST}:{port}/postgres", pid
 
 
 def _unprivileged(*folders: Path) -> str | None:
@@ -84,16 +92,16 @@ def _unprivileged(*folders: Path) -> str | None:
 
 
 @contextmanager
-def _running(argv: Sequence[str], log: Path, port: int, user: str | None = None) -> Iterator[None]:
+def _running(argv: Sequence[str], log: Path, port: int, user: str | None = None) -> Iterator[int]:
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: S603 - found by the caller
             argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, user=user, cwd=log.parent, start_new_session=True
         )
     try:
         _await_port(process, port, argv[0])
-        yield
+        yield process.pid
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # both end in order, and PostgreSQL does not wait for its clients
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
