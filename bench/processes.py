@@ -52,6 +52,11 @@ class Process:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def say(self, line: bytes) -> None:
         """Write a line to its stdin."""
         assert self._process.stdin is not None  # noqa: S101 - a pipe

@@ -3,27 +3,24 @@
 Contestants take turns, each in processes of its own and with a fresh database; jobctl has one who watches the stream.
 Jobs do nothing. "Run" is from a full queue until the last job has ended, enqueueing not counted, as for the peers. A
 machine on which a message between two processes is dear, as virtual ones are, favours those that need none: jobctl and
-Huey. Not all promise the same; what each does is in the notes.
+Huey. Not all promise the same; what each does is in the notes. With ``--store postgres`` it is jobctl on PostgreSQL
+beside the peers that use it, all on one server, started for the run with its defaults.
 """
 
 import argparse
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 from bench import npm
 from bench.processes import Failed
-from bench.queues import contestants, turns
+from bench.queues import contestants, places, turns
 from bench.queues.contestants import PEERS
-from bench.queues.growth import Grown, build
 from bench.queues.peer import Measured
+from bench.queues.places import ON_POSTGRES, POSTGRES, PROMISE, SQLITE, Place, Statements
 from bench.queues.turns import Calls, Latency, Rate
 from bench.side_by_side import (
     ROUNDS,
-    Absent,
     Asked,
     Report,
     Run,
@@ -39,29 +36,34 @@ QUART: Final = "quart on hypercorn, empty JSON POST"
 CONCURRENCY: Final = (1, 20, 100, 500)
 MAIN: Final = 100
 """The concurrency that is compared with peers."""
-SIZES: Final = (1_000, 100_000, 1_000_000)
+SIZES: Final = {SQLITE: "1000,100000,1000000", POSTGRES: "1000,100000,10000000"}
 WAITING: Final = "with 500,000 delayed and 500,000 paused"
 HALF: Final = 500_000
+AGAINST: Final = {
+    SQLITE: (("huey", 4.5), ("pgqueuer", 1.0), ("bullmq", 1.0)),
+    POSTGRES: (("pgqueuer", 1.0), ("procrastinate", 10.0)),
+}
+"""How much faster than whom."""
 JOBS: Final = 20_000
 REQUESTS: Final = 3_000
 PROBES: Final = 150
-SMALL_COPY: Final = 100 * 2**20
-"""Bytes up to which a grown database is copied for each turn; in a larger one a turn's jobs do not count."""
 _LATENCY: Final = "latency"
 _CALLS: Final = "calls"
-Turn = Rate | Calls | Latency | Measured | float | tuple[float, float, float]
+Turn = Rate | Calls | Latency | Measured | float | Statements
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and print what was found."""
     options = _parser().parse_args(argv)
+    options.sizes = SIZES[options.store] if options.sizes is None else options.sizes
     settings = {
+        "store": options.store,
         "rounds": options.rounds,
         "jobs": options.jobs,
         "concurrency": options.concurrency,
         "sizes": options.sizes,
     }
-    run = Run("queue", settings, packages=("redis",))
+    run = Run("queue", settings, packages=("redis", "psycopg"))
     try:
         report = measure(run, options)
     except Failed as error:
@@ -79,35 +81,50 @@ def measure(run: Run, options: argparse.Namespace) -> Report:
     """
     concurrency, sizes = _numbers(options.concurrency), _numbers(options.sizes)
     peers = _present(run, options)
+    with places.place(options.store) as here:
+        found = take_turns(options.rounds, _turns(here, options, concurrency, sizes, peers), told=progress)
+        progress("")
+        _tell_growth(run, found, sizes, here.unit)
+    _tell(run, found, concurrency, peers)
+    _judge(run, found, sizes)
+    return run.report()
+
+
+def _turns(
+    here: Place, options: argparse.Namespace, concurrency: Sequence[int], sizes: Sequence[int], peers: Sequence[str]
+) -> dict[str, Callable[[], Turn]]:
+    def fresh(turn: Callable[[str], Turn]) -> Callable[[], Turn]:
+        def take() -> Turn:
+            with here.fresh() as db:
+                return turn(db)
+
+        return take
+
     measured: dict[str, Callable[[], Turn]] = {
-        _at(n): lambda n=n: turns.work(n, options.jobs if n > 1 else options.jobs // 10)  # type: ignore[misc]
+        _at(n): fresh(lambda db, n=n: turns.work(n, options.jobs if n > 1 else options.jobs // 10, db))  # type: ignore[misc]
         for n in concurrency
     }
     measured |= {
-        _CALLS: lambda: turns.calls(options.jobs, REQUESTS),
+        _CALLS: fresh(lambda db: turns.calls(options.jobs, REQUESTS, db)),
         QUART: lambda: turns.quart(REQUESTS),
-        _LATENCY: lambda: turns.latency(PROBES),
+        _LATENCY: fresh(lambda db: turns.latency(PROBES, db)),
     }
-    measured |= {name: lambda name=name: contestants.measure(PEERS[name]) for name in peers}  # type: ignore[misc]
-    with tempfile.TemporaryDirectory(prefix="jobctl-queue-") as place:
-        measured |= _growth(Path(place), sizes, options.jobs // 4)
-        found = take_turns(options.rounds, measured, told=progress)
-        progress("")
-    _tell(run, found, concurrency, peers)
-    _tell_growth(run, found, sizes)
-    _judge(run, found, sizes)
-    return run.report()
+    measured |= {name: lambda name=name: here.peer(name) for name in peers}  # type: ignore[misc]
+    return measured | _growth(here, sizes, options.jobs // 4)
 
 
 def _parser() -> argparse.ArgumentParser:
     about = "How fast the queue is, beside others."
     parser = argparse.ArgumentParser(prog="python -m bench.queue", description=about)
+    parser.add_argument(
+        "--store", choices=(SQLITE, POSTGRES), default=SQLITE, help=f"where jobctl keeps its jobs [{SQLITE}]"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"[{ROUNDS}]")
     parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=f"of one turn [{JOBS}]")
     default = ",".join(map(str, CONCURRENCY))
     parser.add_argument("--concurrency", default=default, metavar="LIST", help=f"jobs at once [{default}]")
-    default = ",".join(map(str, SIZES))
-    parser.add_argument("--sizes", default=default, metavar="LIST", help=f"finished jobs in the table [{default}]")
+    default = SIZES[SQLITE]
+    parser.add_argument("--sizes", metavar="LIST", help=f"finished jobs in the table [{default}; postgres: 10 million]")
     parser.add_argument(
         "--peers", default="all", metavar="LIST", help=f"none, all, or some of {','.join(PEERS)} [all that are here]"
     )
@@ -122,27 +139,14 @@ def _numbers(text: str) -> list[int]:
 
 def _present(run: Run, options: argparse.Namespace) -> list[str]:
     """Which peers take part; who cannot is named in the report, and what each promises."""
-    wanted = {"all": list(PEERS), "none": []}.get(options.peers, options.peers.split(","))
-    for name in wanted:
-        if name not in PEERS:
-            raise SystemExit(f"bench.queue: there is no peer {name!r}; there are {', '.join(PEERS)}")
+    there = ON_POSTGRES if options.store == POSTGRES else tuple(PEERS)
+    wanted = {"all": list(there), "none": []}.get(options.peers, options.peers.split(","))
     if options.npm and "bullmq" in wanted and contestants.why_absent(PEERS["bullmq"]):
         progress("npm installs bullmq")
         if failed := npm.install("bullmq@6", "ioredis@6"):
             run.notes.append(f"npm: {failed}")
-    present = []
-    run.notes.append(
-        f"{OURS}: SQLite, each commit synced: a crash loses nothing; a job that was running is tried again"
-    )
-    for name in wanted:
-        why = contestants.why_absent(PEERS[name])
-        if why is not None:
-            run.absent.append(Absent(name, why))
-            continue
-        present.append(name)
-        run.versions[name] = contestants.version_of(PEERS[name])
-        run.notes.append(f"{name} {run.versions[name]}: {PEERS[name].promise}")
-    return present
+    run.notes.append(f"{OURS}: {PROMISE[options.store]}")
+    return contestants.present(run, wanted, there, "queue")
 
 
 def _at(concurrency: int) -> str:
@@ -156,38 +160,25 @@ def _finished(size: int) -> str:
     return f"{size:,} finished"
 
 
-def _growth(folder: Path, sizes: Sequence[int], jobs: int) -> dict[str, Callable[[], Turn]]:
+def _growth(here: Place, sizes: Sequence[int], jobs: int) -> dict[str, Callable[[], Turn]]:
     """The turns on databases that are full already."""
     found: dict[str, Callable[[], Turn]] = {}
+
+    def served(kept: str) -> Rate:
+        with here.grown(kept) as db:
+            return turns.work(MAIN, jobs, db)
+
     for size in sizes:
-        name = _finished(size)
+        name, kept = _finished(size), f"grown_{size}"
         progress(f"a database with {name}")
-        db = folder / str(size) / "jobs.db"
-        build(db, db.parent / "state", finished=size)
-        found[name] = lambda db=db: _statements(db)  # type: ignore[misc]
-        found[f"{name}: server"] = lambda db=db: _served(db, jobs)  # type: ignore[misc]
+        here.build(kept, finished=size)
+        found[name] = lambda kept=kept: here.statements(kept)  # type: ignore[misc]
+        found[f"{name}: server"] = lambda kept=kept: served(kept)  # type: ignore[misc]
     if sizes:
         progress(f"a database {WAITING}")
-        waiting = folder / "waiting" / "jobs.db"
-        build(waiting, waiting.parent / "state", finished=min(sizes), delayed=HALF, paused=HALF)
-        found[WAITING] = lambda: _statements(waiting)
+        here.build("waiting", finished=min(sizes), delayed=HALF, paused=HALF)
+        found[WAITING] = lambda: here.statements("waiting")
     return found
-
-
-def _statements(db: Path) -> tuple[float, float, float]:
-    grown = Grown(db, db.parent / "state")
-    try:
-        return grown.claim(), grown.page(), grown.stats()
-    finally:
-        grown.close()
-
-
-def _served(db: Path, jobs: int) -> Rate:
-    if db.stat().st_size > SMALL_COPY:
-        return turns.work(MAIN, jobs, str(db))
-    copy = db.with_name("copy.db")
-    shutil.copyfile(db, copy)
-    return turns.work(MAIN, jobs, str(copy))
 
 
 # --- what was found ------------------------------------------------------------------------------------------------
@@ -234,13 +225,13 @@ def _tell(run: Run, found: dict[str, list[Turn]], concurrency: Sequence[int], pe
     )  # fmt: skip
 
 
-def _tell_growth(run: Run, found: dict[str, list[Turn]], sizes: Sequence[int]) -> None:
+def _tell_growth(run: Run, found: dict[str, list[Turn]], sizes: Sequence[int], unit: str) -> None:
     if not sizes:
         return
     names = [*map(_finished, sizes), WAITING]
     for place, what in enumerate(("claim", "page of 50", "stats")):
         values = {name: _of(found, name, place) for name in names}
-        run.add(f"growth: {what}", "us of CPU", values, versus=_finished(min(sizes)))
+        run.add(f"growth: {what}", unit, values, versus=_finished(min(sizes)))
     served = {
         _finished(size): [e for e in found[f"{_finished(size)}: server"] if isinstance(e, Rate)] for size in sizes
     }
@@ -262,7 +253,7 @@ def _judge(run: Run, found: dict[str, list[Turn]], sizes: Sequence[int]) -> None
     rates = [each.per_second for each in found.get(_at(MAIN), ()) if isinstance(each, Rate)]
     asked = Asked(f"jobs run at concurrency {MAIN}", 20_000, "1/s", at_most=False)
     run.ask(asked, spread(rates) if rates else None)
-    for name, limit in (("huey", 4.5), ("pgqueuer", 1.0), ("bullmq", 1.0)):
+    for name, limit in AGAINST[str(run.settings["store"])]:
         theirs = [each.rate for each in found.get(name, ()) if isinstance(each, Measured)]
         asked = Asked(f"the same against {name}", limit, f"x {name}", at_most=False)
         run.ask(asked, ratio(rates, theirs) if rates and theirs else None)

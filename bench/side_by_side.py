@@ -182,7 +182,7 @@ class Run:
         self.notes: list[str] = []
         self.versions: dict[str, str] = {}
         self._bench = bench
-        self._settings = dict(settings)
+        self.settings = dict(settings)
         self._packages = packages
         self._at = dt.datetime.now(dt.UTC)
         self._began = time.monotonic()
@@ -220,7 +220,7 @@ class Run:
             seconds=round(time.monotonic() - self._began, 1),
             command=shlex.join(["python", "-m", f"bench.{self._bench}", *sys.argv[1:]]),
             environment=msgspec.structs.replace(environment, versions=versions),
-            settings=self._settings,
+            settings=self.settings,
             figures=tuple(self.figures),
             judged=tuple(self.judged),
             absent=tuple(self.absent),

@@ -15,7 +15,7 @@ from bench.processes import Failed, Process
 from bench.queues import services
 from bench.queues.database import Postgres
 from bench.queues.peer import Measured, PeerOrder
-from bench.side_by_side import installed
+from bench.side_by_side import Absent, Run, installed
 
 ANSWER_S: Final = 120.0
 _REDIS: Final = "Redis's log is synced once a second: a power cut loses up to a second of all, acknowledged or not"
@@ -67,6 +67,25 @@ def why_absent(peer: Peer) -> str | None:
     if peer.service == services.POSTGRES and services.postgres_programs() is None:
         return "there is no PostgreSQL here"
     return None
+
+
+def present(run: Run, wanted: Sequence[str], there: Sequence[str], bench: str) -> list[str]:
+    """Who of the ``wanted`` can take part, each with what it promises; who cannot is named in the report.
+
+    Raises:
+        SystemExit: one of them is not ``there``.
+    """
+    found = []
+    for name in wanted:
+        if name not in there:
+            raise SystemExit(f"bench.{bench}: there is no peer {name!r}; there are {', '.join(there)}")
+        if (why := why_absent(PEERS[name])) is not None:
+            run.absent.append(Absent(name, why))
+            continue
+        found.append(name)
+        run.versions[name] = version_of(PEERS[name])
+        run.notes.append(f"{name} {run.versions[name]}: {PEERS[name].promise}")
+    return found
 
 
 def version_of(peer: Peer) -> str:
@@ -131,4 +150,4 @@ def _argv(peer: Peer, order: Path) -> Sequence[str]:
     return (sys.executable, "-m", f"bench.queues.{peer.module}", str(order))
 
 
-__all__ = ["PEERS", "Failed", "Measured", "Peer", "measure", "measure_on", "version_of", "why_absent"]
+__all__ = ["PEERS", "Failed", "Measured", "Peer", "measure", "measure_on", "present", "version_of", "why_absent"]

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from bench.queues import services
@@ -28,17 +28,39 @@ class Postgres(NamedTuple):
         return database_cpu_s(self.pid)
 
     @contextmanager
-    def empty(self, name: str = NAME) -> Iterator[str]:
-        """An empty database, gone at the end; its URL. What the one before has left to be written is written first."""
+    def empty(self, name: str = NAME, *, template: str = "template1") -> Iterator[str]:
+        """An empty database, or a copy of ``template``, gone at the end; its URL.
+
+        What the turn before has left to be written is written first.
+        """
+        self._execute("CHECKPOINT")
+        try:
+            yield self.create(name, template)
+        finally:
+            self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def create(self, name: str, template: str = "template1") -> str:
+        """A database that stays; its URL."""
+        self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url_of(name)
+
+    def url_of(self, name: str) -> str:
+        """Of one of its databases."""
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+    def size(self, name: str) -> int:
+        """Bytes."""
+        ((size,),) = self._execute(f"SELECT pg_database_size('{name}')")
+        return int(size)
+
+    def _execute(self, sql: str) -> list[tuple[Any, ...]]:
+        """A statement; the names in it are ours."""
         import psycopg
 
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute("CHECKPOINT")
-            connection.execute(f"CREATE DATABASE {name}")  # a name of ours
-            try:
-                yield urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
-            finally:
-                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager

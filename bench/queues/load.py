@@ -25,6 +25,11 @@ def post(path: str, token: str | None, body: bytes) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def get(path: str, token: str) -> bytes:
+    """The bytes of a request that asks for something."""
+    return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+
 class Caller:
     """One connection."""
 

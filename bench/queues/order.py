@@ -7,6 +7,10 @@ import msgspec
 NOOP: Final = "noop"
 PROBE: Final = "probe"
 """A job that notes when it was started."""
+MARK: Final = "mark"
+"""A job that notes its number and the time in a file, as those of the peers do."""
+HOLD: Final = "hold"
+"""A job that runs until it is told to stop, and notes when."""
 QUEUE: Final = "default"
 GAP_S: Final = 0.01
 """Between two probes of an idle server."""
@@ -32,9 +36,10 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """One thing to do: ``enqueue``, ``pause``, ``resume``, ``work``, ``probe``, ``starts`` or ``rss``.
+    """One thing to do: ``enqueue``, ``pause``, ``resume``, ``work``, ``probe``, ``starts``, ``pace`` or ``rss``.
 
     ``how`` to enqueue: single, concurrent or batch. ``work`` runs all that waits. Probes are numbered from ``first``.
+    ``pace`` enqueues ``jobs`` jobs, ``first`` a second, each with the time at which it was handed over in its data.
     """
 
     do: str

@@ -58,11 +58,14 @@ class Target:
                 await self._store.set_paused(QUEUE, command.do == "pause")
                 return Done()
             case "probe":
-                return Done(values=tuple([await self._probe(command.first + n) for n in range(command.jobs)]))
+                values = [await self._probe(command.first + n) for n in range(command.jobs)]
+            case "pace":
+                return await self._pace(command.jobs, command.first)
             case "starts":
-                return Done(values=tuple(float(_starts[command.first + n]) for n in range(command.jobs)))
+                values = [float(_starts[command.first + n]) for n in range(command.jobs)]
             case _:
                 return Done(rss=psutil.Process().memory_info().rss)
+        return Done(values=tuple(values))
 
     async def _enqueue(self, how: str, jobs: int) -> Done:
         began, cpu = time.perf_counter(), time.process_time()
@@ -80,6 +83,18 @@ class Target:
             for _ in range(SINGLES if how == "concurrent" else 1):
                 nursery.start_soon(call)
         return Done(time.perf_counter() - began, time.process_time() - cpu)
+
+    async def _pace(self, jobs: int, per_second: int) -> Done:
+        began = time.perf_counter()
+
+        async def hand_over() -> None:
+            await self._store.enqueue([NewJob(name=NOOP, data=b'{"at":%d}' % time.monotonic_ns())], owner="bench")
+
+        async with trio.open_nursery() as nursery:
+            for n in range(jobs):
+                await trio.sleep(max(0.0, began + n / per_second - time.perf_counter()))
+                nursery.start_soon(hand_over)
+        return Done(time.perf_counter() - began)
 
     async def _work(self) -> Done:
         """From the moment at which the queue is let go until its last job has ended, and everybody was told."""

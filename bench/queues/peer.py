@@ -35,7 +35,8 @@ ALONE: Final = 2000
 READY: Final = "ready-"
 GO: Final = "go"
 Processes = Sequence[subprocess.Popen[bytes]]
-_RECORD: Final = struct.Struct("<qq")
+RECORD: Final = struct.Struct("<qq")
+"""Of one run, in the file of marks."""
 
 
 class PeerOrder(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ def _file() -> int:
 
 def mark(n: int) -> None:
     """What a handler does."""
-    os.write(_file(), _RECORD.pack(n, time.monotonic_ns()))
+    os.write(_file(), RECORD.pack(n, time.monotonic_ns()))
 
 
 def order() -> PeerOrder:
@@ -134,7 +135,7 @@ def compete(
         spent = database_cpu_s(task.database)
         _until(processes, marks, task.jobs, drained)
         spent = database_cpu_s(task.database) - spent
-        times = sorted(at for _, at in _read(marks))
+        times = sorted(at for _, at in read(marks))
         latencies = sorted(_probe(processes, marks, task.jobs, single))
         rss = sum(each.memory_info().rss for one in processes for each in _tree(one.pid))
     finally:
@@ -200,12 +201,12 @@ def _probe(
         sent[n] = time.monotonic_ns()
         single((n,))
     _until(processes, marks, first + PROBES, lambda: True)
-    return [(at - sent[n]) / 1e6 for n, at in _read(marks) if n in sent]
+    return [(at - sent[n]) / 1e6 for n, at in read(marks) if n in sent]
 
 
 def _until(processes: Processes, marks: Path, jobs: int, drained: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE_S
-    while marks.stat().st_size < jobs * _RECORD.size or not drained():
+    while marks.stat().st_size < jobs * RECORD.size or not drained():
         _look(processes, until, f"run {jobs} jobs")
         time.sleep(LOOK_EVERY_S)
 
@@ -217,8 +218,9 @@ def _look(processes: Processes, until: float, what: str) -> None:
         raise SystemExit(f"its worker did not {what} within {PATIENCE_S:.0f} s")
 
 
-def _read(marks: Path) -> list[tuple[int, int]]:
-    return list(_RECORD.iter_unpack(marks.read_bytes()))
+def read(marks: Path) -> list[tuple[int, int]]:
+    """What handlers have noted: a number, and when (CLOCK_MONOTONIC, ns)."""
+    return list(RECORD.iter_unpack(marks.read_bytes()))
 
 
 def _tree(pid: int) -> list[psutil.Process]:

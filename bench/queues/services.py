@@ -37,7 +37,7 @@ def postgres_programs() -> Path | None:
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
     """A Redis with its log on disk, synced once a second (its own default for that log); its URL."""
-    program, port = redis_program(), _free_port()
+    program, port = redis_program(), free_port()
     assert program is not None  # noqa: S101 - the caller has looked
     argv = [
         program, "--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", "",
@@ -57,7 +57,7 @@ def postgres(folder: Path) -> Iterator[str]:
 @contextmanager
 def postgres_process(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
     """The same, with its process id. ``options``: settings beside the defaults, ``NAME=VALUE``."""
-    programs, port = postgres_programs(), _free_port()
+    programs, port = postgres_programs(), free_port()
     assert programs is not None  # noqa: S101 - the caller has looked
     data = folder / "data"
     data.mkdir(mode=0o700)
@@ -122,7 +122,8 @@ def _await_port(process: subprocess.Popen[bytes], port: int, name: str) -> None:
             return
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server((HOST, 0)) as sock:
         port: int = sock.getsockname()[1]
         return port

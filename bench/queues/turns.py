@@ -98,10 +98,10 @@ class Calls(NamedTuple):
     rss: int
 
 
-def calls(jobs: int, requests: int) -> Calls:
+def calls(jobs: int, requests: int, db: str = "") -> Calls:
     """Enqueue in every way; nothing runs."""
     batch = json.dumps([{"name": NOOP}] * BATCH).encode()
-    with server(10) as found:
+    with server(10, db) as found:
         rss = found.do("rss").rss
         found.do("pause")
         found.do("enqueue", WARM, "single")

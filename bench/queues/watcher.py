@@ -3,6 +3,7 @@
 It says when it is subscribed, and only counts bytes from then on, so that it costs as little as a reader can.
 """
 
+import socket
 import sys
 from typing import Final
 
@@ -18,25 +19,30 @@ READY: Final = b'{"subscribed":true}\n'
 
 def main(port: int, token: str) -> None:
     """Read until the server goes."""
+    sock, _ = subscribe(port, token)
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+    sock.settimeout(None)
+    while sock.recv(1 << 20):
+        pass
+
+
+def subscribe(port: int, token: str) -> tuple[socket.socket, WSConnection]:
+    """A stream of everything, from now on."""
     sock = Caller(port).sock
     ws = WSConnection(ConnectionType.CLIENT)
     sock.sendall(ws.send(Request(host=HOST, target=PATH)))
     said: dict[type[object], messages.Message] = {
         messages.AuthRequired: messages.Auth(token=token), messages.Connected: messages.SubscribeJobs(),
     }  # fmt: skip
-    subscribed = False
-    while not subscribed:
+    while True:
         ws.receive_data(sock.recv(65536) or None)
         for event in ws.events():
             told = _told(event)
-            subscribed = subscribed or isinstance(told, messages.JobsSubscribed)
+            if isinstance(told, messages.JobsSubscribed):
+                return sock, ws
             if (answer := said.get(type(told))) is not None:
                 sock.sendall(ws.send(TextMessage(messages.encode(answer).decode())))
-    sys.stdout.buffer.write(READY)
-    sys.stdout.buffer.flush()
-    sock.settimeout(None)
-    while sock.recv(1 << 20):
-        pass
 
 
 def _told(event: Event) -> messages.Message | None:

@@ -126,7 +126,7 @@ def test_marks_of_several_writers_are_read_whole(tmp_path: Path, monkeypatch: py
         peer.mark(n)
     os.close(peer._file())
     peer._file.cache_clear()
-    assert [n for n, _ in peer._read(tmp_path / "marks")] == [0, 1, 2]
+    assert [n for n, _ in peer.read(tmp_path / "marks")] == [0, 1, 2]
 
 
 # --- what is told --------------------------------------------------------------------------------------------------
@@ -146,9 +146,9 @@ def test_every_figure_that_was_asked_for_is_judged() -> None:
         f"{queue._finished(9000)}: server": [Rate(19_000.0, 40.0, 90_000_000, 30_000.0)],
         queue.WAITING: [(110.0, 1.0, 1.0)],
     }
-    run = Run("queue", {})
+    run = Run("queue", {"store": "sqlite"})
     queue._tell(run, found, [100], ["huey"])
-    queue._tell_growth(run, found, [1000, 9000])
+    queue._tell_growth(run, found, [1000, 9000], "us")
     queue._judge(run, found, [1000, 9000])
     judged = {each.what: each.met for each in run.judged}
     assert judged == {
