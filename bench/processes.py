@@ -35,12 +35,16 @@ class Process:
     A session of its own: Ctrl-C is for the driver, which then ends its processes in order.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], folder: Path, cwd: Path, cpus: Sequence[int] = ()) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], folder: Path, cwd: Path, cpus: Sequence[int] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self._log = folder / f"{name}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=cwd, env=environment(folder),
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=cwd,
+                env=environment(folder) if env is None else env,
                 start_new_session=True,
             )  # fmt: skip
         self._rest = b""

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bench.processes import READY_S, Failed, Process
+from bench.names import ENVIRONMENT
+from bench.processes import READY_S, Failed, Process, environment
 from bench.queues import load, peer, services
 from bench.queues.database import Postgres
 from bench.queues.order import BATCH, HOLD, MARK, QUEUE
@@ -138,8 +139,11 @@ def fleet(url: str, processes: int, concurrency: int, settings: Sequence[str] = 
         config.write_text("\n".join(lines) + "\n")
         token = auth.mint(secret.encode(), subject="bench", role="admin")
 
+        env = {name: value for name, value in environment(folder).items() if name != ENVIRONMENT}  # no setting
+
         def start(name: str, *argv: str) -> Process:
-            process = Process(name, [sys.executable, "-m", *argv], folder, folder / "empty")
+            own = env | {peer.MARKS: str(folder / "marks")}
+            process = Process(name, [sys.executable, "-m", *argv], folder, folder / "empty", env=own)
             stack.callback(process.end)
             return process
 

@@ -1,17 +1,11 @@
 """What the processes of ``fleet`` can run: ``jobctl serve --app bench.queues.fleet_tasks``."""
 
-import os
-from pathlib import Path
-
 import trio
 
-from bench.names import ENVIRONMENT
 from bench.queues import peer
 from bench.queues.order import HOLD, MARK
 from jobctl import job
 from jobctl.engine.context import Context
-
-os.environ.setdefault(peer.MARKS, str(Path(os.environ[ENVIRONMENT], "marks")))
 
 
 @job(MARK)

@@ -21,8 +21,8 @@ import psutil
 from bench.conversation import say
 from bench.percentile import percentile
 
-MARKS: Final = "JOBCTL_BENCH_MARKS"
-URL: Final = "JOBCTL_BENCH_URL"
+MARKS: Final = "BENCH_MARKS"
+URL: Final = "BENCH_URL"
 PROBES: Final = 60
 PROBE_GAP_S: Final = 0.02
 SETTLE_S: Final = 1.0

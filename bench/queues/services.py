@@ -73,7 +73,18 @@ def postgres_process(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
         "-c", "unix_socket_directories=", *(part for each in options for part in ("-c", each)),
     ]  # fmt: skip
     with _running(argv, folder / "postgres.log", port, user) as pid:
+        _await_ready(programs, port)
         yield f"postgresql://postgres@{HOST}:{port}/postgres", pid
+
+
+def _await_ready(programs: Path, port: int) -> None:
+    """It listens before it lets anybody in."""
+    until = time.monotonic() + START_S
+    argv = [str(programs / "pg_isready"), "-q", "-h", HOST, "-p", str(port)]
+    while subprocess.run(argv, check=False).returncode != 0:  # noqa: S603 - found above
+        if time.monotonic() > until:
+            raise Failed("postgres lets nobody in")
+        time.sleep(0.05)
 
 
 def _unprivileged(*folders: Path) -> str | None:
