@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from typing import Final
 from bench.processes import Failed
 
 HOST: Final = "127.0.0.1"
+PROTOCOL: Final = 3 << 16
+"""Of PostgreSQL, version 3.0."""
 START_S: Final = 30.0
 STOP_S: Final = 10.0
 REDIS: Final = "redis"
@@ -73,18 +76,21 @@ def postgres_process(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
         "-c", "unix_socket_directories=", *(part for each in options for part in ("-c", each)),
     ]  # fmt: skip
     with _running(argv, folder / "postgres.log", port, user) as pid:
-        _await_ready(programs, port)
+        _await_ready(port)
         yield f"postgresql://postgres@{HOST}:{port}/postgres", pid
 
 
-def _await_ready(programs: Path, port: int) -> None:
-    """It listens before it lets anybody in."""
+def _await_ready(port: int) -> None:
+    """It listens before it lets anybody in: then the first byte of its answer is no error's."""
     until = time.monotonic() + START_S
-    argv = [str(programs / "pg_isready"), "-q", "-h", HOST, "-p", str(port)]
-    while subprocess.run(argv, check=False).returncode != 0:  # noqa: S603 - found above
-        if time.monotonic() > until:
-            raise Failed("postgres lets nobody in")
+    hello = struct.pack(">i", PROTOCOL) + b"user\0postgres\0database\0postgres\0\0"
+    while time.monotonic() < until:
+        with socket.create_connection((HOST, port), timeout=START_S) as sock:
+            sock.sendall(struct.pack(">i", len(hello) + 4) + hello)
+            if sock.recv(1) == b"R":
+                return
         time.sleep(0.05)
+    raise Failed("postgres lets nobody in")
 
 
 def _unprivileged(*folders: Path) -> str | None:
