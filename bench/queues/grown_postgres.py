@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import psycopg
 import trio
-from jobctl.store.postgres import open_postgres
-from jobctl.store.postgres_migrate import migrate
 from psycopg.sql import SQL, Identifier
 
 from bench.queues.growth import DAY_MS, OWNER, PAUSED, REPEATS
 from bench.queues.order import NOOP, QUEUE
 from jobctl.model import JobQuery, NewJob
 from jobctl.store.base import Completed
+from jobctl.store.postgres import open_postgres
+from jobctl.store.postgres_migrate import migrate
 
 MAX_EVENTS: Final = 2_000_000
 """As many of the log as the default retention keeps; those before are pruned."""

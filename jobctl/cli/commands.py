@@ -53,7 +53,7 @@ GROUPS: Final[Mapping[str, Place]] = {
     "schedules": Place("schedules:app", "List, add, change and run schedules."),
     "queues": Place("queues:app", "List, pause and resume queues."),
     "token": Place("token:app", "Print a short-lived token, or issue, list and revoke API tokens."),
-    "db": Place("db:app", "Back up, check and restore the database."),
+    "db": Place("db:app", "Back up, check, restore and move the database."),
     "config": Place("config:app", "Look at the settings."),
     "bench": Place("bench:app", "Measure what push saves over polling, on this machine."),
 }

@@ -1,4 +1,4 @@
-"""``jobctl db``: backups through the running server; checks and restores without one."""
+"""``jobctl db``: backups through the running server; checks, restores and copies without one."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ BACKUP_S: Final = 6 * 3600.0
 """That a backup may take: hundreds of GB on a slow disk."""
 
 app: Final = typer.Typer(
-    cls=QuickGroup, help="Back up, check and restore the database.", no_args_is_help=True, rich_markup_mode=None
+    cls=QuickGroup, help="Back up, check, restore and move the database.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -97,6 +97,21 @@ def restore(
     if done.replaced is not None:
         say(f"what was there is now {done.replaced}")
     return 0
+
+
+@app.command(cls=QuickCommand)
+def copy(
+    file: Annotated[Path, typer.Argument(metavar="FROM", help="The file of a server that has stopped, or a backup.")],
+    url: Annotated[str, typer.Argument(metavar="TO", help="An empty database: postgresql://USER@HOST/NAME.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="F", help="TOML settings, for [postgres]; else ./jobctl.toml.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> int:
+    """Move everything from a SQLite file into PostgreSQL, compared row by row. The file stays as it is."""
+    from jobctl.cli import db_copy
+
+    return db_copy.copy(file, url, config, json=json)
 
 
 def _must_be_a_file(path: Path) -> None:

@@ -54,6 +54,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "config check": ("jobctl config check --config /etc/jobctl.toml",),
     "db backup": ('jobctl db backup "backup-$(date +%F).db"',),
     "db check": ("jobctl db check backup.db",),
+    "db copy": ("jobctl db copy jobctl.db postgresql://jobctl@db.example/jobctl",),
     "db restore": ("jobctl db restore backup.db --db jobctl.db",),
     "token create": ("jobctl token create --name ci --days 90 > ci.token",),
     "token list": ("jobctl token list",),

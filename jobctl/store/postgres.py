@@ -22,6 +22,7 @@ from jobctl.store.postgres_link import SQL, WRITER, Link, arguments, configure, 
 from jobctl.store.postgres_migrate import migrate_on
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.postgres_tail import Tail
+from jobctl.store.postgres_unfinished import refuse_unfinished
 from jobctl.store.postgres_watch import Watch
 from jobctl.store.postgres_workers import PostgresWorkers
 from jobctl.store.postgres_writer import PostgresSnapshot, PostgresWriter
@@ -245,6 +246,7 @@ def _open(url: str, options: PostgresOptions) -> PostgresStore:
         raise StartupError(str(error)) from error
     try:
         migrate_on(link)
+        refuse_unfinished(link)
         epoch = epoch_of(link)
         ((lock,),), _ = link.execute("SELECT 'job_event'::regclass::oid::bigint & 2147483647")
         ((seq, n, _),), _ = link.execute(SQL["heads"])
