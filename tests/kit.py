@@ -27,6 +27,8 @@ class Peer:
 
     def __init__(self, socket: trio_websocket.WebSocketConnection) -> None:
         self.socket = socket
+        self.subscribed: dict[str, Any] = {}
+        """The last ``jobs_subscribed``, where somebody keeps it."""
 
     async def say(self, **message: Any) -> None:
         await self.socket.send_message(json.dumps(message))

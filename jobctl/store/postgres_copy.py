@@ -221,9 +221,9 @@ class _Copy:
                 self._raw.execute(f"ANALYZE {table.name}")
 
     def _compare(self, table: Table, was: CopiedTable) -> None:
-        digest, rows = hashlib.sha256(), 0
+        digest, rows, types = hashlib.sha256(), 0, self._types(table)
         with self._transaction(), self._raw.cursor().copy(table.read_back) as reading:
-            reading.set_types(self._types(table))
+            reading.set_types(types)
             for row in reading.rows():
                 digest.update(_encode(row))
                 rows += 1

@@ -5,83 +5,27 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 import trio
-import trio_websocket
 import trustme
-from deployment_kit import CONFIGS, given, listens, program, server  # noqa: F401
+from deployment_kit import CONFIGS, given, program, server  # noqa: F401
+from proxied_kit import NAME, asked, authority, free_port, nginx_with, running, streaming  # noqa: F401
 
-from tests.kit import LOOPBACK, Peer, Running, StartServer, until
-
-NAME = "jobs.example.com"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        port: int = free.getsockname()[1]
-    return port
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> ssl.SSLContext:
-    """Trust in a certificate for ``NAME``, which is in ``cert.pem`` and ``key.pem``."""
-    issuer = trustme.CA()
-    certificate = issuer.issue_cert(NAME)
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    with (tmp_path / "cert.pem").open("wb") as file:
-        for blob in certificate.cert_chain_pems:
-            file.write(blob.bytes())
-    context = ssl.create_default_context()
-    issuer.configure_trust(context)
-    return context
-
-
-@asynccontextmanager
-async def running(command: list[str], folder: Path, port: int, **environment: str) -> AsyncIterator[None]:
-    with (folder / "proxy.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log)  # noqa: ASYNC220
-    try:
-        await until(lambda: process.poll() is not None or listens(port), 20)
-        assert process.poll() is None, (folder / "proxy.log").read_text()
-        yield
-    finally:
-        process.terminate()
-        await trio.to_thread.run_sync(process.wait)
+from tests.kit import LOOPBACK, Running, StartServer
 
 
 @pytest.fixture
 async def nginx(server: Running, tmp_path: Path, authority: ssl.SSLContext) -> AsyncIterator[int]:
     """nginx with configs/nginx.conf before the server; its TLS port."""
-    binary = program("nginx", in_ci=True)
-    port, plain = free_port(), free_port()
-    site = given(
-        (CONFIGS / "nginx.conf").read_text(),
-        ("server 127.0.0.1:8000;", f"server {LOOPBACK}:{server.port};"),
-        ("listen 443 ssl;", f"listen {LOOPBACK}:{port} ssl;"),
-        ("listen 80;", f"listen {LOOPBACK}:{plain};"),
-        (f"/etc/letsencrypt/live/{NAME}/fullchain.pem", str(tmp_path / "cert.pem")),
-        (f"/etc/letsencrypt/live/{NAME}/privkey.pem", str(tmp_path / "key.pem")),
-    )
-    (tmp_path / "site.conf").write_text(site)
-    user = "user root; " if os.getuid() == 0 else ""  # or its workers could not enter the test's folder
-    (tmp_path / "nginx.conf").write_text(
-        f"{user}daemon off; worker_processes 1; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;\n"
-        f"events {{ worker_connections 256; }}\nhttp {{ access_log off;\n"
-        f"client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f;\n"
-        f"uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\ninclude {tmp_path}/site.conf; }}\n"
-    )
-    async with running([binary, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)], tmp_path, port):
+    upstream = ("server 127.0.0.1:8000;", f"server {LOOPBACK}:{server.port};")
+    site = (CONFIGS / "nginx.conf").read_text()
+    async with nginx_with(program("nginx", in_ci=True), site, tmp_path, upstream) as port:
         yield port
 
 
@@ -100,40 +44,6 @@ async def caddy(server: Running, tmp_path: Path, authority: ssl.SSLContext) -> A
     folders = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     async with running(command, tmp_path, port, **folders):
         yield port
-
-
-@asynccontextmanager
-async def streaming(port: int, trust: ssl.SSLContext, token: str) -> AsyncIterator[Peer]:
-    """A subscribed peer that came by TLS, from a page of the public name."""
-    tcp = await trio.open_tcp_stream(LOOPBACK, port)
-    tls = trio.SSLStream(tcp, trust, server_hostname=NAME, https_compatible=True)
-    async with tcp, trio.open_nursery() as nursery:
-        origin = [("Origin", f"https://{NAME}")]
-        connection = await trio_websocket.wrap_client_stream(
-            nursery, tls, NAME, "/api/notifications/ws", extra_headers=origin
-        )
-        peer = Peer(connection)
-        assert await peer.hear() == {"type": "auth_required"}
-        await peer.say(type="auth", token=token)
-        await peer.say(type="subscribe_jobs", stats=False)
-        await peer.hear_until("jobs_subscribed")
-        yield peer
-        await connection.aclose()
-        nursery.cancel_scope.cancel()
-
-
-async def asked(port: int, trust: ssl.SSLContext, *lines: str, body: bytes = b"") -> tuple[int, str, bytes]:
-    """One request over TLS to the public name: status, head, body."""
-    tcp = await trio.open_tcp_stream(LOOPBACK, port)
-    async with trio.SSLStream(tcp, trust, server_hostname=NAME, https_compatible=True) as stream:
-        fixed = [f"Host: {NAME}", "Connection: close", f"Content-Length: {len(body)}"]
-        await stream.send_all("\r\n".join([*lines, *fixed, "", ""]).encode() + body)
-        raw = b""
-        with trio.fail_after(20):
-            while chunk := await stream.receive_some(65536):
-                raw += chunk
-    head, _, rest = raw.partition(b"\r\n\r\n")
-    return int(head.split()[1]), head.decode().lower(), rest
 
 
 async def through_a_proxy(port: int, trust: ssl.SSLContext, server: Running) -> None:
