@@ -25,6 +25,7 @@ import trio
 import trio.testing
 
 from jobctl.engine import maintenance as upkeep
+from jobctl.engine import overdue
 from jobctl.engine import runner as runners
 from jobctl.engine.maintenance import Maintenance
 from jobctl.engine.registry import Registry
@@ -140,7 +141,7 @@ def seeded(seed: int, disk: Disk) -> Iterator[trio.testing.MockClock]:
         (sqlite, "Committer", lambda *arguments, **more: InlineCommitter(disk, *arguments, **more)),
         (sqlite, "time", SimpleNamespace(monotonic=steady)),
         (runners, "time", SimpleNamespace(time=wall, perf_counter=steady)),
-        (runners, "WATCH_S", 3.0),  # else most of an hour is looking at one run every quarter of a second
+        (overdue, "WATCH_S", 3.0),  # else most of an hour is looking at one run every quarter of a second
         (upkeep, "time", SimpleNamespace(monotonic=steady)),
         (enqueueing, "uuid_utils", SimpleNamespace(uuid7=lambda: f"job-{next(ids)}")),
         (time, "time_ns", lambda: round(wall() * 1e9)),
