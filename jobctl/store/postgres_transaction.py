@@ -18,14 +18,14 @@ import psycopg
 import uuid_utils
 
 from jobctl.events import AccessEnded, Commit, Event, TokenIssued
-from jobctl.model import MAX_INLINE
 from jobctl.states import LIVE
 from jobctl.store.base import LogEntry
 from jobctl.store.committer import Again
-from jobctl.store.postgres_arrays import Blobs, Floats, Ints, Texts, without_nul
+from jobctl.store.postgres_arrays import Blobs, Ints, Texts, without_nul
+from jobctl.store.postgres_behind import Behind, Memory
 from jobctl.store.postgres_link import SQL, Link, Result, Statement
 from jobctl.store.postgres_notes import Note
-from jobctl.store.rows import Row, event_of, inserted
+from jobctl.store.rows import Row, event_of
 from jobctl.store.transaction import RUNNING, Mark, Tx
 
 _IN_THE_WAY: Final = (
@@ -35,38 +35,6 @@ _IN_THE_WAY: Final = (
     psycopg.errors.DivisionByZero,  # of `still_pruned`
 )
 _encode: Final = msgspec.json.Encoder().encode
-_INSERTED: Final = (
-    Texts, Texts, Texts, Blobs, Texts, Ints, Ints, Ints, Ints, Texts, Texts, Floats, Texts, Texts, Ints, Ints,
-)  # fmt: skip
-_SAVED: Final = (
-    Texts, Ints, Texts, Blobs, Floats, Texts, Ints, Ints, Ints, Texts, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints,
-    Ints, Ints,
-)  # fmt: skip
-
-
-class Memory:
-    """What the writer remembers between groups."""
-
-    def __init__(self) -> None:
-        self.known: frozenset[str] | None = None
-        self.queues: set[str] = set()
-        """Those that are sure to be there. Whether they are paused is asked of the database."""
-        self.running: dict[str, Row] = {}
-        """Jobs that were claimed here, by id, as they stood in the table."""
-        self.lines: dict[int, int] = {}
-        """The last number of their logs, by ``pk``."""
-        self.last_queue = ""
-        """The one that a claim served last."""
-        self.taken = 0
-        """Jobs that were claimed, ever: each has left a dead row in ``ready``."""
-
-    def doubt(self) -> None:
-        """A transaction was rolled back: what it had noted here is not so."""
-        self.running.clear()
-        self.lines.clear()
-        self.queues.clear()
-
-
 class PostgresTx(Tx):
     """The transaction of a group; its BEGIN is sent with its first statement.
 
@@ -86,15 +54,10 @@ class PostgresTx(Tx):
         self.xid: str | None = None
         """The transaction's own number: by it one can learn whether a COMMIT without an answer went well."""
         self.written = 0
-        self._new: list[Row] = []
-        self._saved: list[tuple[Row, tuple[Any, ...]]] = []
-        self._lines: list[tuple[int, int, int, str, str]] = []
+        self._behind = Behind()
         self._of: list[Row | None] = []  # whose event, beside _rows
-        self._was: dict[int, tuple[int, int]] = {}  # version and readiness in the database, by pk
-        self._alive: dict[int, int] = {}  # runs that must still be going on
         self._queue_count: int | None = None
         self._fetched: dict[str, Row] = {}
-        self._gone: list[int] = []
         self._note_body: bytes | None = None
         self._pruning_from: int | None = None  # the head when the jobs to prune were looked for
         self._told_pruned: list[tuple[str, int]] = []  # status, and the time (ms) up to which all are told to be gone
@@ -102,8 +65,7 @@ class PostgresTx(Tx):
     # --- the committer's side ------------------------------------------------------------------------------------
 
     def mark(self) -> Mark:
-        gathered: tuple[list[Any], ...] = (self._new, self._saved, self._lines, self._gone, self._told_pruned)
-        return (*super().mark(), *map(len, gathered), self._pruning_from, self.written)
+        return (*super().mark(), self._behind.mark(), len(self._told_pruned), self._pruning_from, self.written)
 
     def wrote_since(self, mark: Mark) -> bool:
         """Whether any statement that writes was sent since."""
@@ -115,9 +77,9 @@ class PostgresTx(Tx):
         self.memory.queues.clear()
         self._fetched.clear()
         super().back_to(mark)
-        new, saved, lines, gone, pruned, self._pruning_from, _ = mark[11:]
-        del self._new[new:], self._saved[saved:], self._lines[lines:], self._gone[gone:], self._told_pruned[pruned:]
-        del self._of[len(self._rows) :]
+        behind, pruned, self._pruning_from, _ = mark[-4:]
+        self._behind.back_to(behind)
+        del self._told_pruned[pruned:], self._of[len(self._rows) :]
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -151,77 +113,14 @@ class PostgresTx(Tx):
 
     def flush(self, *more: Statement) -> list[Result]:
         """Write the rows that were gathered, and send ``more`` after them in the same round trip; its results."""
-        statements = self._inserts()
-        made = len(statements)
-        saves, saved = self._saves()
-        statements += saves
-        if self._lines:
-            columns = zip(*self._lines, strict=True)
-            kinds = (Ints, Ints, Ints, Texts, Texts)
-            statements.append((SQL["insert_log_lines"], [kind(c) for kind, c in zip(kinds, columns, strict=True)]))
-            self._lines = []
-        if self._gone:
-            gone = Ints(self._gone)
-            parts = ("delete_logs", "delete_all_data", "delete_results", "delete_jobs")
-            statements += [(SQL[part], (gone,)) for part in parts]
-            self._gone = []
-        alive = {pk: run for pk, run in self._alive.items() if pk not in saved}
-        self._alive = {}
-        if alive:
-            statements.append((SQL["still_running"], (Ints(list(alive)), Ints(list(alive.values())))))
+        statements = self._behind.take()
         if not statements and not more:
             return []
         self.written += bool(statements)
         results = self.send(*statements, *more)
-        n = len(statements)
-        if saves and results[made][1] != len(saved):
-            raise self._changed_by_others()
-        if alive and results[n - 1][0][0][0] != len(alive):
-            raise self._changed_by_others()
-        if made:
-            new, self._new = self._new, []
-            for row, (pk,) in zip(new, results[0][0], strict=True):
-                row.pk = pk
-            self._insert_large(new)
-        return results[n:]
-
-    def _changed_by_others(self) -> Again:
-        return Again("a job was changed by another process", guarded=False)
-
-    def _inserts(self) -> list[Statement]:
-        if not self._new:
-            return []
-        columns = zip(*[inserted(row)[:16] for row in self._new], strict=True)
-        return [(SQL["insert_jobs"], [kind(c) for kind, c in zip(_INSERTED, columns, strict=True)])]
-
-    def _insert_large(self, rows: Sequence[Row]) -> None:
-        large = [row for row in rows if len(row.data) > MAX_INLINE]
-        if large:
-            self.send((SQL["insert_data"], (Ints([row.pk for row in large]), Blobs([row.data for row in large]))))
-
-    def _saves(self) -> tuple[list[Statement], dict[int, tuple[Any, ...]]]:
-        if not self._saved:
-            return [], {}
-        latest = {row.pk: (row, values) for row, values in self._saved}
-        self._saved = []
-        values = {pk: values for pk, (_, values) in latest.items()}
-        columns = [*zip(*values.values(), strict=True), [self._was[pk][0] for pk in latest]]
-        statements: list[Statement] = [
-            (SQL["save_jobs"], [kind(c) for kind, c in zip(_SAVED, columns, strict=True)])
-        ]
-        ready = [pk for pk in latest if values[pk][13] and not self._was[pk][1]]
-        unready = [pk for pk in latest if not values[pk][13] and self._was[pk][1]]
-        if ready:
-            statements.append((SQL["make_ready"], (Ints(ready),)))
-        if unready:
-            statements.append((SQL["make_unready"], (Ints(unready),)))
-        large = [row for row, _ in latest.values() if row.result is not None and len(row.result) > MAX_INLINE]
-        if large:
-            bodies = Ints([row.pk for row in large]), Blobs([row.result for row in large])
-            statements.append((SQL["insert_results"], bodies))
-        for pk, (_, saved) in latest.items():
-            self._was[pk] = (saved[10], saved[13])
-        return statements, values
+        if large := self._behind.written(results):
+            self.send(large)
+        return results[len(statements) :]
 
     def closing(self, lock: int) -> list[Statement]:
         """What appends events and notes, as the last thing before COMMIT; empty where nothing was written."""
@@ -316,21 +215,21 @@ class PostgresTx(Tx):
             if found is None:
                 return None
             row = Row(*found)
-            self._was[row.pk] = (row.version, row.ready)
+            self._behind.adopt(row)
             if row.status == RUNNING:
                 self.memory.running[job_id] = row
         else:
-            self._was.setdefault(row.pk, (row.version, row.ready))
+            self._behind.touch(row)
         return row
 
     def undone(self) -> None:
         """The database is back at the savepoint of a closure."""
-        self._was.clear()
+        self._behind.undone()
         self._queue_count = None
 
     def adopt(self, row: Row) -> None:
         """``row`` was read, and locked, by another statement."""
-        self._was[row.pk] = (row.version, row.ready)
+        self._behind.adopt(row)
 
     def alone(self, name: str) -> None:
         self.send((SQL[name], ()))
@@ -361,17 +260,15 @@ class PostgresTx(Tx):
         return without_nul(text)
 
     def remove(self, row: Row) -> None:
-        self._gone.append(row.pk)
+        self._behind.gone.append(row.pk)
         self._fetched.pop(row.id, None)
 
     def insert(self, rows: Sequence[Row]) -> None:
-        self._new += rows
+        self._behind.new += rows
 
     def save(self, *rows: Row) -> None:
         for row in rows:
-            self._was.setdefault(row.pk, (row.version - 1, 0))  # one that ran, or waits for a time
-            values = row.saved()
-            self._saved.append((row, (*values[:18], values[19])))
+            self._behind.save(row)
             if row.status != RUNNING:
                 self.memory.running.pop(row.id, None)
                 self.memory.lines.pop(row.pk, None)
@@ -383,23 +280,18 @@ class PostgresTx(Tx):
         self.save(row)
 
     def append_lines(self, row: Row, lines: Sequence[LogEntry]) -> int:
-        self._alive[row.pk] = row.run
+        self._behind.alive[row.pk] = row.run
         n = self.memory.lines.get(row.pk)
         if n is None:
             n = int(self.one("last_log_line", row.pk)[0])
-        self._lines += [
+        self._behind.lines += [
             (row.pk, n + i, line.at, line.stream, without_nul(line.text)) for i, line in enumerate(lines, 1)
         ]
         self.memory.lines[row.pk] = n + len(lines)
         return n + len(lines)
 
     def live_by_key(self, owner: str, keys: Sequence[str]) -> Mapping[str, str]:
-        here = {row.unique_key: row.id for row in self._new if row.created_by == owner and row.unique_key is not None}
-        found = {key: here[key] for key in keys if key in here}
-        rest = list({key for key in keys if key not in here})
-        if rest:
-            found |= dict(self.send((SQL["live_by_keys"], (owner, Texts(rest))))[0][0])
-        return found
+        return dict(self.flush((SQL["live_by_keys"], (owner, Texts(list(dict.fromkeys(keys))))))[0][0])
 
     def head(self) -> int:
         return int(self.one("head")[0]) + self.seq

@@ -25,9 +25,10 @@ import psycopg
 from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
 from jobctl.store.committer import Again
+from jobctl.store.postgres_behind import Memory
 from jobctl.store.postgres_link import JOB_COLUMNS, SQL, Link
 from jobctl.store.postgres_tail import Tail
-from jobctl.store.postgres_transaction import Memory, PostgresTx
+from jobctl.store.postgres_transaction import PostgresTx
 
 log = logging.getLogger("jobctl.store")
 

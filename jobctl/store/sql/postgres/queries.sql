@@ -54,10 +54,8 @@ FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[], $5::double precis
 WHERE job.pk = e.pk AND job.version = e.was
 
 -- name: still_running
-SELECT count(*) FROM (
-    SELECT 1 FROM job JOIN unnest($1::bigint[], $2::bigint[]) AS e (pk, run) USING (pk)
-    WHERE job.run = e.run AND status = 'running' FOR KEY SHARE OF job
-) AS found
+SELECT 1 FROM job JOIN unnest($1::bigint[], $2::bigint[]) AS e (pk, run) USING (pk)
+WHERE job.run = e.run AND status = 'running' FOR KEY SHARE OF job
 
 -- name: make_ready
 INSERT INTO ready (queue, name, priority, job) SELECT queue, name, priority, pk FROM job WHERE pk = ANY ($1::bigint[])
