@@ -20,7 +20,8 @@ from jobctl.store.workers import BEAT_S
 SETTLE_S: Final = 2 * BEAT_S
 """A new leader waits so long before it rescues: where all were cut off from the database together, those that have
 stopped their own runs say so themselves, and nothing counts as a crash."""
-LOOK_EVERY_S: Final = 2.0
+LOOK_EVERY_S: Final = 30.0
+"""Also without a process that was lost: one that has left may have left a run that would not stop."""
 log = logging.getLogger("jobctl.engine")
 
 
@@ -59,12 +60,20 @@ class Duties:
 
     async def _rescue(self) -> None:
         await trio.sleep(SETTLE_S)
+        known: set[str] = set()
+        due = trio.current_time()
         while True:
-            try:
-                if (await self._store.left_running()).jobs:
-                    rescued = (await self._store.rescue()).jobs
-                    if rescued:
-                        log.warning("%d jobs ran in processes that were lost; they are tried again", len(rescued))
-            except StoreUnavailable as error:
-                log.warning("cannot look for runs that were left: %s", error)
-            await trio.sleep(LOOK_EVERY_S)
+            lost = {each.id for each in self._lease.workers if each.state == "lost"}
+            if lost - known or trio.current_time() >= due:
+                try:
+                    await self._rescue_once()
+                except StoreUnavailable as error:
+                    log.warning("cannot look for runs that were left: %s", error)
+                else:
+                    known, due = lost, trio.current_time() + LOOK_EVERY_S
+            with trio.move_on_after(BEAT_S):
+                await self._lease.changed()  # a heartbeat has told who is there
+
+    async def _rescue_once(self) -> None:
+        if (await self._store.left_running()).jobs and (rescued := (await self._store.rescue()).jobs):
+            log.warning("%d jobs ran in processes that were lost; they are tried again", len(rescued))

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 import trio
 from many_kit import POOLED, cluster, database, pooled  # noqa: F401
+from tests.store.postgres_kit import Cluster
 
 from jobctl.engine.registry import Registry
 from tests.kit import Peer, Running, StartServer, until
-from tests.store.postgres_kit import Cluster
 
 TOGETHER = 60
 
