@@ -142,7 +142,7 @@ async def test_a_way_that_passes_nothing_on_is_found_once_it_takes_nothing(start
 async def test_an_answer_that_nobody_takes_gives_its_place_back(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over HTTP the kernel gives up by itself, after ``STALL_TIMEOUT_S``."""
+    """After ``STALL_TIMEOUT_S``: what waits to be written gives up then, and so does the kernel with what it has."""
     monkeypatch.setattr(http_connection, "STALL_TIMEOUT_S", 1.0)
     server = await start_server()
     free = server.service.door._slots.value
