@@ -13,6 +13,7 @@ from jobctl.engine import proc
 from jobctl.engine.lease import EX_TEMPFAIL
 from tests.faults.many import Many, Member, following, many
 from tests.faults.network import Relay
+from tests.postgres_kit import Cluster
 
 __all__ = ["many"]
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -134,6 +135,38 @@ async def test_a_server_that_is_cut_off_stops_its_runs_before_others_start_them_
         await many.until(lambda: heard and heard[-1][1] == "completed")
     assert [each for each, _ in heard] == list(range(heard[0][0], heard[-1][0] + 1))
     assert (await b.get("/readyz")).status_code == 200
+
+
+async def test_the_database_dies_and_comes_back_under_servers_and_their_watchers(many: Many) -> None:
+    cluster = Cluster.make()
+    cluster.start()
+    try:
+        many.url = cluster.create("jobs")
+        a, b = await many.start(), await many.start()
+        ids = [await a.enqueue("quick") for _ in range(5)]
+        held = await a.enqueue("hold", {"gate": str(many.gate)})
+        await many.until(lambda: a.is_there(held, status="running"))
+        async with following(b, f"{(await b.get('/api/server')).json()['data']['epoch']}:0") as heard:
+            await trio.to_thread.run_sync(cluster.stop, "immediate")
+            assert (await a.post("/api/jobs", {"name": "quick"})).status_code == 503
+            await trio.to_thread.run_sync(cluster.start)
+
+            async def answers() -> bool:
+                answer = await a.post("/api/jobs", {"name": "quick"})
+                ids.extend([answer.json()["data"]["id"]] if answer.status_code == 201 else [])
+                return answer.status_code == 201
+
+            await many.until(answers)
+            many.gate.touch()
+            for each in (*ids, held):
+                await many.until(lambda each=each: b.is_there(each, status="completed"))
+            head = int((await b.get("/api/jobs/stats")).headers["X-Jobctl-Position"].rpartition(":")[2])
+            await many.until(lambda: heard and heard[-1][0] >= head)
+        assert [each for each, _ in heard] == list(range(1, head + 1))
+        assert len(many.marks("begin")) == len(many.marks("end")) == 1, "an outage shorter than the lease stops nothing"
+    finally:
+        many.clean_up()
+        cluster.remove()
 
 
 async def test_runs_of_a_server_that_was_killed_are_tried_again_and_count_as_an_attempt(many: Many) -> None:

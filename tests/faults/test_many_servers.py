@@ -68,9 +68,11 @@ async def test_a_watcher_hears_all_that_happens_anywhere_in_one_order_and_goes_o
 
 
 async def test_a_cancel_reaches_a_job_that_runs_on_another_server(many: Many) -> None:
-    a, b = await many.start(handlers=False), await many.start()
+    a = await many.start(handlers=False)
+    b = await many.start("--config", str(settings(many, "cancel_grace = 0.1")))
     job_id = await a.enqueue("hold", {"gate": str(many.gate)})
     await many.until(lambda: a.is_there(job_id, status="running", on=b))
+    await many.until(lambda: many.marks("begin"))
     answer = await a.post(f"/api/jobs/{job_id}/cancel")
     assert answer.json()["data"]["cancelRequested"] is True
     await many.until(lambda: a.is_there(job_id, status="cancelled"))
