@@ -156,6 +156,15 @@ class Link:
         """Several, in one round trip; what follows one that fails is not executed."""
         return self._pipeline.run(statements)
 
+    def ask(self, *statements: Statement) -> list[Result]:
+        """Several that only read, in one round trip; each sees what was committed before it."""
+        if self._local is None:
+            return self.execute_all(statements)
+        try:
+            return self.execute_all([("BEGIN READ ONLY", ()), self._local, *statements, ("COMMIT", ())])[2:-1]
+        finally:
+            self.roll_back()
+
     def roll_back(self) -> None:
         """End the transaction, if there is one; must not fail."""
         with contextlib.suppress(psycopg.Error):

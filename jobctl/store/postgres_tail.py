@@ -9,11 +9,12 @@ it lets go, so that nothing is told twice or out of order.
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from jobctl.errors import LeaseLost
 from jobctl.events import Commit
 from jobctl.states import LIVE, Status
+from jobctl.store.postgres_link import SQL, Result, Statement
 from jobctl.store.postgres_notes import decode
 from jobctl.store.rows import event_of
 
@@ -22,7 +23,7 @@ log = logging.getLogger("jobctl.store")
 PAGE: Final = 2000
 """Events that are fetched at once: some MB."""
 _WAITING: Final = LIVE - {Status.RUNNING}
-Fetch = Callable[..., list[Any]]
+Fetch = Callable[..., list[Result]]
 
 
 class Gap(LeaseLost):
@@ -50,7 +51,7 @@ class Tail:
             own: What it changed.
             base: The number before its first event; -1 where it is not known.
             n: Its note's number, if it has one.
-            fetch: Asks the database, by the name of a statement.
+            fetch: Asks the database, as ``Link.ask``.
             give: Hands what is to be told to the trio thread.
         """
         with self._lock:
@@ -78,20 +79,17 @@ class Tail:
     def _fetch_all(self, fetch: Fetch) -> list[Commit]:
         """All that is new. Of several commits' events and notes one commit is made: they are in order, each is once."""
         told: list[Commit] = []
-        notes = fetch("notes_after", self.n, PAGE)
+        # Notes first: whoever sees one sees its commit's events, too.
+        (notes, _), (rows, _) = fetch((SQL["notes_after"], (self.n, PAGE)), self._after())
         if notes and notes[0][0] != self.n + 1:
             raise Gap(f"notes {self.n + 1} to {notes[0][0] - 1} are gone")
-        while True:
-            rows = fetch("events_after", self.seq, 2**62, PAGE)
+        while rows:
             events = tuple(event_of(row) for row in rows)
-            if events and events[0].seq != self.seq + 1:
+            if events[0].seq != self.seq + 1:
                 raise Gap(f"events {self.seq + 1} to {events[0].seq - 1} are gone")
-            if events:
-                work = any(event.status in _WAITING for event in events)
-                told.append(Commit(events=events, work=work))
-                self.seq = events[-1].seq
-            if len(rows) < PAGE:
-                break
+            told.append(Commit(events=events, work=any(event.status in _WAITING for event in events)))
+            self.seq = events[-1].seq
+            rows = fetch(self._after())[0][0] if len(rows) == PAGE else []
         for n, body in notes:
             note = decode(body)
             told.append(
@@ -107,3 +105,6 @@ class Tail:
             )
             self.n = n
         return told
+
+    def _after(self) -> Statement:
+        return SQL["events_after"], (self.seq, 2**62, PAGE)

@@ -122,6 +122,7 @@ class Watch:
                     log.info("following what others commit again")
                 lost = False
             pause = longer(pause, found=found)
+            await trio.sleep(NOTIFY_EVERY_S)  # others may commit all the time
             with trio.move_on_after(LISTENING_S if self._listening else pause):
                 await self._look.wait()
 
@@ -131,12 +132,10 @@ class Watch:
 
     def _poll_on(self, link: Link) -> bool:
         asked = now_ms()
-        ((seq, n, at),), _ = link.execute(SQL["heads"])
+        (((seq, n, at),), _), = link.ask((SQL["heads"], ()))
         self._clock.told(at, asked, now_ms())
         self.polls += 1
-        found = (seq, n) != (self._tail.seq, self._tail.n) and self._tail.poll(
-            lambda name, *values: link.execute(SQL[name], values)[0], self._hand
-        )
+        found = (seq, n) != (self._tail.seq, self._tail.n) and self._tail.poll(link.ask, self._hand)
         if seq // FOLD_EVERY != self._folded // FOLD_EVERY:
             self._fold(link)
         if (taken := self._taken()) - self._vacuumed >= VACUUM_EVERY:

@@ -26,7 +26,7 @@ from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
 from jobctl.store.committer import Again
 from jobctl.store.postgres_behind import Memory
-from jobctl.store.postgres_link import JOB_COLUMNS, SQL, Link
+from jobctl.store.postgres_link import JOB_COLUMNS, SQL, Link, Result, Statement
 from jobctl.store.postgres_tail import Tail
 from jobctl.store.postgres_transaction import PostgresTx
 
@@ -186,12 +186,12 @@ class PostgresWriter:
             give(() if commit is None else (commit,))
             return
         _, base, n = own
-        self._tail.hand_over(commit, base, n, self._fetch, give)
+        self._tail.hand_over(commit, base, n, self._ask, give)
 
-    def _fetch(self, name: str, *values: Any) -> list[Any]:
+    def _ask(self, *statements: Statement) -> list[Result]:
         if self._link is None or self._link.broken:
             self._link = self._connect()
-        return self._link.execute(SQL[name], values)[0]
+        return self._link.ask(*statements)
 
     def close(self) -> None:
         """Close the connection."""
