@@ -102,6 +102,27 @@ def migrate(settings: Settings) -> "Migrated":
     return migrated(settings.db.secret, options(settings))
 
 
+def begin_epoch(settings: Settings) -> str:
+    """Have clients fetch again: the files under a PostgreSQL database were replaced by an earlier copy; blocks.
+
+    Returns:
+        The new epoch. Servers that run go on with the one before until they are started again.
+
+    Raises:
+        StartupError: the database cannot be used.
+        StoreUnavailable: it is not there.
+    """
+    assert isinstance(settings.db, DatabaseUrl)  # noqa: S101 - it was migrated before
+    from jobctl.store.postgres_epoch import new_epoch
+    from jobctl.store.postgres_link import connect
+
+    link = connect(settings.db.secret, options(settings), "epoch")
+    try:
+        return new_epoch(link)
+    finally:
+        link.close()
+
+
 def shortage(settings: Settings) -> str | None:
     """Why the database may soon have no room; None where it has, or where another machine's disk is not ours to see."""
     if isinstance(settings.db, DatabaseUrl):

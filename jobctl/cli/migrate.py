@@ -15,6 +15,10 @@ def migrate(
         Path | None, typer.Option("--config", metavar="F", help="TOML settings; else ./jobctl.toml where it exists.")
     ] = None,
     db: Annotated[str | None, typer.Option("--db", metavar="URL", help="postgresql://USER@HOST/NAME.")] = None,
+    new_epoch: Annotated[
+        bool,
+        typer.Option("--new-epoch", help="Have clients fetch again: an older copy of the disk was put back."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> int:
     """Bring a PostgreSQL database to this version's schema; servers of the version before go on meanwhile."""
@@ -25,14 +29,18 @@ def migrate(
     tell_of_password(db)
     chosen = settings.load(config, db=db)
     done = database.migrate(chosen)
+    epoch = database.begin_epoch(chosen) if new_epoch else None
     if json:
         import msgspec
 
-        print_json(msgspec.json.encode({"before": done.before, "now": done.now}))
+        told = {"before": done.before, "now": done.now} | ({} if epoch is None else {"epoch": epoch})
+        print_json(msgspec.json.encode(told))
         return 0
     if done.before == done.now:
         sys.stdout.write(f"{chosen.db} has the schema {done.now}, there is nothing to do\n")
     else:
         was = f"from schema {done.before}" if done.before else "a new one"
         sys.stdout.write(f"{chosen.db} has the schema {done.now} now ({was})\n")
+    if epoch is not None:
+        sys.stdout.write(f"its epoch is {epoch} now; start the servers again\n")
     return 0

@@ -3,7 +3,7 @@
 The epoch stands in the database, beside what it holds for: this database cluster, its timeline, this database and this
 table. A dump that was restored, a replica that was promoted, a cluster that was set back to a point in time differ in
 one of them, and begin a new epoch. What cannot be seen from within is a copy of the cluster's files (a snapshot of its
-disk) that takes the place of the original: after that, ``new_epoch`` must be called by hand.
+disk) that takes the place of the original: after that, ``jobctl migrate --new-epoch`` must be run.
 
 A crash takes nothing back, since every COMMIT is synced before it is answered.
 """

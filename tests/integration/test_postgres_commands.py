@@ -38,6 +38,15 @@ async def test_a_database_is_brought_to_this_version_and_then_there_is_nothing_t
     assert (await cli("migrate", "--db", url, "--json")).json == [{"before": newest(), "now": newest()}]
 
 
+async def test_a_copy_of_the_disk_that_was_put_back_begins_a_new_epoch_by_hand(cli: Cli, cluster: Cluster) -> None:
+    url = cluster.create("jobctl_put_back")
+    epochs = [(await cli("migrate", "--db", url, "--new-epoch", "--json")).json[0]["epoch"] for _ in range(2)]
+    assert epochs[0] != epochs[1]
+    said = await cli("migrate", "--db", url, "--new-epoch")
+    assert (said.code, said.out.splitlines()[1].endswith("now; start the servers again")) == (0, True)
+    assert cluster.execute("SELECT value FROM meta WHERE key = 'epoch'", database="jobctl_put_back")[0][0] in said.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
