@@ -137,7 +137,8 @@ async def test_nothing_is_kept_on_a_connection(both: list[Running], database: st
     await until(lambda: not both[0].service.runner.live and not both[1].service.runner.live)
     name = database.rpartition("/")[2]
     backends = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND state = 'idle'"
-    assert cluster.execute(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN ({backends})") == [(0,)]
+    held = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN ({backends})"
+    assert cluster.execute(held) == [(0,)]
     listens = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND query ~* '^listen'"
     assert cluster.execute(listens) == [(0,)]
     async with AsyncExitStack() as stack:
