@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import msgspec
 import psycopg
 import psycopg_pool
 import trio
@@ -16,7 +18,8 @@ from jobctl.metrics import Metrics
 from jobctl.model import Position
 from jobctl.store import postgres_claims, writes
 from jobctl.store.base import Claims, Read, Rescued
-from jobctl.store.committer import Committer, now_ms
+from jobctl.store.committer import Committer
+from jobctl.store.postgres_clock import DatabaseClock
 from jobctl.store.postgres_epoch import epoch_of
 from jobctl.store.postgres_link import SQL, WRITER, Link, arguments, configure, connect, without_password
 from jobctl.store.postgres_migrate import migrate_on
@@ -33,20 +36,6 @@ log = logging.getLogger("jobctl.store")
 
 READ_AGAIN: Final = 3
 """Times that a read looks for a connection that works: after a restart of the database those in the pool do not."""
-
-
-class DatabaseClock:
-    """Milliseconds since the epoch by the database's clock, which all processes share; it is asked now and then."""
-
-    def __init__(self) -> None:
-        self.ahead = 0
-
-    def __call__(self) -> int:
-        return now_ms() + self.ahead
-
-    def told(self, database_ms: int, asked: int, answered: int) -> None:
-        """The database said ``database_ms`` between two of our times."""
-        self.ahead = database_ms - (asked + answered) // 2
 
 
 class PostgresStore(SqlStore):
@@ -70,7 +59,7 @@ class PostgresStore(SqlStore):
             max_size=options.pool_size,
             timeout=options.connect_timeout,
             open=False,
-            configure=configure,
+            configure=self._configure,
         )
         self._limiter = trio.CapacityLimiter(options.pool_size)
         self._told = 0
@@ -91,13 +80,22 @@ class PostgresStore(SqlStore):
     def _joined(self, worker: str) -> None:
         self.lease = worker
 
+    async def keep_backoffs(self, jump: float) -> int:
+        if self.clock is self.database_clock:  # only this machine's clock was set, and nothing is due by that
+            return 0
+        return await super().keep_backoffs(jump)
+
     async def rescue(self) -> Rescued:
         return await self._submit(_rescue)
 
     _knows = staticmethod(postgres_claims.set_known)
 
     def _claims(self, tx: Any, slots: int, worker: str, limits: Any, busy: Any, ends: Any) -> Claims:
-        return postgres_claims.claim(tx, slots, worker, limits, busy, ends, leased=self.lease == worker)
+        found = postgres_claims.claim(tx, slots, worker, limits, busy, ends, leased=self.lease == worker)
+        if found.next_due is None or self.clock is not self.database_clock:
+            return found
+        # The runner sleeps by the clock of this machine.
+        return msgspec.structs.replace(found, next_due=self.database_clock.ours(found.next_due))
 
     @property
     def trouble(self) -> str | None:
@@ -107,11 +105,21 @@ class PostgresStore(SqlStore):
     def _connect(self, name: str) -> Link:
         """A connection to the same database that this store was opened on; raises StoreUnavailable."""
         link = connect(self.url, self.options, name)
+        try:
+            self._recognise(link)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def _configure(self, connection: psycopg.Connection[Any]) -> None:
+        configure(connection)
+        self._recognise(Link(connection, self.options, "reader"))
+
+    def _recognise(self, link: Link) -> None:
         found: dict[str, str] = dict(link.execute(SQL["meta"])[0])
         if found.get("epoch") != self.epoch:
-            link.close()
             raise StoreUnavailable("the database is another one now, or an earlier state of it; start the server again")
-        return link
 
     # --- writing and reading -------------------------------------------------------------------------------------
 
@@ -249,7 +257,9 @@ def _open(url: str, options: PostgresOptions) -> PostgresStore:
         refuse_unfinished(link)
         epoch = epoch_of(link)
         ((lock,),), _ = link.execute("SELECT 'job_event'::regclass::oid::bigint & 2147483647")
-        ((seq, n, _),), _ = link.execute(SQL["heads"])
+        asked = time.monotonic()
+        ((seq, n, at),), _ = link.execute(SQL["heads"])
+        answered = time.monotonic()
     except psycopg.Error as error:
         why = " ".join(str(error).split())
         raise StartupError(f"cannot use the database {without_password(url)}: {why}") from error
@@ -257,6 +267,7 @@ def _open(url: str, options: PostgresOptions) -> PostgresStore:
         link.close()
         raise
     store = PostgresStore(url, options, epoch, lock)
+    store.database_clock.told(at, asked, answered)
     store.writer.begin_on(link)
     store.tail.begin(seq, n)
     return store

@@ -8,6 +8,7 @@ and at most 1.4 times a second when nothing does.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,7 +19,6 @@ import trio
 
 from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
-from jobctl.store.committer import now_ms
 from jobctl.store.postgres_link import SQL, Link
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.postgres_tail import Tail
@@ -131,9 +131,9 @@ class Watch:
             return self._poll_on(self._linked())
 
     def _poll_on(self, link: Link) -> bool:
-        asked = now_ms()
+        asked = time.monotonic()
         (((seq, n, at),), _), = link.ask((SQL["heads"], ()))
-        self._clock.told(at, asked, now_ms())
+        self._clock.told(at, asked, time.monotonic())
         self.polls += 1
         found = (seq, n) != (self._tail.seq, self._tail.n) and self._tail.poll(link.ask, self._hand)
         if seq // FOLD_EVERY != self._folded // FOLD_EVERY:

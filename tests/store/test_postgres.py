@@ -1,6 +1,7 @@
 """The PostgreSQL store: what processes that share a database hear of one another, and what they do not do twice."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -370,6 +371,31 @@ async def test_a_server_that_runs_does_not_go_on_with_another_epoch(cluster: Clu
         with pytest.raises(Exception, match="another one now"):
             await store.enqueue([NewJob(name="x")], owner=ANN)
         assert "another one now" in (store.trouble or "")
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+
+async def test_due_times_are_by_the_databases_clock(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's clock is set an hour ahead: nothing that waits is early, or later."""
+    one, other = two
+    await add(one, scheduled_for=one.clock() + 1800_000)
+    await add(one, name="failing", max_attempts=2)
+    failing = await claim(one)
+    await one.finish(failing.job.id, failing.run, Failed("x", delay=1000.0))
+    due = await shown_due(one, failing.job.id)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3_600_000_000_000)
+    found = await claims(other)
+    assert found.claims == ()
+    assert found.next_due is not None
+    assert 990 < found.next_due / 1000 - time.time_ns() / 1e9 < 1001  # by the clock that the runner sleeps by
+    assert await one.keep_backoffs(3600.0) == 0
+    assert await shown_due(other, failing.job.id) == due
+
+
+async def shown_due(store: PostgresStore, job: str) -> str | None:
+    return (await store.job(job, owner=None)).value.scheduled_for
 
 
 # --- what it costs -------------------------------------------------------------------------------------------------
