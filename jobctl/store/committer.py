@@ -155,9 +155,8 @@ class Committer:
     async def stop(self) -> None:
         """Finish what waits, then end the thread. Later submissions raise ``StoreUnavailable``."""
         self._stopped = True
-        for op in self._gathering or ():
-            self._queue.put(op)
-        self._gathering = []  # they are handed over
+        while self._gathering is not None:  # it is handed over in the next turn of the event loop
+            await trio.lowlevel.cancel_shielded_checkpoint()
         self._queue.put(None)
         await trio.to_thread.run_sync(self._thread.join)
 

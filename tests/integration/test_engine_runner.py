@@ -137,6 +137,20 @@ async def test_a_delayed_job_wakes_the_sleeping_runner(tmp_path: Path) -> None:
         assert due <= now_ms() < due + 2000
 
 
+async def test_an_idle_runner_starts_a_job_in_the_commit_that_brings_it(tmp_path: Path) -> None:
+    registry, crowd = Registry(), Crowd()
+    registry.job("crowd")(crowd)
+    crowd.go_on.set()
+    async with engine(tmp_path, registry) as e:
+        await wait_for(lambda: e.runner.resting)
+        told: list[list[str | None]] = []
+        e.store.listen(lambda commit: told.append([event.status for event in commit.events]))
+        for _ in range(3):
+            await e.run("crowd")
+            await wait_for(lambda: e.runner.resting)
+    assert [each for each in told if each] == [["pending", "running"], ["completed"]] * 3
+
+
 async def test_an_idle_runner_asks_for_nothing(tmp_path: Path) -> None:
     registry, crowd = Registry(), Crowd()
     registry.job("crowd")(crowd)

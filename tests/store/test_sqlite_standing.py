@@ -114,3 +114,32 @@ async def test_nobody_stands_by_at_a_closed_store(store: SqliteStore) -> None:
     await store.close()
     with pytest.raises(StoreUnavailable):
         await store.claim_next(1, worker="w", limits={}, busy={}, due=None)
+
+
+async def test_what_was_submitted_in_the_turn_in_which_the_store_closes_is_kept_and_answered(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered, go_on = trio.Event(), trio.Event()
+
+    async def a_long_turn() -> None:
+        gathered.set()
+        await go_on.wait()
+
+    ids: list[str] = []
+
+    async def write() -> None:
+        ids.append(await add(store))
+
+    monkeypatch.setattr(trio.lowlevel, "cancel_shielded_checkpoint", a_long_turn)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(write)
+            await gathered.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(store.committer.stop)
+            await trio.testing.wait_all_tasks_blocked(0.05)  # whatever the thread has to do, it has done
+            assert ids == []
+            go_on.set()
+    assert {await status(store, each) for each in ids} == {"pending"}
+    assert len(ids) == 2
