@@ -97,7 +97,8 @@ async def test_a_connection_killed_at_each_statement_in_turn_changes_nothing(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     """Each write is done, once, though the connection dies before any one of its statements."""
-    url = cluster.create("statements")
+    name = f"statements_{every}"
+    url = cluster.create(name)
     times = await count_sendings(url, monkeypatch)
     assert times > 20
     for n in range(0, times, every):
@@ -111,7 +112,7 @@ async def test_a_connection_killed_at_each_statement_in_turn_changes_nothing(
                     wait_until(lambda: not cluster.execute(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}"))
                 left[0] -= 1
 
-        cluster.execute(_FORGET, database="statements")
+        cluster.execute(_FORGET, database=name)
         with monkeypatch.context() as patch:
             async with open_postgres(url, options=OPTIONS) as store:
                 heard = Heard(store)

@@ -1,5 +1,6 @@
 """However many jobs have finished, nothing that is done all day reads through them. PostgreSQL counts rows it reads."""
 
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 FINISHED: Final = 200_000
 TIMES: Final = 10
+LARGE: Final = "large_" + os.environ.get("PYTEST_XDIST_WORKER", "main")
 ROWS: Final = 1000
 """That one operation may read, in tables of this size: its own jobs and events, a page, the latest events."""
 _FILL: Final = f"""
@@ -42,7 +44,7 @@ FROM pg_stat_user_tables
 @pytest.fixture(scope="module")
 def large(cluster: Cluster) -> Iterator[str]:
     """A database with many finished jobs, and their events."""
-    url = cluster.create("large")
+    url = cluster.create(LARGE)
     migrate(url)
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in _FILL.split(";\n"):
@@ -50,14 +52,14 @@ def large(cluster: Cluster) -> Iterator[str]:
         for table in ("job", "job_event", "counter"):
             connection.execute(f"VACUUM ANALYZE {table}")  # type: ignore[arg-type]
     yield url
-    cluster.execute('DROP DATABASE "large" WITH (FORCE)')
+    cluster.execute(f'DROP DATABASE "{LARGE}" WITH (FORCE)')
 
 
 def rows_read(cluster: Cluster) -> int:
     """By everybody, ever; the last transactions of connections that are open may not be counted yet."""
-    gone = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'large' AND pid <> pg_backend_pid()"
-    wait_until(lambda: cluster.execute(gone, database="large") == [(0,)])
-    return int(cluster.execute(_READ, database="large")[0][0])
+    gone = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    wait_until(lambda: cluster.execute(gone, database=LARGE) == [(0,)])
+    return int(cluster.execute(_READ, database=LARGE)[0][0])
 
 
 async def run(store: PostgresStore) -> None:
@@ -128,5 +130,5 @@ def test_it_reads_its_own_rows_and_no_more(
 
 def test_this_notices_a_statement_that_reads_through_a_table(cluster: Cluster, large: str) -> None:
     before = rows_read(cluster)
-    cluster.execute("SELECT count(*) FROM job WHERE error = 'x'", database="large")
+    cluster.execute("SELECT count(*) FROM job WHERE error = 'x'", database=LARGE)
     assert rows_read(cluster) - before >= FINISHED
