@@ -141,6 +141,19 @@ def _any(table: Table) -> str:
     return f"SELECT 1 FROM {table.name}{only} LIMIT 1"  # noqa: S608 - names of ours
 
 
+_NUL: Final = b"\\u0000"
+
+
+def _as_in_the_table(body: bytes) -> bytes:
+    """A job as an event tells of it, whose texts are now those of its row; its data may have a NUL as before."""
+    job = msgspec.json.decode(body)
+    if isinstance(job.get("error"), str):
+        job["error"] = without_nul(job["error"])
+    if isinstance(job.get("progress"), dict) and isinstance(job["progress"].get("message"), str):
+        job["progress"]["message"] = without_nul(job["progress"]["message"])
+    return msgspec.json.encode(job)
+
+
 class _Copy:
     """One that is under way, with a mark of its own."""
 
@@ -196,10 +209,13 @@ class _Copy:
 
     def _read(self, table: Table, types: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         texts = [place for place, each in enumerate(types) if each == "text"]
+        body = table.columns.index("body") if table.name == "job_event" else None
         for row in self._original.execute(table.read):
             if any(row[place] is not None and "\0" in row[place] for place in texts):
                 self._replaced += 1
                 yield tuple(without_nul(each) if isinstance(each, str) else each for each in row)
+            elif body is not None and _NUL in row[body]:
+                yield (*row[:body], _as_in_the_table(row[body]), *row[body + 1 :])
             else:
                 yield row
 

@@ -22,7 +22,7 @@ from proxied_kit import free_port, running
 
 from jobctl import auth
 from tests.kit import LOOPBACK, until
-from tests.store import postgres_kit
+from tests.postgres_kit import Cluster, somebody
 
 SECRET = "s" * 48
 POOLED = 4
@@ -41,37 +41,30 @@ async def slow(ctx, seconds=0.05):
 """
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> postgres_kit.Cluster:
-    """The session's PostgreSQL, which all workers share."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    base = tmp_path_factory.getbasetemp()
-    return postgres_kit.shared(base.parent if worker else base, os.getppid() if worker else os.getpid())
-
-
 @pytest.fixture
-def database(cluster: postgres_kit.Cluster) -> str:
-    """A new database."""
+def new_database(cluster: Cluster) -> str:
+    """One in which nothing has ever been done."""
     return cluster.create("many_" + os.environ.get("PYTEST_XDIST_WORKER", "main"))
 
 
 @pytest.fixture
-async def pooled(cluster: postgres_kit.Cluster, database: str, tmp_path: Path) -> AsyncIterator[str]:
+async def pooled(cluster: Cluster, new_database: str, tmp_path: Path) -> AsyncIterator[str]:
     """The same database through PgBouncer as in ``configs/``, with fewer connections than its clients have."""
     folder, port = tmp_path / "pgbouncer", free_port()
     folder.mkdir()
-    name = database.rpartition("/")[2]
+    name = new_database.rpartition("/")[2]
     config = folder / "pgbouncer.ini"
+    where = f"host={LOOPBACK} port={cluster.port} user=jobctl"
     example = given(
         (CONFIGS / "many-servers" / "pgbouncer.ini").read_text(),
-        ("jobctl = host=10.0.0.20 port=5432 dbname=jobctl", f"{name} = host={LOOPBACK} port={cluster.port}"),
+        ("jobctl = host=10.0.0.20 port=5432 dbname=jobctl", f"{name} = {where}"),
         ("listen_addr = 10.0.0.21", f"listen_addr = {LOOPBACK}\nunix_socket_dir ="),
         ("listen_port = 6432", f"listen_port = {port}"),
         ("auth_type = scram-sha-256", "auth_type = any"),
         ("default_pool_size = 20", f"default_pool_size = {POOLED}"),
     )
     config.write_text(example)
-    who = postgres_kit.somebody()  # it does not run as root either
+    who = somebody()  # it does not run as root either
     if who:
         os.chown(folder, who["user"], who["group"])
         for parent in [tmp_path, *tmp_path.parents]:  # and must come to its folder
@@ -119,11 +112,11 @@ StartProcess = Callable[..., Awaitable[Process]]
 
 
 @pytest.fixture
-async def start_process(database: str, tmp_path: Path) -> AsyncIterator[StartProcess]:
+async def start_process(new_database: str, tmp_path: Path) -> AsyncIterator[StartProcess]:
     """Starts servers on the test's database, and ends them with the test. Settings as lines of jobctl.toml."""
     started: list[Process] = []
 
-    async def start(*settings: str, db: str = database) -> Process:
+    async def start(*settings: str, db: str = new_database) -> Process:
         port = free_port()
         folder = tmp_path / f"server-{port}"
         folder.mkdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio_websocket
 from deployment_kit import CONFIGS, given, program
-from many_kit import Process, StartProcess, cluster, database, start_process  # noqa: F401
+from many_kit import Process, StartProcess, new_database, start_process  # noqa: F401
 from proxied_kit import NAME, asked, authority, free_port, nginx_with, running, streaming  # noqa: F401
 
 from jobctl.database_url import DatabaseUrl
@@ -155,13 +155,14 @@ async def test_a_refresh_at_another_server_goes_on_with_the_session(three: list[
 
     async with httpx2.AsyncClient() as http:
         code = (await three[0].post("/api/auth/codes", {}))["code"]
-        answer = await http.post(f"http://{LOOPBACK}:{three[0].port}/api/auth/login", json={"code": code})
+        own = [f"http://{LOOPBACK}:{each.port}" for each in three]
+        answer = await http.post(f"{own[0]}/api/auth/login", json={"code": code}, headers={"Origin": own[0]})
         assert answer.status_code == 200, answer.text
         cookie = answer.headers["set-cookie"].partition(";")[0]
         name, _, value = cookie.partition("=")
         other = name.replace(str(three[0].port), str(three[1].port))  # behind a proxy both have its port
         answer = await http.post(
-            f"http://{LOOPBACK}:{three[1].port}/api/auth/refresh", headers={"Cookie": f"{other}={value}"}
+            f"{own[1]}/api/auth/refresh", headers={"Cookie": f"{other}={value}", "Origin": own[1]}
         )
         assert answer.status_code == 200, answer.text
 

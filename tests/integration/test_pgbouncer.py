@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 import trio
-from many_kit import POOLED, cluster, database, pooled  # noqa: F401
-from tests.store.postgres_kit import Cluster
+from many_kit import POOLED, new_database, pooled  # noqa: F401
 
 from jobctl.engine.registry import Registry
 from tests.kit import Peer, Running, StartServer, until
+from tests.postgres_kit import Cluster
 
 TOGETHER = 60
 
@@ -130,12 +130,12 @@ async def test_a_paused_queue_is_paused_at_the_other_server(both: list[Running],
         await updates(peer, ids, "completed")
 
 
-async def test_nothing_is_kept_on_a_connection(both: list[Running], database: str, cluster: Cluster) -> None:
+async def test_nothing_is_kept_on_a_connection(both: list[Running], new_database: str, cluster: Cluster) -> None:
     """A setting, a prepared statement, a lock or a LISTEN would be another process's with the next transaction."""
     await both[0].enqueue(10)
     await both[1].enqueue(10)
     await until(lambda: not both[0].service.runner.live and not both[1].service.runner.live)
-    name = database.rpartition("/")[2]
+    name = new_database.rpartition("/")[2]
     backends = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND state = 'idle'"
     held = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN ({backends})"
     assert cluster.execute(held) == [(0,)]
