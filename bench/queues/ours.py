@@ -15,7 +15,7 @@ import trio
 
 from bench.conversation import heard, say
 from bench.queues.order import BATCH, GAP_S, NOOP, PROBE, QUEUE, SINGLES, Command, Done, Order, Ready
-from jobctl import logs
+from jobctl import lifetime, logs
 from jobctl.engine import registry
 from jobctl.engine.context import Context
 from jobctl.model import NewJob
@@ -146,4 +146,5 @@ async def main(order: Order) -> None:
 
 
 if __name__ == "__main__":
+    lifetime.settle()
     trio.run(main, msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order))

@@ -38,4 +38,4 @@ class Connection(TrioASGIHTTPConnection):
         """All of it, as one message beside its head: every answer here is one piece."""
         head = {"type": "http.response.start", "status": response.status_code}
         await send(head | {"headers": encode_headers(response.headers)})
-        await send({"type": "http.response.body", "body": await response.get_data(as_text=False)})
+        await send({"type": "http.response.body", "body": response.response.data})

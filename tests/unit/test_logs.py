@@ -3,7 +3,9 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ SECRET = 'canary "secret" of\tmore than 32 bytes, with quotes and ü'
 def out(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(logs, "_secrets", [])
     structlog.reset_defaults()
     yield io.StringIO()
     structlog.reset_defaults()
@@ -194,3 +196,26 @@ def test_structlog_that_a_program_has_configured_itself_stays_so(out: io.StringI
     logs.configure("info", "json", stream=out)
     structlog.get_logger().info("hello")
     assert (own.getvalue(), out.getvalue()) == ("event='hello'\n", "")
+
+
+def test_a_plain_line_is_what_structlog_makes_of_it(out: io.StringIO) -> None:
+    logs.configure("info", "json", stream=out)
+    (handler,) = logging.getLogger().handlers
+    formatter = handler.formatter
+    assert formatter is not None
+    made = logging.makeLogRecord(
+        {"name": "a.b", "levelname": "WARNING", "levelno": 30, "msg": "%s: %d é", "args": ("x", 1), "path": Path("/y")}
+        | {"request_id": "mine", "n": 1.5, "nothing": None}
+    )
+    request = logs.request.set("another")
+    running = logs.running.set(("mail", "42"))
+    try:
+        short = formatter.format(made)
+        whole = structlog.stdlib.ProcessorFormatter.format(formatter, made)  # type: ignore[arg-type]
+    finally:
+        logs.request.reset(request)
+        logs.running.reset(running)
+    stamp = re.compile(r'"timestamp": "[^"]*Z"')
+    assert stamp.sub("", short) == stamp.sub("", whole)
+    assert stamp.search(short)
+    assert json.loads(short)["request_id"] == "mine"
