@@ -208,7 +208,7 @@ class _Joining:
             try:
                 data = self._sock.recv(65536)
             except OSError as error:
-                raise Refused(f"a connection was reset: {error.strerror}") from None
+                raise Refused(f"a connection was reset on its way in: {error.strerror}") from None
             if not data:
                 told = self._heard[-200:].decode("latin-1").strip()
                 raise Refused(f"a connection was closed on its way in, after {told!r}")

@@ -75,17 +75,19 @@ async def test_a_program_is_killed_at_once_without_a_grace_time(tmp_path: Path) 
 
 
 async def test_a_function_in_a_thread_is_told_and_shown_as_unstoppable_until_it_ends(tmp_path: Path) -> None:
-    registry, go_on, seen = Registry(), trio.Event(), []
+    registry, begun, go_on, seen = Registry(), trio.Event(), trio.Event(), []
     loop = trio.lowlevel.current_trio_token()
 
     @registry.job("thread")
     def thread(ctx: Any) -> None:
+        trio.from_thread.run_sync(begun.set, trio_token=loop)
         trio.from_thread.run(go_on.wait, trio_token=loop)
         seen.append(ctx.cancelled)
 
     async with engine(tmp_path, registry) as e:
         job_id = await e.enqueue("thread")
         await e.until(job_id, "running")
+        await begun.wait()  # the store knows of a run before its handler does
         e.runner.holding.forfeit()
         await wait_for(lambda: e.runner.holding.unstoppable == (job_id,))
         assert e.runner.holding.unfinished == (job_id,)
@@ -95,16 +97,18 @@ async def test_a_function_in_a_thread_is_told_and_shown_as_unstoppable_until_it_
 
 
 async def test_a_handler_that_shields_itself_is_shown_as_unfinished_until_it_ends(tmp_path: Path) -> None:
-    registry, go_on = Registry(), trio.Event()
+    registry, begun, go_on = Registry(), trio.Event(), trio.Event()
 
     @registry.job("shield")
     async def shield(ctx: Any) -> None:
         with trio.CancelScope(shield=True):
+            begun.set()
             await go_on.wait()
 
     async with engine(tmp_path, registry) as e:
         job_id = await e.enqueue("shield")
         await e.until(job_id, "running")
+        await begun.wait()
         e.runner.holding.forfeit()
         await trio.sleep(0.1)
         assert (e.runner.holding.unfinished, e.runner.holding.unstoppable) == ((job_id,), ())
