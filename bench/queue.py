@@ -82,7 +82,9 @@ def measure(run: Run, options: argparse.Namespace) -> Report:
     concurrency, sizes = _numbers(options.concurrency), _numbers(options.sizes)
     peers = _present(run, options)
     with places.place(options.store) as here:
-        found = take_turns(options.rounds, _turns(here, options, concurrency, sizes, peers), told=progress)
+        found = take_turns(options.rounds, _turns(here, options, concurrency, peers), told=progress)
+        # Only now: beside a database of gigabytes that has just been written, everybody's commits wait for the disk.
+        found |= take_turns(options.rounds, _growth(here, sizes, options.jobs // 4), told=progress)
         progress("")
         _tell_growth(run, found, sizes, here.unit)
     _tell(run, found, concurrency, peers)
@@ -91,7 +93,7 @@ def measure(run: Run, options: argparse.Namespace) -> Report:
 
 
 def _turns(
-    here: Place, options: argparse.Namespace, concurrency: Sequence[int], sizes: Sequence[int], peers: Sequence[str]
+    here: Place, options: argparse.Namespace, concurrency: Sequence[int], peers: Sequence[str]
 ) -> dict[str, Callable[[], Turn]]:
     def fresh(turn: Callable[[str], Turn]) -> Callable[[], Turn]:
         def take() -> Turn:
@@ -109,8 +111,7 @@ def _turns(
         QUART: lambda: turns.quart(REQUESTS),
         _LATENCY: fresh(lambda db: turns.latency(PROBES, db)),
     }
-    measured |= {name: lambda name=name: here.peer(name) for name in peers}  # type: ignore[misc]
-    return measured | _growth(here, sizes, options.jobs // 4)
+    return measured | {name: lambda name=name: here.peer(name) for name in peers}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -86,6 +86,7 @@ def build(url: str, *, finished: int = 0, delayed: int = 0, paused: int = 0) -> 
         for _, definition in indexes:
             connection.execute(definition)
         connection.execute("VACUUM (ANALYZE)")
+        connection.execute("CHECKPOINT")
 
 
 def statements(url: str) -> tuple[float, float, float]:
