@@ -1,8 +1,7 @@
 """The PostgreSQL store: what processes that share a database hear of one another, and what they do not do twice."""
 
-import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import psycopg
@@ -10,13 +9,11 @@ import pytest
 import trio
 from store_kit import ANN, Clock, Heard, add, all_events, check_invariants, claim, claims, enqueue, listed, new, status
 
-from jobctl.errors import ConfigError, IdempotencyMismatch, LeaseLost, NotADatabase, StartupError, UniqueKeyLive
-from jobctl.model import NewJob
-from jobctl.store import postgres_migrate, postgres_watch
-from jobctl.store.base import Completed, Failed, Idempotency, LogEntry
+from jobctl.errors import IdempotencyMismatch, LeaseLost, UniqueKeyLive
+from jobctl.store import postgres_claims, postgres_watch
+from jobctl.store.base import Claim, Completed, Failed, Idempotency, LogEntry
 from jobctl.store.postgres import PostgresStore, open_postgres
-from jobctl.store.postgres_epoch import new_epoch
-from jobctl.store.postgres_link import connect, without_password
+from jobctl.store.postgres_link import SQL
 from jobctl.store.postgres_settings import PostgresOptions
 from tests.postgres_kit import Cluster
 
@@ -158,17 +155,55 @@ async def test_a_claim_passes_by_what_another_holds(two: Two, postgres_url: str)
     assert (await claim(two[1])).job.id == ids[0]
 
 
-async def test_a_run_that_was_taken_over_can_do_nothing_more(two: Two) -> None:
+async def test_a_claim_leaves_what_another_has_claimed_since_it_began(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the database as it was when it began, and locks what it has chosen a moment later."""
+    async with (
+        open_postgres(postgres_url, options=WITHOUT_NOTIFY) as slow,
+        open_postgres(postgres_url, options=WITHOUT_NOTIFY) as quick,
+    ):
+        await add(quick)
+        paused = SQL["claim"].replace(
+            "FROM share, LATERAL (",
+            "FROM (SELECT share.* FROM share, (SELECT pg_sleep(0.5)) AS pause OFFSET 0) AS share, LATERAL (",
+        )
+        assert paused != SQL["claim"]
+        found: list[Any] = []
+
+        async def late() -> None:
+            found.append(await claims(slow))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(postgres_claims, "SQL", {**SQL, "claim": paused})
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(late)
+                await trio.sleep(0.1)
+                patch.undo()
+                assert len((await claims(quick)).claims) == 1
+        assert found[0].claims == ()
+
+
+STALE: dict[str, Callable[[PostgresStore, Claim], Awaitable[bool]]] = {
+    "progress": lambda store, one: store.progress(one.job.id, one.run, 0.5, None),
+    "log": lambda store, one: store.append_logs(one.job.id, one.run, [LogEntry(1, "log", "x")]),
+    "process": lambda store, one: store.record_process(one.job.id, one.run, 1, 1),
+    "finish": lambda store, one: store.finish(one.job.id, one.run, Completed()),
+}
+
+
+@pytest.mark.parametrize("what", STALE)
+async def test_a_run_that_was_taken_over_can_do_nothing_more(two: Two, what: str) -> None:
     """The one that claimed it remembers the row, and must find out that it is another's now."""
     await add(two[0], max_attempts=5)
     one = await claim(two[0])
     assert (await two[1].rescue()).jobs == (one.job.id,)
     again = await claim(two[1])
     assert (again.job.id, again.run) == (one.job.id, 2)
-    assert not await two[0].progress(one.job.id, one.run, 0.5, None)
-    assert not await two[0].append_logs(one.job.id, one.run, [LogEntry(1, "log", "x")])
-    assert not await two[0].record_process(one.job.id, one.run, 1, 1)
-    assert not await two[0].finish(one.job.id, one.run, Completed())
+    before = (await two[1].job(one.job.id, owner=None)).value
+    assert not await STALE[what](two[0], one)
+    assert (await two[1].job(one.job.id, owner=None)).value == before
+    assert (await two[1].logs(one.job.id, owner=None)).value.last == 0
     assert await two[1].finish(again.job.id, again.run, Completed(b'"right"'))
     assert bytes((await two[0].job(one.job.id, owner=None)).value.result) == b'"right"'
 
@@ -266,111 +301,6 @@ async def test_a_worker_whose_lease_is_over_claims_nothing(postgres_url: str) ->
         assert (await store.rescue()).jobs == (one.job.id,)
         with pytest.raises(LeaseLost):
             await claims(store)
-
-
-# --- start ---------------------------------------------------------------------------------------------------------
-
-
-async def test_stores_that_start_at_once_on_an_empty_database_agree(cluster: Cluster) -> None:
-    url = cluster.create("fresh")
-    async with contextlib.AsyncExitStack() as stack:
-        stores: list[PostgresStore] = []
-
-        async def start() -> None:
-            stores.append(await stack.enter_async_context(open_postgres(url, options=WITHOUT_NOTIFY)))
-
-        for _ in range(3):
-            await start()
-        assert len({store.epoch for store in stores}) == 1
-        await add(stores[0])
-        assert len(await listed(stores[2])) == 1
-
-
-async def test_migrating_at_once_is_done_once(cluster: Cluster) -> None:
-    url = cluster.create("migrated")
-    answers: list[postgres_migrate.Migrated] = []
-
-    async def migrate() -> None:
-        answers.append(await trio.to_thread.run_sync(postgres_migrate.migrate, url))
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(6):
-            nursery.start_soon(migrate)
-    assert {each.now for each in answers} == {postgres_migrate.newest()}
-    assert cluster.execute("SELECT count(*) FROM jobctl_schema", database="migrated") == [(postgres_migrate.newest(),)]
-
-
-async def test_a_newer_schema_is_used_for_as_long_as_it_allows_and_then_refused(cluster: Cluster) -> None:
-    url = cluster.create("newer")
-    async with open_postgres(url, options=WITHOUT_NOTIFY) as old:
-        newer = postgres_migrate.newest() + 1
-        cluster.execute(
-            f"ALTER TABLE job ADD COLUMN colour text; INSERT INTO jobctl_schema VALUES ({newer}, {newer - 1})",
-            database="newer",
-        )
-        await add(old)
-        assert (await claim(old)).job.status == "running"
-    async with open_postgres(url, options=WITHOUT_NOTIFY) as again:
-        assert len(await listed(again)) == 1
-    cluster.execute(f"UPDATE jobctl_schema SET works_with = {newer} WHERE version = {newer}", database="newer")
-    with pytest.raises(NotADatabase, match="newer jobctl"):
-        async with open_postgres(url, options=WITHOUT_NOTIFY):
-            pass
-
-
-async def test_what_cannot_be_used_is_refused_with_a_reason(cluster: Cluster, postgres_url: str) -> None:
-    with pytest.raises(ConfigError, match="synced"):
-        async with open_postgres(postgres_url, durability="normal"):
-            pass
-    with pytest.raises(StartupError, match=r"cannot reach the database postgresql://me@127\.0\.0\.1:1/x") as refused:
-        async with open_postgres("postgresql://me:secret@127.0.0.1:1/x"):
-            pass
-    assert "secret" not in str(refused.value)
-    with pytest.raises(StartupError, match="nowhere"):
-        async with open_postgres(cluster.url("nowhere")):
-            pass
-
-
-def test_a_password_is_not_shown() -> None:
-    assert without_password("postgresql://ann:se%20cret@db:5433/jobs?sslmode=require") == "postgresql://ann@db:5433/jobs"
-    assert "secret" not in without_password("postgresql://ann:secret@[db")
-
-
-# --- epoch ---------------------------------------------------------------------------------------------------------
-
-
-async def test_an_epoch_outlives_a_restart_and_changes_where_the_log_may_not_go_on(cluster: Cluster) -> None:
-    url = cluster.create("epoch")
-
-    async def epoch(url: str = url) -> str:
-        async with open_postgres(url, options=WITHOUT_NOTIFY) as store:
-            return store.epoch
-
-    first = await epoch()
-    assert await epoch() == first
-    cluster.execute('DROP DATABASE IF EXISTS "copy"')
-    cluster.execute('CREATE DATABASE "copy" TEMPLATE "epoch"')  # as a dump that was restored
-    assert await epoch(cluster.url("copy")) != first
-    link = connect(url, WITHOUT_NOTIFY, "test")
-    second = new_epoch(link)
-    link.close()
-    assert second != first
-    assert await epoch() == second
-
-
-async def test_a_server_that_runs_does_not_go_on_with_another_epoch(cluster: Cluster) -> None:
-    url = cluster.create("changed")
-    async with open_postgres(url, options=WITHOUT_NOTIFY) as store:
-        await add(store)
-        link = connect(url, WITHOUT_NOTIFY, "test")
-        new_epoch(link)
-        link.close()
-        cluster.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'changed'"
-        )
-        with pytest.raises(Exception, match="another one now"):
-            await store.enqueue([NewJob(name="x")], owner=ANN)
-        assert "another one now" in (store.trouble or "")
 
 
 # --- time ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,120 @@
+"""Starting on a PostgreSQL database: schema, epoch, and what cannot be used."""
+
+import contextlib
+
+import pytest
+import trio
+from store_kit import ANN, add, claim, listed
+
+from jobctl.errors import ConfigError, NotADatabase, StartupError
+from jobctl.model import NewJob
+from jobctl.store import postgres_migrate
+from jobctl.store.postgres import PostgresStore, open_postgres
+from jobctl.store.postgres_epoch import new_epoch
+from jobctl.store.postgres_link import connect, without_password
+from jobctl.store.postgres_settings import PostgresOptions
+from tests.postgres_kit import Cluster
+
+WITHOUT_NOTIFY = PostgresOptions(pool_size=2, notify=False)
+
+
+async def test_stores_that_start_at_once_on_an_empty_database_agree(cluster: Cluster) -> None:
+    url = cluster.create("fresh")
+    async with contextlib.AsyncExitStack() as stack:
+        stores: list[PostgresStore] = []
+
+        async def start() -> None:
+            stores.append(await stack.enter_async_context(open_postgres(url, options=WITHOUT_NOTIFY)))
+
+        for _ in range(3):
+            await start()
+        assert len({store.epoch for store in stores}) == 1
+        await add(stores[0])
+        assert len(await listed(stores[2])) == 1
+
+
+async def test_migrating_at_once_is_done_once(cluster: Cluster) -> None:
+    url = cluster.create("migrated")
+    answers: list[postgres_migrate.Migrated] = []
+
+    async def migrate() -> None:
+        answers.append(await trio.to_thread.run_sync(postgres_migrate.migrate, url))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(migrate)
+    assert {each.now for each in answers} == {postgres_migrate.newest()}
+    assert cluster.execute("SELECT count(*) FROM jobctl_schema", database="migrated") == [(postgres_migrate.newest(),)]
+
+
+async def test_a_newer_schema_is_used_for_as_long_as_it_allows_and_then_refused(cluster: Cluster) -> None:
+    url = cluster.create("newer")
+    async with open_postgres(url, options=WITHOUT_NOTIFY) as old:
+        newer = postgres_migrate.newest() + 1
+        cluster.execute(
+            f"ALTER TABLE job ADD COLUMN colour text; INSERT INTO jobctl_schema VALUES ({newer}, {newer - 1})",
+            database="newer",
+        )
+        await add(old)
+        assert (await claim(old)).job.status == "running"
+    async with open_postgres(url, options=WITHOUT_NOTIFY) as again:
+        assert len(await listed(again)) == 1
+    cluster.execute(f"UPDATE jobctl_schema SET works_with = {newer} WHERE version = {newer}", database="newer")
+    with pytest.raises(NotADatabase, match="newer jobctl"):
+        async with open_postgres(url, options=WITHOUT_NOTIFY):
+            pass
+
+
+async def test_what_cannot_be_used_is_refused_with_a_reason(cluster: Cluster, postgres_url: str) -> None:
+    with pytest.raises(ConfigError, match="synced"):
+        async with open_postgres(postgres_url, durability="normal"):
+            pass
+    with pytest.raises(StartupError, match=r"cannot reach the database postgresql://me@127\.0\.0\.1:1/x") as refused:
+        async with open_postgres("postgresql://me:secret@127.0.0.1:1/x"):
+            pass
+    assert "secret" not in str(refused.value)
+    with pytest.raises(StartupError, match="nowhere"):
+        async with open_postgres(cluster.url("nowhere")):
+            pass
+
+
+def test_a_password_is_not_shown() -> None:
+    assert without_password("postgresql://ann:se%20cret@db:5433/jobs?sslmode=require") == "postgresql://ann@db:5433/jobs"
+    assert "secret" not in without_password("postgresql://ann:secret@[db")
+
+
+# --- epoch ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_epoch_outlives_a_restart_and_changes_where_the_log_may_not_go_on(cluster: Cluster) -> None:
+    url = cluster.create("epoch")
+
+    async def epoch(url: str = url) -> str:
+        async with open_postgres(url, options=WITHOUT_NOTIFY) as store:
+            return store.epoch
+
+    first = await epoch()
+    assert await epoch() == first
+    cluster.execute('DROP DATABASE IF EXISTS "copy"')
+    cluster.execute('CREATE DATABASE "copy" TEMPLATE "epoch"')  # as a dump that was restored
+    assert await epoch(cluster.url("copy")) != first
+    link = connect(url, WITHOUT_NOTIFY, "test")
+    second = new_epoch(link)
+    link.close()
+    assert second != first
+    assert await epoch() == second
+
+
+async def test_a_server_that_runs_does_not_go_on_with_another_epoch(cluster: Cluster) -> None:
+    url = cluster.create("changed")
+    async with open_postgres(url, options=WITHOUT_NOTIFY) as store:
+        await add(store)
+        link = connect(url, WITHOUT_NOTIFY, "test")
+        new_epoch(link)
+        link.close()
+        cluster.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'changed'"
+        )
+        with pytest.raises(Exception, match="another one now"):
+            await store.enqueue([NewJob(name="x")], owner=ANN)
+        assert "another one now" in (store.trouble or "")
