@@ -19,7 +19,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True, array_like=False):
     schedules: bool = False
     log_start: int | None = None
     receipt: str | None = None
-    """Of a transaction that has nothing to tell: whether it was committed can be seen by this."""
+    """Of a transaction without events: whether it was committed can be seen by this."""
 
 
 decode: Final = msgspec.json.Decoder(Note).decode

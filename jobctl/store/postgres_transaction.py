@@ -128,7 +128,9 @@ class PostgresTx(Tx):
         if not self._rows and note is None:
             if not self.written:
                 return []
-            note = Note(receipt=str(uuid_utils.uuid7()))
+            note = _NO_NOTE
+        if note is not None and not self._rows:
+            note = msgspec.structs.replace(note, receipt=str(uuid_utils.uuid7()))
         self._note_body = None if note is None else _encode(note)
         kinds: list[Any] = [Texts, Ints, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Blobs]
         rows = [
@@ -146,7 +148,7 @@ class PostgresTx(Tx):
     def receipt(self) -> Statement:
         """What finds, after ``closing`` was sent, something that is in the database only if it was committed."""
         if not self._rows:
-            return SQL["has_note"], (self.now, self._note_body)
+            return SQL["has_note"], (self._note_body,)
         row, owner = self._rows[-1], self._of[-1]
         return SQL["has_event"], (owner.pk if owner else 0, row[2], self.now, row[10])
 

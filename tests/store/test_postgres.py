@@ -125,6 +125,18 @@ async def test_a_process_that_was_out_of_touch_for_too_long_ends(postgres_url: s
             await trio.sleep(20)
 
 
+async def test_notes_are_kept_by_the_databases_clock_until_all_have_read_them(postgres_url: str, clock: Clock) -> None:
+    """A process whose clock is wrong must not have its notes removed before others have read them."""
+    async with open_postgres(postgres_url, options=WITHOUT_NOTIFY) as store:
+        store.clock = clock
+        await store.make_queues(["one", "two"])
+        await store.set_paused("one", True)
+        ages = "SELECT abs(at - extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM note"
+        found = (await store._read(lambda snapshot: snapshot.select(ages, ()))).value
+        assert len(found) == 2
+        assert all(age < 60_000 for (age,) in found)
+
+
 # --- not twice -----------------------------------------------------------------------------------------------------
 
 

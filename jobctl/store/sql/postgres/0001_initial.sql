@@ -231,7 +231,8 @@ BEGIN
     FROM unnest(kinds, jobs, job_ids, owners, names, queues, all_tags, statuses_before, statuses, bodies)
         WITH ORDINALITY AS e (kind, job, job_id, owner, name, queue, tags, status_before, status, body, place);
     IF note_body IS NOT NULL THEN
-        INSERT INTO note (n, at, body) VALUES (coalesce((SELECT max(n) FROM note), 0) + 1, now_ms, note_body)
+        INSERT INTO note (n, at, body)
+        SELECT coalesce(max(n), 0) + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, note_body FROM note
         RETURNING n INTO noted;
     END IF;
 END

@@ -133,7 +133,7 @@ SELECT EXISTS (
 )
 
 -- name: has_note
-SELECT EXISTS (SELECT 1 FROM note WHERE at = $1 AND body = $2)
+SELECT EXISTS (SELECT 1 FROM note WHERE body = $1)
 
 -- name: head
 SELECT greatest((SELECT max(seq) FROM job_event), (SELECT cut FROM log))
