@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pytest
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from jobctl.schedule import ScheduleSpec
 from jobctl.store.base import Idempotency, LogEntry
 from jobctl.stream import feeder, hub, transport
 from tests.model.choices import MOST_JOBS, OUTCOMES, OWNERS, QUEUES, new_jobs, outcomes
+from tests.model.databases import Database, PostgresDatabase, SqliteFile
 from tests.model.following import Following
 from tests.model.reference import ENDED, WAITING
 from tests.model.watching import Reader
@@ -42,9 +43,13 @@ class QueueMachine(Following):
         self.ticks: set[int] = set()
         """Minutes whose job of the schedule has been made."""
 
+    def database(self, durability: str) -> Database:
+        """Where the next life of the server finds its queue."""
+        return SqliteFile(self.place, durability)
+
     @initialize(durability=st.sampled_from(["full", "normal"]))
     def begin(self, durability: str) -> None:
-        self.world = World(self.place, durability=durability)
+        self.world = World(self.database(durability))
         self.loop.call(self.world.open)
         self.a_reader_comes(("root", "admin"), eager=True)
         self.a_reader_comes(("ann", "user"), eager=False)
@@ -358,10 +363,24 @@ class QueueMachine(Following):
         for reader in self.readers:
             self.loop.call(world.readers.leave, reader)
         self.loop.call(world.stop if orderly else world.kill)
-        kept = orderly or world.durability == "full"
-        world.durability = durability
+        kept = orderly or world.database.durability == "full"
+        world.database = self.database(durability)
         self.loop.call(world.open)
         assert (world.epochs[-1] == before) is kept, "the epoch"
         assert world.epochs.index(world.epochs[-1]) in (len(world.epochs) - 1, world.epochs.index(before))
         for reader in eager:
             self.loop.call(lambda reader=reader: world.readers.join(reader, eager=True))
+
+
+class PostgresMachine(QueueMachine):
+    """One history of a queue in the PostgreSQL database ``url``, which is emptied first."""
+
+    url: ClassVar[str]
+
+    @initialize(durability=st.just("full"))
+    def begin(self, durability: str) -> None:
+        PostgresDatabase(self.url).clear()
+        super().begin(durability)
+
+    def database(self, durability: str) -> Database:
+        return PostgresDatabase(self.url)

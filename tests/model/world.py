@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,7 +21,7 @@ from jobctl.engine.scheduler import Scheduler
 from jobctl.events import Commit, Event
 from jobctl.model import JobQuery
 from jobctl.store.base import Store
-from jobctl.store.sqlite import open_store
+from tests.model.databases import Database
 from tests.model.reference import Reference, seen
 from tests.model.replay import Replay
 from tests.model.watching import Readers
@@ -87,9 +86,8 @@ class Loop:
 class World:
     """One database and whoever owns it at present; ``replay`` has all that its log ever said."""
 
-    def __init__(self, place: Path, *, durability: str) -> None:
-        self.place = place
-        self.durability = durability
+    def __init__(self, database: Database) -> None:
+        self.database = database
         self.now = START_MS
         self.reference = Reference()
         self.replay = Replay()
@@ -117,9 +115,7 @@ class World:
 
     async def _own(self, ready: trio.Event) -> None:
         try:
-            async with open_store(
-                self.place / "jobs.db", state_dir=self.place / "state", durability=self.durability
-            ) as store:
+            async with self.database.open() as store:
                 store.clock = self.clock
                 self.store = store
                 self.epochs.append(store.epoch)
@@ -144,19 +140,8 @@ class World:
         await self._ended.wait()
 
     async def kill(self) -> None:
-        """The process is gone in this very moment: the files stay as they are now."""
-        aside = self.place / "aside"
-        aside.mkdir()
-        for name in ("jobs.db", "jobs.db-wal"):
-            shutil.copy(self.place / name, aside / name)
-        shutil.copytree(self.place / "state", aside / "state")
-        await self.stop()
-        for each in self.place.iterdir():
-            if each != aside:
-                shutil.rmtree(each) if each.is_dir() else each.unlink()
-        for each in aside.iterdir():
-            each.rename(self.place / each.name)
-        aside.rmdir()
+        """The process is gone in this very moment."""
+        await self.database.crash(self.stop)
 
     def _hear(self, commit: Commit) -> None:
         self.heard += commit.events
