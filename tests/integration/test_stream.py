@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -44,6 +45,26 @@ async def test_whoever_says_nothing_is_closed_after_the_auth_timeout(start_serve
     server = await start_server(stream={"auth_timeout": 0.05})
     async with server.connect() as peer:
         assert await peer.closed() == (4401, "unauthorized")
+
+
+async def test_who_waits_for_their_turn_in_a_crowd_does_not_run_out_of_time(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server(stream={"auth_timeout": 10.0})
+    endpoint = server.service.endpoint
+    crowd = trio.Event()
+    async with server.connect() as peer:
+        assert (await peer.hear())["type"] == "auth_required"
+        monkeypatch.setattr(endpoint._arrivals, "turn", crowd.wait)
+        await peer.say(type="auth", token=server.token())
+        (connection,) = endpoint.connections
+        await until(lambda: math.isinf(endpoint.connections[connection]))
+        with monkeypatch.context() as later:
+            later.setattr(trio, "current_time", lambda now=trio.current_time: now() + 3600)
+            endpoint.sweep()
+        assert not connection.closing
+        crowd.set()
+        assert (await peer.hear())["type"] == "connected"
 
 
 async def test_an_update_is_pushed_with_its_number_and_the_counts_follow(server: Running) -> None:
