@@ -24,6 +24,7 @@ import trio
 import wsproto
 from wsproto import events as ws
 
+from jobctl import auth
 from jobctl.protocol import messages
 from tests.faults.process import Server
 from tests.kit import LOOPBACK, until
@@ -187,11 +188,14 @@ async def soak(seconds: float, connections: int, rate: float, folder: Path) -> d
     )
     server = Server(folder, app=APP)
     async with server.running():
-        # What is loaded and made once is no leak, nor is what the hub keeps for those a little behind (4,096 events).
+        # What is loaded and made once is no leak, nor is what the hub keeps for those a little behind (4,096 events),
+        # nor the tokens that are not checked anew when they come again.
         async with client_of(server) as client:
             for _ in range(WARM_JOBS // 100):
                 jobs = [{"name": "work"}] * 100
                 (await client.post("/api/jobs/batch", json=jobs, headers=bearer(server))).raise_for_status()
+            for _ in range(auth.KEPT):
+                (await client.get("/api/jobs?limit=1", headers=bearer(server))).raise_for_status()
             await until(lambda: _idle(server, client), 120)
         warm = await _turn(server, min(5.0, seconds / 4), connections, rate)
         before = await _calm(server)
