@@ -3,7 +3,7 @@
 ``LISTEN/NOTIFY`` is only a wake-up: it carries nothing, and is sent outside of the transactions that write, since a
 transaction that notifies takes a lock of the whole database server; at most one in ``NOTIFY_EVERY_S`` a process.
 Without it (a pooler in transaction mode, or ``notify = "off"``) the database is polled: often while something happens,
-and at most 1.4 times a second when nothing does.
+and at most 1.1 times a second when nothing does.
 """
 
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger("jobctl.store")
 NOTIFY_EVERY_S: Final = 0.005
 LISTENING_S: Final = 2.0
 """Between polls while notifications come: nothing is lost if one does not."""
-FASTEST_S, SLOWEST_S, SLOWER = 0.02, 0.7, 1.5
+FASTEST_S, SLOWEST_S, SLOWER = 0.02, 0.9, 1.7
 """Between polls without notifications: after one that found something; at most; and how it grows until then."""
 RECONNECT_S: Final = 0.5
 FOLD_EVERY: Final = 1000

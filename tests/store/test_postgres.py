@@ -15,6 +15,7 @@ from jobctl.store.base import Claim, Completed, Failed, Idempotency, LogEntry
 from jobctl.store.postgres import PostgresStore, open_postgres
 from jobctl.store.postgres_link import SQL
 from jobctl.store.postgres_settings import PostgresOptions
+from jobctl.store.workers import BEAT_S
 from tests.postgres_kit import Cluster
 
 WITHOUT_NOTIFY = PostgresOptions(pool_size=2, notify=False)
@@ -347,8 +348,10 @@ def test_an_idle_process_asks_less_than_twice_a_second() -> None:
     pauses = [postgres_watch.FASTEST_S]
     while pauses[-1] < postgres_watch.SLOWEST_S:
         pauses.append(postgres_watch.longer(pauses[-1], found=False))
-    assert 1 / postgres_watch.SLOWEST_S < 1.5
-    assert 1 / postgres_watch.LISTENING_S < 1
+    beats = 1 / BEAT_S
+    assert 1 / postgres_watch.SLOWEST_S + beats < 1.7  # and a minute's upkeep is some twenty statements
+    assert 1 / postgres_watch.LISTENING_S + beats < 1.7
+    assert postgres_watch.SLOWEST_S < 0.95  # a cancel elsewhere is heard of within a second
     assert sum(pauses) < 3
     assert postgres_watch.longer(pauses[-1], found=True) == postgres_watch.FASTEST_S
 
