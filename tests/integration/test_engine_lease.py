@@ -15,10 +15,11 @@ NEXT = "host:1:next"
 
 
 async def test_an_async_handler_is_cancelled_and_its_job_given_back_without_an_attempt(tmp_path: Path) -> None:
-    registry, said = Registry(), []
+    registry, said, begun = Registry(), [], trio.Event()
 
     @registry.job("hold")
     async def hold(ctx: Any) -> None:
+        begun.set()
         try:
             await trio.sleep_forever()
         finally:
@@ -27,6 +28,7 @@ async def test_an_async_handler_is_cancelled_and_its_job_given_back_without_an_a
     async with engine(tmp_path, registry) as e:
         job_id = await e.enqueue("hold")
         await e.until(job_id, "running")
+        await begun.wait()  # the store knows of a run before its handler does
         e.runner.holding.forfeit()
         job = await e.until(job_id, "pending")
         assert said == [True]
