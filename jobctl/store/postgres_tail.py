@@ -77,20 +77,24 @@ class Tail:
         return bool(told)
 
     def _fetch_all(self, fetch: Fetch) -> list[Commit]:
-        """All that is new. Of several commits' events and notes one commit is made: they are in order, each is once."""
+        """All that is new. Of several commits' events and notes one commit is made: they are in order, each is once.
+
+        The position moves once all of it is there: what was read before the connection was lost is read again.
+        """
         told: list[Commit] = []
+        seq = self.seq
         # Notes first: whoever sees one sees its commit's events, too.
-        (notes, _), (rows, _) = fetch((SQL["notes_after"], (self.n, PAGE)), self._after())
+        (notes, _), (rows, _) = fetch((SQL["notes_after"], (self.n, PAGE)), _events_after(seq))
         if notes and notes[0][0] != self.n + 1:
             raise Gap(f"notes {self.n + 1} to {notes[0][0] - 1} are gone")
         while rows:
             events = tuple(event_of(row) for row in rows)
-            if events[0].seq != self.seq + 1:
-                raise Gap(f"events {self.seq + 1} to {events[0].seq - 1} are gone")
+            if events[0].seq != seq + 1:
+                raise Gap(f"events {seq + 1} to {events[0].seq - 1} are gone")
             told.append(Commit(events=events, work=any(event.status in _WAITING for event in events)))
-            self.seq = events[-1].seq
-            rows = fetch(self._after())[0][0] if len(rows) == PAGE else []
-        for n, body in notes:
+            seq = events[-1].seq
+            rows = fetch(_events_after(seq))[0][0] if len(rows) == PAGE else []
+        for _, body in notes:
             note = decode(body)
             told.append(
                 Commit(
@@ -103,8 +107,10 @@ class Tail:
                     log_start=note.log_start,
                 )
             )
-            self.n = n
+        self.seq = seq
+        self.n = notes[-1][0] if notes else self.n
         return told
 
-    def _after(self) -> Statement:
-        return SQL["events_after"], (self.seq, 2**62, PAGE)
+
+def _events_after(seq: int) -> Statement:
+    return SQL["events_after"], (seq, 2**62, PAGE)
