@@ -12,19 +12,19 @@ NOTICED_MS: Final = 100
 class DatabaseClock:
     """Milliseconds since the epoch. It is asked now and then (``told``), and in between goes by a steady clock.
 
-    So it does not jump when somebody sets the clock of this machine.
+    So it does not jump when somebody sets the clock of this machine. One thread is told while others read.
     """
 
     def __init__(self) -> None:
-        self._database_ms: float = now_ms()
-        self._at = time.monotonic()
+        self._ahead: float = now_ms() - time.monotonic() * 1000
+        """Of the steady clock (ms); one number, so that nobody reads a half of what was told."""
 
     def __call__(self) -> int:
-        return round(self._database_ms + (time.monotonic() - self._at) * 1000)
+        return round(self._ahead + time.monotonic() * 1000)
 
     def told(self, database_ms: int, asked: float, answered: float) -> None:
         """The database said ``database_ms`` between two times of the steady clock (s)."""
-        self._database_ms, self._at = database_ms, (asked + answered) / 2
+        self._ahead = database_ms - (asked + answered) / 2 * 1000
 
     def ours(self, due: int) -> int:
         """When this machine's clock will show, as its own, the time at which the database's shows ``due``."""
