@@ -114,6 +114,7 @@ class Lease:
         self._leads_until = -math.inf
         self._changed = trio.Event()
         self._soon = trio.Event()
+        self._keeping = trio.CancelScope()
 
     @property
     def leader(self) -> bool:
@@ -140,25 +141,27 @@ class Lease:
         self._runs.resume(self.id)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep it, until it is cancelled."""
-        if self._store.lease_s is None:
-            await self._beats(task_status)
-            return
-        guard = _EachTurn(self._look)
-        trio.lowlevel.add_instrument(guard)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch)
+        """Keep it, until it is given up."""
+        with self._keeping:
+            if self._store.lease_s is None:
                 await self._beats(task_status)
-        finally:
-            trio.lowlevel.remove_instrument(guard)
+                return
+            guard = _EachTurn(self._look)
+            trio.lowlevel.add_instrument(guard)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch)
+                    await self._beats(task_status)
+            finally:
+                trio.lowlevel.remove_instrument(guard)
 
     def look_again(self) -> None:
         """Send a heartbeat at once: the store says that the lease is over."""
         self._soon.set()
 
     async def give_up(self) -> None:
-        """Leave in order: nothing runs any more."""
+        """Leave in order: nothing runs any more, and no other lease is taken."""
+        self._keeping.cancel()
         self.held = False
         self._say()
         try:

@@ -290,6 +290,24 @@ async def test_a_process_that_leaves_says_so(world: World, autojump_clock: MockC
     assert not world.lease.held
 
 
+@pytest.mark.parametrize("after", [1.0, BEAT_S], ids=["between two heartbeats", "in the middle of one"])
+async def test_a_process_that_has_left_takes_no_other_lease_while_it_goes_on(
+    world: World, autojump_clock: MockClock, after: float
+) -> None:
+    """The rest of a stop takes its time, and nobody would give that lease up."""
+    await world.start()
+    await trio.sleep(after)
+    world.database.takes = 0.3
+    await trio.sleep(0.1)
+    await world.lease.give_up()
+    left = world.lease.id
+    await trio.sleep(10 * BEAT_S)
+    assert world.database.left == [left]
+    assert world.database.ends == {}
+    assert world.runs.said == [f"resume {left}"]
+    assert world.exits == []
+
+
 async def test_where_no_lease_is_needed_the_one_process_leads_for_ever(world: World, autojump_clock: MockClock) -> None:
     world.database.lease_s = None
     lease = world.another(world.runs)
