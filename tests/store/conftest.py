@@ -8,11 +8,17 @@ from typing import Any
 import pytest
 from store_kit import Clock, Heard, check_invariants
 
-from jobctl.store import postgres, sqlite
+from jobctl.store import bulk, postgres, sqlite
 from jobctl.store.base import Store
 from jobctl.store.postgres_settings import PostgresOptions
 
 OpenStore = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture(autouse=True)
+def _time_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of one transaction does not run out, however slow the machine; one test is about that."""
+    monkeypatch.setattr(bulk, "BUDGET_S", 60.0)
 
 
 @pytest.fixture

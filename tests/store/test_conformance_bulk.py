@@ -9,12 +9,6 @@ from jobctl.store import bulk
 from jobctl.store.base import Failed, Store, can
 
 
-@pytest.fixture(autouse=True)
-def _time_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of one transaction does not run out, however slow the machine; one test below is about that."""
-    monkeypatch.setattr(bulk, "BUDGET_S", 60.0)
-
-
 async def every_status(store: Store) -> dict[str, str]:
     """A job in each status, by its status."""
     ids = {"failed": await add(store, max_attempts=1)}
