@@ -115,7 +115,7 @@ class _Answer(msgspec.Struct):
 
 def _remembered(tx: Tx, owner: str, idempotency: Idempotency) -> Enqueued | None:
     oldest = tx.now - IDEMPOTENCY_TTL_MS
-    found = tx.one("remembered", owner, idempotency.key, oldest)
+    found = tx.remembered(owner, idempotency.key, oldest)
     if found is None:
         return None
     fingerprint, answer = found
@@ -130,6 +130,5 @@ def _remembered(tx: Tx, owner: str, idempotency: Idempotency) -> Enqueued | None
 
 
 def _remember(tx: Tx, owner: str, idempotency: Idempotency, answer: Enqueued) -> None:
-    tx.run("forget_old", tx.now - IDEMPOTENCY_TTL_MS)
     told = msgspec.json.encode(_Answer(answer.ids, answer.created, answer.existing, answer.job))
-    tx.run("remember", owner, idempotency.key, idempotency.fingerprint, told, tx.now)
+    tx.remember(owner, idempotency.key, idempotency.fingerprint, told, oldest=tx.now - IDEMPOTENCY_TTL_MS)

@@ -11,6 +11,7 @@ rows that are read, and locked, in the transaction itself.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -60,12 +61,15 @@ class PostgresTx(Tx):
         self._fetched: dict[str, Row] = {}
         self._note_body: bytes | None = None
         self._pruning_from: int | None = None  # the head when the jobs to prune were looked for
+        self._keys: dict[tuple[str, str], tuple[bytes, bytes]] = {}  # of idempotency, as they are to be remembered
+        self._oldest_key = 0
         self._told_pruned: list[tuple[str, int]] = []  # status, and the time (ms) up to which all are told to be gone
 
     # --- the committer's side ------------------------------------------------------------------------------------
 
     def mark(self) -> Mark:
-        return (*super().mark(), self._behind.mark(), len(self._told_pruned), self._pruning_from, self.written)
+        keys, pruned = len(self._keys), len(self._told_pruned)
+        return (*super().mark(), self._behind.mark(), keys, pruned, self._pruning_from, self.written)
 
     def wrote_since(self, mark: Mark) -> bool:
         """Whether any statement that writes was sent since."""
@@ -77,8 +81,9 @@ class PostgresTx(Tx):
         self.memory.queues.clear()
         self._fetched.clear()
         super().back_to(mark)
-        behind, pruned, self._pruning_from, _ = mark[-4:]
+        behind, keys, pruned, self._pruning_from, _ = mark[-5:]
         self._behind.back_to(behind)
+        self._keys = dict(islice(self._keys.items(), keys))
         del self._told_pruned[pruned:], self._of[len(self._rows) :]
 
     # --- sending -------------------------------------------------------------------------------------------------
@@ -152,7 +157,27 @@ class PostgresTx(Tx):
         row, owner = self._rows[-1], self._of[-1]
         return SQL["has_event"], (owner.pk if owner else 0, row[2], self.now, row[10])
 
-    def counters(self) -> list[Statement]:
+    def lock_last(self) -> None:
+        """Write what transactions of other servers may write too, after all else, and all of them in one order.
+
+        Raises:
+            Again: another process has used the same idempotency key.
+        """
+        statements = self._counters()
+        if self._keys:
+            owners, keys = zip(*self._keys, strict=True)
+            prints, answers = zip(*self._keys.values(), strict=True)
+            columns = Texts(owners), Texts(keys), Blobs(prints), Blobs(answers)
+            statements.append((SQL["remember"], (*columns, self.now)))
+            statements.append((SQL["forget_old"], (self._oldest_key, 2 * len(keys))))
+        if not statements:
+            return
+        self.written += 1
+        results = self.send(*statements)
+        if self._keys and results[-2][1] != len(self._keys):
+            raise Again("another process has used the same idempotency key", guarded=False)
+
+    def _counters(self) -> list[Statement]:
         """Jobs that were pruned: their event counts for many, and so it is not among those that are folded."""
         pruned: dict[tuple[str, str, str], int] = {}
         for owner, queue, status, n in self._pruned:
@@ -200,10 +225,7 @@ class PostgresTx(Tx):
 
     def run(self, name: str, *values: Any) -> int:
         self.written += 1
-        n = self.flush((SQL[name], values))[0][1]
-        if name == "remember" and n == 0:
-            raise Again("another process has used the same idempotency key", guarded=False)
-        return n
+        return self.flush((SQL[name], values))[0][1]
 
     def run_many(self, name: str, values: Iterable[Sequence[Any]]) -> int:
         statements = [(SQL[name], each) for each in values]
@@ -223,6 +245,13 @@ class PostgresTx(Tx):
         else:
             self._behind.touch(row)
         return row
+
+    def remembered(self, owner: str, key: str, oldest: int) -> Any:
+        return self._keys.get((owner, key)) or super().remembered(owner, key, oldest)
+
+    def remember(self, owner: str, key: str, fingerprint: bytes, answer: bytes, *, oldest: int) -> None:
+        self._keys[owner, key] = fingerprint, answer
+        self._oldest_key = oldest
 
     def undone(self) -> None:
         """The database is back at the savepoint of a closure."""

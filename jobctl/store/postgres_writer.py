@@ -93,6 +93,7 @@ class PostgresWriter:
     def commit(self) -> Commit:
         tx = self._open
         tx.flush()
+        tx.lock_last()
         closing = tx.closing(self._lock)
         self._own = None
         if closing:
@@ -106,9 +107,6 @@ class PostgresWriter:
         return Commit() if self._own is None else tx.told(base)
 
     def _append(self, tx: PostgresTx, closing: list[Any]) -> tuple[int, int | None]:
-        counters = tx.counters()
-        if counters:
-            tx.send(*counters)
         try:
             *_, ((base, n),), _ = [rows for rows, _ in self._end(tx, closing)]
         except _Committed:

@@ -239,8 +239,8 @@ def _cut_running(tx: Tx, before: int, room: int) -> tuple[int, bool]:
 
 def tidy(tx: Tx, zeros: Sequence[Any], limit: int) -> Pruned:
     """Old idempotency keys, and of these counters those that are still at zero."""
+    counters = tx.run_many("prune_delete_zero", zeros)  # before keys, as all do
     keys = tx.run("prune_forget_keys", tx.now - IDEMPOTENCY_TTL_MS, limit)
-    counters = tx.run_many("prune_delete_zero", zeros)
     return Pruned(keys + counters, more=keys == limit or (len(zeros) == limit and counters > 0))
 
 

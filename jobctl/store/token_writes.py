@@ -21,7 +21,7 @@ kept as long as they are: it leads from them to who let it in."""
 
 def issue(tx: Tx, new: NewToken) -> TokenRow:
     """Register a token."""
-    tx.alone("lock_tokens")
+    tx.alone("lock_access")
     tx.run("forget_tokens", tx.now - _KEPT_MS)
     found = tx.one("live_token_by_name", new.name, tx.now)
     if found is not None:
@@ -41,6 +41,7 @@ def issue(tx: Tx, new: NewToken) -> TokenRow:
 
 def revoke(tx: Tx, which: str) -> TokenRow:
     """End a token; ``which`` is its ``jti``, or its name while it is live."""
+    tx.alone("lock_access")
     found = tx.one("token_by_jti", which) or tx.one("live_token_by_name", which, tx.now)
     if found is None:
         raise NotFound("there is no such token")
@@ -55,11 +56,13 @@ def revoke(tx: Tx, which: str) -> TokenRow:
 
 def touch(tx: Tx, used: Mapping[str, int]) -> None:
     """Note when tokens were last used."""
-    tx.run_many("touch_token", [(at, jti) for jti, at in sorted(used.items())])  # all servers in one order
+    tx.alone("lock_access")
+    tx.run_many("touch_token", [(at, jti) for jti, at in used.items()])
 
 
 def begin_session(tx: Tx, new: NewSession) -> Session:
     """Somebody has signed in."""
+    tx.alone("lock_access")
     origin = tx.one("end_of_origin", new.origin)  # none for the server itself, and for access tokens of its secret
     if origin and origin[1]:
         raise NotFound("who made the code is let in no more")
@@ -79,6 +82,7 @@ def rotate(
     tx: Tx, handles: Sequence[bytes], presented: bytes, successor: bytes, grace_ms: int, idle_ms: int
 ) -> Rotation:
     """Use a refresh token."""
+    tx.alone("lock_access")
     found = _by_handle(tx, handles)
     if found is None:
         return Rotation("unknown")
@@ -100,6 +104,7 @@ def rotate(
 
 def end_session(tx: Tx, handles: Sequence[bytes]) -> str | None:
     """Sign out."""
+    tx.alone("lock_access")
     found = _by_handle(tx, handles)
     if found is None or found[-1]:
         return None
@@ -108,9 +113,7 @@ def end_session(tx: Tx, handles: Sequence[bytes]) -> str | None:
 
 
 def _by_handle(tx: Tx, handles: Sequence[bytes]) -> Any:
-    # Another server may give it the first handle just when it is looked for by a later one.
-    looked = (*handles, handles[0]) if len(handles) > 1 else handles
-    return next((found for each in looked if (found := tx.one("session_by_handle", each)) is not None), None)
+    return next((found for each in handles if (found := tx.one("session_by_handle", each)) is not None), None)
 
 
 def _end(tx: Tx, sid: str) -> None:
@@ -120,8 +123,5 @@ def _end(tx: Tx, sid: str) -> None:
 
 def _end_origin(tx: Tx, origin: str) -> None:
     """End what began with a code that ``origin`` made, and what began with a code of one of those, and so on."""
-    # Once more after each round: who was about to sign in, on another server, with a code of one of these, has got in
-    # or has not by now.
-    while below := tx.all("sessions_below", origin):
-        for (sid,) in below:
-            _end(tx, sid)
+    for (sid,) in tx.all("sessions_below", origin):
+        _end(tx, sid)

@@ -126,6 +126,15 @@ class Tx(ABC):
     def job(self, job_id: str) -> Row | None:
         """The row of a job, ours until the transaction ends. That of one that runs is the same object each time."""
 
+    def remembered(self, owner: str, key: str, oldest: int) -> Any:
+        """(fingerprint, answer) of the owner's idempotency key, if it was used after ``oldest`` (ms); else None."""
+        return self.one("remembered", owner, key, oldest)
+
+    def remember(self, owner: str, key: str, fingerprint: bytes, answer: bytes, *, oldest: int) -> None:
+        """Keep an idempotency key from now on, and forget some that were used before ``oldest`` (ms)."""
+        self.run("forget_old", oldest)
+        self.run("remember", owner, key, fingerprint, answer, self.now)
+
     def alone(self, name: str) -> None:  # noqa: B027 - where nobody else writes there is nothing to do
         """Keep other processes, until the transaction ends, from what the named statement locks."""
 

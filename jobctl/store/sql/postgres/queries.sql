@@ -235,13 +235,17 @@ SELECT n, at, stream, text FROM job_log WHERE job = $1 AND n > $2 ORDER BY n LIM
 SELECT fingerprint, answer FROM idempotency WHERE owner = $1 AND key = $2 AND at > $3
 
 -- name: remember
-INSERT INTO idempotency AS i (owner, key, fingerprint, answer, at) VALUES ($1, $2, $3, $4, $5)
+-- Two servers that are given the same keys in other orders write them in one, and so neither waits for the other twice.
+INSERT INTO idempotency AS i (owner, key, fingerprint, answer, at)
+SELECT e.owner, e.key, e.fingerprint, e.answer, $5
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[]) AS e (owner, key, fingerprint, answer)
+ORDER BY e.owner COLLATE "C", e.key COLLATE "C"
 ON CONFLICT (owner, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, at = excluded.at
 WHERE i.at <= excluded.at - 86400000
 
 -- name: forget_old
 DELETE FROM idempotency WHERE (owner, key) IN (
-    SELECT owner, key FROM idempotency WHERE at <= $1 ORDER BY at LIMIT 16 FOR UPDATE SKIP LOCKED
+    SELECT owner, key FROM idempotency WHERE at <= $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 
 -- name: meta
