@@ -200,7 +200,7 @@ async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypa
     monkeypatch.setattr(patience, "FIRST_S", 0.01)
     registry = Registry()
     registry.job("work")(lambda ctx: "done")
-    async with engine(tmp_path, registry) as e:
+    async with engine(tmp_path, registry, start=False) as e:
         real, failures = e.store.claim, 0
         away = [StoreUnavailable, StoreUnavailable, StoreUnavailable, TypeError]
         away_at_the_end = [StoreUnavailable] * 3
@@ -213,7 +213,9 @@ async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypa
             return await real(*arguments, ends=ends, **more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(e.store, "claim", claim)
-        job = await e.run("work")
+        job_id = await e.enqueue("work")  # before it starts: one that stands by claims by another way
+        await e.nursery.start(e.runner.run)
+        job = await e.until(job_id)
     assert (job.status, job.attempts, failures) == ("completed", 1, 7)
 
 
