@@ -78,6 +78,13 @@ class LogsAppended(msgspec.Struct, frozen=True, gc=False):
     n: int
 
 
+class CancelAsked(msgspec.Struct, frozen=True, gc=False):
+    """A run was asked to stop, that one and none that its job may have later; told after the commit."""
+
+    job_id: str
+    run: int
+
+
 class QueueChanged(msgspec.Struct, frozen=True, gc=False):
     """A queue was made, paused or resumed; told after the commit, not part of the event log."""
 
@@ -106,8 +113,7 @@ class Commit(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()
     logs: tuple[LogsAppended, ...] = ()
     queues: tuple[QueueChanged, ...] = ()
-    cancels: tuple[str, ...] = ()
-    """Jobs that run and were asked to stop."""
+    cancels: tuple[CancelAsked, ...] = ()
     access: tuple[TokenIssued | AccessEnded, ...] = ()
     """Who may come in from now on, and who no more."""
     work: bool = False

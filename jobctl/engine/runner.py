@@ -83,7 +83,7 @@ class Runner:
         self._ended: list[tuple[Run, End]] = []
         self._work = True
         self._claiming = False
-        self._early_cancels: set[str] = set()
+        self._early_cancels: set[tuple[str, int]] = set()
         self._stopping = False
         self._nap = Nap()
         self._changed = trio.Event()  # fires, once the server is stopping, when there is less to wait for
@@ -117,13 +117,12 @@ class Runner:
         """Hear of work and of cancels; a listener of the store."""
         if commit.work and not commit.looked:
             self.look_again()
-        for job_id in commit.cancels:
-            if run := self._slots.live.get(job_id):
+        for job_id, number in ((each.job_id, each.run) for each in commit.cancels):
+            run = self._slots.live.get(job_id)
+            if run is not None and run.claim.run == number:
                 run.ask("cancel", self._cancel_grace)
-            if self._claiming:  # it may be committed after the claim of another run, and heard before its answer
-                self._early_cancels.add(job_id)
-        if commit.looked:
-            self._early_cancels.clear()  # of earlier runs
+            elif self._claiming:  # it may be committed after the claim of that run, and heard before its answer
+                self._early_cancels.add((job_id, number))
 
     def look_again(self) -> None:
         """Look for work at once."""
@@ -296,7 +295,7 @@ class Runner:
                 run = Run(claim, host)
                 nursery.start_soon(self._one, run)
             self._slots.take(run)
-            if claim.job.id in self._early_cancels:
+            if (claim.job.id, claim.run) in self._early_cancels:
                 run.ask("cancel", self._cancel_grace)
             if run.over:
                 self._end(run, Released())

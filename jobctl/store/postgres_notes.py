@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from jobctl.events import AccessEnded, LogsAppended, QueueChanged, TokenIssued
+from jobctl.events import AccessEnded, CancelAsked, LogsAppended, QueueChanged, TokenIssued
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True, array_like=False):
@@ -12,7 +12,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True, array_like=False):
 
     logs: tuple[LogsAppended, ...] = ()
     queues: tuple[QueueChanged, ...] = ()
-    cancels: tuple[str, ...] = ()
+    cancels: tuple[CancelAsked, ...] = ()
     issued: tuple[TokenIssued, ...] = ()
     ended: tuple[AccessEnded, ...] = ()
     work: bool = False

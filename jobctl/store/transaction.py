@@ -15,6 +15,7 @@ from jobctl.events import (
     JOB_UPDATE,
     JOBS_PRUNED,
     AccessEnded,
+    CancelAsked,
     LogsAppended,
     Pruning,
     QueueChanged,
@@ -53,7 +54,7 @@ class Tx(ABC):
         self._rows: list[EventRow] = []
         self._logs: list[LogsAppended] = []
         self._queues: list[QueueChanged] = []
-        self._cancels: list[str] = []
+        self._cancels: list[CancelAsked] = []
         self._access: list[TokenIssued | AccessEnded] = []
         self._pruned: list[tuple[str, str, str, int]] = []
 
@@ -261,9 +262,9 @@ class Tx(ABC):
         """A queue is new, paused or resumed."""
         self._queues.append(QueueChanged(name, paused))
 
-    def cancel_asked(self, job_id: str) -> None:
-        """A running job is to stop."""
-        self._cancels.append(job_id)
+    def cancel_asked(self, job_id: str, run: int) -> None:
+        """That run is to stop."""
+        self._cancels.append(CancelAsked(job_id, run))
 
     def access_changed(self, change: TokenIssued | AccessEnded) -> None:
         """Somebody may come in, or no more."""

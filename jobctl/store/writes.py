@@ -237,7 +237,7 @@ def cancel(tx: Tx, job_id: str, owner: str | None) -> Job:
             row.cancel_requested = 1
             tx.note(row, before)
             tx.save(row)
-        tx.cancel_asked(row.id)
+        tx.cancel_asked(row.id, row.run)
     else:
         row.status = after(before, Action.CANCEL).value
         row.cancel_requested = 1

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from jobctl.engine import patience
 from jobctl.engine.registry import Registry
 from jobctl.errors import StoreUnavailable
 from jobctl.model import NewJob
-from jobctl.store.base import Completed, End
+from jobctl.store.base import Cancelled, Claims, Completed, End
 from jobctl.store.committer import now_ms
 
 
@@ -254,6 +255,37 @@ async def test_an_outcome_that_cannot_be_stored_at_all_fails_the_job_and_not_the
     assert alone > 0
     assert (job.status, job.attempts) == ("failed", 1)
     assert job.error == "the outcome could not be stored: TypeError: cannot be bound"
+
+
+async def test_a_cancel_of_an_earlier_run_does_not_stop_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever claims keeps in mind what is to stop; by the time of its answer that may be a run that has ended."""
+    registry = Registry()
+
+    @registry.job("work")
+    async def work(ctx: Context) -> bool:
+        return ctx.cancelled
+
+    async with engine(tmp_path, registry, start=False) as e:
+        job_id = await e.enqueue("work")
+        elsewhere = (await e.store.claim(1, worker="other", limits={}, busy={})).claims[0]
+        await e.nursery.start(e.runner.run)
+        await wait_for(lambda: e.runner.resting)
+        await e.store.cancel(job_id, owner=OWNER)
+        await e.store.finish(job_id, elsewhere.run, Cancelled(None))
+        claim, retried = e.store.claim, trio.Event()
+
+        async def claim_after_a_retry(*args: Any, **more: Any) -> Claims:
+            if not retried.is_set():
+                await e.store.retry(job_id, owner=OWNER)
+                retried.set()
+            return await claim(*args, **more)
+
+        monkeypatch.setattr(e.store, "claim", claim_after_a_retry)
+        e.runner.look_again()
+        await retried.wait()
+        assert (await e.until(job_id)).status == "completed"
 
 
 async def test_a_thousand_jobs_each_run_once(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Heard:
 
     @property
     def cancels(self) -> list[str]:
-        return [job_id for commit in self.commits for job_id in commit.cancels]
+        return [each.job_id for commit in self.commits for each in commit.cancels]
 
     @property
     def work(self) -> bool:

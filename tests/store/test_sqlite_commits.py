@@ -49,7 +49,7 @@ def late_error(store: SqliteStore) -> Callable[[], Any]:
         writes.set_paused(tx, "default", True)
         sqlite_claims.set_known(tx, frozenset({"ghost"}))
         sqlite_claims.claim(tx, 10, "host:1", {}, {})
-        tx.cancel_asked("ghost")
+        tx.cancel_asked("ghost", 1)
         tx.logged("ghost", 1)
         raise KeyError("late")
 
