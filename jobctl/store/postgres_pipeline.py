@@ -20,6 +20,8 @@ from psycopg.errors import error_from_result
 Result = tuple[list[tuple[Any, ...]], int]
 """Rows, and how many rows a statement wrote or found."""
 Statement = tuple[str, Sequence[Any]]
+_Adapted = tuple[str, Sequence[Any], tuple[int, ...], Any]
+"""A statement's text, and its parameters with their types and formats."""
 
 PREPARE_AFTER: Final = 2
 """Uses of a statement after which a connection keeps its plan."""
@@ -47,11 +49,12 @@ class Pipeline:
         Raises:
             psycopg.Error: of the first that failed; those after it were not executed.
         """
+        adapted = [self._adapted(*statement) for statement in statements]  # first: whoever fails here has sent nothing
         server = self._connection.pgconn
         server.enter_pipeline_mode()
         made: dict[tuple[str, tuple[int, ...]], bytes] = {}
         try:
-            kinds = [kind for statement in statements for kind in self._send(server, statement, made)]
+            kinds = [kind for each in adapted for kind in self._send(server, each, made)]
             server.pipeline_sync()
             self._flush(server)
             results = self._results(server, kinds)
@@ -61,25 +64,27 @@ class Pipeline:
                 server.exit_pipeline_mode()
         return results
 
-    def _send(self, server: Any, statement: Statement, made: dict[tuple[str, tuple[int, ...]], bytes]) -> list[bool]:
-        """Put it into the message; of each result that it will have, whether it is the statement's own."""
-        sql, values = statement
+    def _adapted(self, sql: str, values: Sequence[Any]) -> _Adapted:
         adapt = Transformer(self._connection)
         given = adapt.dump_sequence(values, [PyFormat.AUTO] * len(values)) if values else []
-        types = adapt.types or ()
+        return sql, given, adapt.types or (), adapt.formats
+
+    def _send(self, server: Any, adapted: _Adapted, made: dict[tuple[str, tuple[int, ...]], bytes]) -> list[bool]:
+        """Put it into the message; of each result that it will have, whether it is the statement's own."""
+        sql, given, types, formats = adapted
         key = sql, types
         name = self._names.get(key) or made.get(key)
         kinds = [True]
-        if name is None and self._prepares and values:
+        if name is None and self._prepares and given:
             self._uses[key] = self._uses.get(key, 0) + 1
             if self._uses[key] > PREPARE_AFTER:
                 name = made[key] = b"jobctl_%d" % next(_numbers)
                 server.send_prepare(name, sql.encode(), types)
                 kinds = [False, True]
         if name is None:
-            server.send_query_params(sql.encode(), given, types, adapt.formats, pq.Format.BINARY)
+            server.send_query_params(sql.encode(), given, types, formats, pq.Format.BINARY)
         else:
-            server.send_query_prepared(name, given, adapt.formats, pq.Format.BINARY)
+            server.send_query_prepared(name, given, formats, pq.Format.BINARY)
         return kinds
 
     def _flush(self, server: Any) -> None:

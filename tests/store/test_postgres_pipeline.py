@@ -1,0 +1,29 @@
+"""Several statements in one message: what becomes of the connection when one of them cannot be sent, or fails."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from jobctl.store.postgres_link import Link, connect
+from jobctl.store.postgres_settings import PostgresOptions
+
+
+@pytest.fixture
+def link(postgres_url: str) -> Iterator[Link]:
+    made = connect(postgres_url, PostgresOptions(), "test")
+    yield made
+    made.close()
+
+
+def test_a_value_that_cannot_be_sent_leaves_no_answer_behind_that_the_next_would_take_for_its_own(link: Link) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        link.execute_all([("BEGIN", ()), ("SELECT $1::text", ("first",)), ("SELECT $1::text", ("\ud800",))])
+    assert not link.in_transaction
+    assert link.execute_all([("SELECT $1::text", ("second",))]) == [([("second",)], 1)]
+
+
+def test_a_statement_that_fails_leaves_no_answer_behind_either(link: Link) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        link.execute_all([("SELECT $1::text", ("first",)), ("SELECT 1 / 0", ()), ("SELECT $1::text", ("not run",))])
+    assert link.execute_all([("SELECT $1::text", ("second",))]) == [([("second",)], 1)]
