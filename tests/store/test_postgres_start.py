@@ -1,7 +1,5 @@
 """Starting on a PostgreSQL database: schema, epoch, and what cannot be used."""
 
-import contextlib
-
 import pytest
 import trio
 from store_kit import ANN, add, claim, listed
@@ -13,6 +11,7 @@ from jobctl.store.postgres import PostgresStore, open_postgres
 from jobctl.store.postgres_epoch import new_epoch
 from jobctl.store.postgres_link import connect, without_password
 from jobctl.store.postgres_settings import PostgresOptions
+from tests.kit import until
 from tests.postgres_kit import Cluster
 
 WITHOUT_NOTIFY = PostgresOptions(pool_size=2, notify=False)
@@ -20,17 +19,22 @@ WITHOUT_NOTIFY = PostgresOptions(pool_size=2, notify=False)
 
 async def test_stores_that_start_at_once_on_an_empty_database_agree(cluster: Cluster) -> None:
     url = cluster.create("fresh")
-    async with contextlib.AsyncExitStack() as stack:
-        stores: list[PostgresStore] = []
+    stores: list[PostgresStore] = []
+    over = trio.Event()
 
-        async def start() -> None:
-            stores.append(await stack.enter_async_context(open_postgres(url, options=WITHOUT_NOTIFY)))
+    async def start() -> None:
+        async with open_postgres(url, options=WITHOUT_NOTIFY) as store:
+            stores.append(store)
+            await over.wait()
 
+    async with trio.open_nursery() as nursery:
         for _ in range(3):
-            await start()
+            nursery.start_soon(start)
+        await until(lambda: len(stores) == 3, 20)
         assert len({store.epoch for store in stores}) == 1
         await add(stores[0])
         assert len(await listed(stores[2])) == 1
+        over.set()
 
 
 async def test_migrating_at_once_is_done_once(cluster: Cluster) -> None:
