@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import psycopg
@@ -33,9 +33,6 @@ from jobctl.store.sql_store import SqlStore
 
 T = TypeVar("T")
 log = logging.getLogger("jobctl.store")
-
-READ_AGAIN: Final = 3
-"""Times that a read looks for a connection that works: after a restart of the database those in the pool do not."""
 
 
 class PostgresStore(SqlStore):
@@ -139,7 +136,8 @@ class PostgresStore(SqlStore):
     def _read_in_thread(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> tuple[T, int]:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        for left in reversed(range(READ_AGAIN)):
+        # After a restart of the database no connection of the pool works: each is tried, and then a new one.
+        for left in reversed(range(self.options.pool_size + 1)):
             try:
                 with self._pool.connection() as connection:
                     link = Link(connection, self.options, "reader")

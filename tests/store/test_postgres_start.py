@@ -1,5 +1,7 @@
 """Starting on a PostgreSQL database: schema, epoch, and what cannot be used."""
 
+import threading
+
 import pytest
 import trio
 from store_kit import ANN, add, claim, listed
@@ -122,3 +124,22 @@ async def test_a_server_that_runs_does_not_go_on_with_another_epoch(cluster: Clu
         with pytest.raises(Exception, match="another one now"):
             await store.enqueue([NewJob(name="x")], owner=ANN)
         assert "another one now" in (store.trouble or "")
+
+
+async def test_a_read_passes_over_every_connection_that_the_database_has_ended(cluster: Cluster) -> None:
+    """As after its restart: those that wait in the pool look whole."""
+    url = cluster.create("ended")
+    readers = "FROM pg_stat_activity WHERE datname = 'ended' AND application_name = 'jobctl reader'"
+    options = PostgresOptions(pool_size=6, notify=False)
+    async with open_postgres(url, options=options) as store:
+        meet = threading.Barrier(options.pool_size)  # each has a connection of its own
+
+        async def read() -> None:
+            await store._read(lambda _: meet.wait(20))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(options.pool_size):
+                nursery.start_soon(read)
+        assert cluster.execute(f"SELECT count(*) {readers}") == [(options.pool_size,)]
+        cluster.execute(f"SELECT pg_terminate_backend(pid, 20000) {readers}")
+        assert await listed(store) == []
