@@ -91,14 +91,18 @@ async def start_server(nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytes
         handlers = registry or Registry(accept_unknown=True)
         with monkeypatch.context() as patch:
             patch.setattr("jobctl.engine.registry.load", lambda _: handlers)
-            service: Service = await nursery.start(_serve, chosen)
-        return Running(service, chosen)
+            ended = trio.Event()
+            service: Service = await nursery.start(_serve, chosen, ended)
+        return Running(service, chosen, ended)
 
     return start
 
 
-async def _serve(settings: Settings, *, task_status: trio.TaskStatus[Service]) -> None:
-    await serve(settings, signals=False, task_status=task_status)
+async def _serve(settings: Settings, ended: trio.Event, *, task_status: trio.TaskStatus[Service]) -> None:
+    try:
+        await serve(settings, signals=False, task_status=task_status)
+    finally:
+        ended.set()
 
 
 @pytest.fixture

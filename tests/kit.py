@@ -57,8 +57,9 @@ class Peer:
 class Running:
     """A server under test."""
 
-    def __init__(self, service: Service, settings: Settings) -> None:
+    def __init__(self, service: Service, settings: Settings, ended: trio.Event) -> None:
         self.service = service
+        self._ended = ended
         self.settings = settings
         self.store = service.store
         self.secret = auth.ensure_secret(settings.state_dir)
@@ -76,6 +77,12 @@ class Running:
         ids = await self.enqueue(n, name="hold")
         await until(lambda: {*ids} <= {*self.service.runner.live})
         return ids
+
+    async def stop(self) -> None:
+        """Stop it in order. Another may start on its database and its port afterwards."""
+        self.service.stop()
+        with trio.fail_after(30):
+            await self._ended.wait()
 
     @contextlib.asynccontextmanager
     async def connect(self, headers: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Peer]:

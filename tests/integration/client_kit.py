@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -146,9 +147,18 @@ def an_update(seq: int, status: str = "pending", job_id: str = "a") -> dict[str,
     return {"type": "job_update", "job": job(job_id, seq, status), "seq": seq, "timestamp": "t"}
 
 
+@asynccontextmanager
+async def reading(updates: Any) -> AsyncIterator[None]:
+    """Somebody waits for the next update meanwhile, and is cancelled in the end."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(updates.__anext__)
+        yield
+        nursery.cancel_scope.cancel()
+
+
 async def seqs(updates: Any, count: int) -> list[int]:
     found = []
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while len(found) < count:
             found.append((await anext(updates)).seq)
     return found

@@ -14,12 +14,12 @@ import pytest
 import trio
 import trio.testing
 import trustme
-from client_kit import no_jitter, seqs, unused_port  # noqa: F401
+from client_kit import no_jitter, reading, seqs, unused_port  # noqa: F401
 
 from jobctl.client import Client, Resynced
 from jobctl.errors import ApiError, NotFound, Unreachable, WaitTimeout
 from jobctl.protocol.messages import JobDeleted, JobStatsUpdate, JobUpdate
-from tests.kit import Running, StartServer
+from tests.kit import Running, StartServer, until
 
 
 def connect(server: Running, subject: str = "root", role: str = "admin", **options: Any) -> Client:
@@ -67,7 +67,7 @@ async def test_updates_deletions_and_counts_arrive_as_they_happen(server: Runnin
         await client.cancel(made.id)
         await client.delete(made.id)
         found: list[Any] = []
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while len([each for each in found if not isinstance(each, JobStatsUpdate)]) < 3:
                 found.append(await anext(updates))
                 assert json.loads(updates.text or "")["type"]
@@ -85,7 +85,7 @@ async def test_a_watch_resumes_where_another_left_off(server: Running) -> None:
             place = str(updates.position)
         ids = [(await client.enqueue("noop")).id for _ in range(3)]
         async with client.watch(since=place) as updates:
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 assert [(await anext(updates)).job.id for _ in ids] == ids  # type: ignore[union-attr]
 
 
@@ -97,10 +97,9 @@ async def test_the_server_restarts_and_the_watch_goes_on(
         await updates.start()
         await client.enqueue("noop")
         assert (await seqs(updates, 1)) == [1]
-        server.service.stop()
-        with trio.move_on_after(1):
-            await anext(updates)
-        assert not updates.live
+        async with reading(updates):
+            await server.stop()
+            await until(lambda: not updates.live)
         assert updates.reason
         server = await start_server(port=unused_port)
         await client.enqueue("noop")
@@ -156,7 +155,7 @@ async def test_lost_updates_of_a_real_server_are_resynced(server: Running) -> No
     async with both(server) as client:
         made = await client.enqueue("noop", queue="q")
         async with client.watch(queues=["q"], since="another-epoch:1") as updates:
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 state = await anext(updates)
                 assert isinstance(state, Resynced)
                 assert [each.id for each in state.jobs] == [made.id]
@@ -173,7 +172,7 @@ async def test_a_user_follows_only_what_it_created(server: Running) -> None:
         await updates.start()
         await root.enqueue("noop")
         made = await ann.enqueue("noop")
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert (await anext(updates)).job.id == made.id  # type: ignore[union-attr]
         with pytest.raises(ApiError) as caught:
             await ann.pause("default")
@@ -193,7 +192,7 @@ async def test_a_stream_outlives_its_tokens(start_server: StartServer) -> None:
         with trio.move_on_after(1.7):
             await anext(updates)
         made = await client.enqueue("noop")
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert (await anext(updates)).job.id == made.id  # type: ignore[union-attr]
     assert len(given) >= 2
 
