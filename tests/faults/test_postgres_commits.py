@@ -191,7 +191,7 @@ async def test_what_has_become_of_a_commit_is_not_known_while_the_database_is_go
     assert (again.created, again.existing) == (0, 1)
     await store.enqueue([NewJob(name="new")], owner=ANN)  # what was only read proves nothing
     assert store.trouble is None
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await store.reached(1)
 
 

@@ -28,7 +28,7 @@ UPGRADE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 """Longer than anything here takes; what reaches it has failed."""
 
 

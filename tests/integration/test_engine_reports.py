@@ -125,7 +125,7 @@ async def test_a_log_line_is_seen_while_the_job_runs(tmp_path: Path) -> None:
 
     async with engine(tmp_path, registry) as e:
         job_id = await e.enqueue("slow")
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while await e.log(job_id) != ["first", "second"]:
                 await trio.sleep(0.01)
         assert (await e.job(job_id)).status == "running"

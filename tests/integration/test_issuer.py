@@ -45,7 +45,7 @@ async def test_the_keys_are_fetched_at_the_start_without_holding_it_up(
 ) -> None:
     issuer.gate = trio.Event()
     at = At(store, issuer)
-    with trio.fail_after(2):
+    with trio.fail_after(20):
         await nursery.start(at.access.run)
         assert await at.status(local_token()) == 200
     answers: list[int] = []

@@ -160,7 +160,7 @@ async def test_a_claim_passes_by_what_another_holds(two: Two, postgres_url: str)
     ids = [await add(two[0]) for _ in range(3)]
     with psycopg.connect(postgres_url) as other:
         other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", (ids[0],))
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert [one.job.id for one in (await claims(two[1], 2)).claims] == ids[1:]
             found = await claims(two[0], 2)
             assert (found.claims, found.more) == ((), True)
