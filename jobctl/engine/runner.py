@@ -117,12 +117,12 @@ class Runner:
         """Hear of work and of cancels; a listener of the store."""
         if commit.work and not commit.looked:
             self.look_again()
-        for job_id, number in ((each.job_id, each.run) for each in commit.cancels):
-            run = self._slots.live.get(job_id)
-            if run is not None and run.claim.run == number:
+        for asked in commit.cancels:
+            run = self._slots.live.get(asked.job_id)
+            if run is not None and run.claim.run == asked.run:
                 run.ask("cancel", self._cancel_grace)
             elif self._claiming:  # it may be committed after the claim of that run, and heard before its answer
-                self._early_cancels.add((job_id, number))
+                self._early_cancels.add((asked.job_id, asked.run))
 
     def look_again(self) -> None:
         """Look for work at once."""

@@ -6,11 +6,9 @@ else is answered. So a few go on in each turn, first come, first served, and all
 Nobody waits where there is no crowd.
 """
 
-from typing import Final
+from itertools import islice
 
 import trio
-
-_PASS: Final = trio.lowlevel.Abort.SUCCEEDED
 
 
 class Pace:
@@ -58,12 +56,12 @@ class Pace:
 
         def abort(_: object) -> trio.lowlevel.Abort:
             del self._waiting[task]
-            return _PASS
+            return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _release(self, count: int) -> None:
-        for task in list(self._waiting)[:count]:
+        for task in tuple(islice(self._waiting, count)):
             del self._waiting[task]
             self._passed += 1
             trio.lowlevel.reschedule(task)
@@ -73,6 +71,6 @@ class Pace:
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._resting = None
-            return _PASS
+            return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
