@@ -24,7 +24,7 @@ from door_kit import (
     with_headers,
 )
 
-from jobctl import door
+from jobctl import door, http_connection
 from jobctl.door import Door, bind, check_hypercorn, listen
 from jobctl.errors import StartupError
 
@@ -90,7 +90,11 @@ async def test_no_stream_begins_in_the_very_tick_of_stop(start: Start, app: App)
 
 
 @pytest.mark.parametrize("what", ["a response", "a stream", "an app"])
-async def test_nobody_holds_up_the_end_for_longer_than_the_grace_time(app: App, what: str) -> None:
+async def test_nobody_holds_up_the_end_for_longer_than_the_grace_time(
+    app: App, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "LINGER_TIMEOUT_S", 60.0)
+
     async def stay(_: Any) -> None:
         app.entered.set()
         await trio.sleep_forever()
@@ -108,7 +112,9 @@ async def test_nobody_holds_up_the_end_for_longer_than_the_grace_time(app: App, 
         await app.entered.wait()
         await trio.testing.wait_all_tasks_blocked()
         before = trio.current_time()
+        nursery.cancel_scope.deadline = before + 10  # every other limit of a connection is longer
         the_door.stop()
+    assert not nursery.cancel_scope.cancelled_caught, "it was waited for"
     assert trio.current_time() - before >= 0.2
 
 

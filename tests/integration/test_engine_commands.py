@@ -12,6 +12,7 @@ import pytest
 import trio
 from engine_kit import add_command, engine, wait_for
 
+from jobctl.engine import commands
 from jobctl.engine.registry import Registry
 
 PRINT_ARGV = "import json, sys; print(json.dumps(sys.argv[1:]))"
@@ -138,7 +139,10 @@ async def test_a_cancelled_command_gets_sigterm_with_its_whole_group(tmp_path: P
     await wait_for(lambda: not alive(int(lines[0])))
 
 
-async def test_a_command_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
+async def test_a_command_that_ignores_sigterm_is_killed_after_the_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "TIMEOUT_KILL_S", 60.0)  # that is for time-outs
     registry = Registry()
     shell(registry, "trap '' TERM; echo $$; sleep 60; sleep 60")
     async with engine(tmp_path, registry, cancel_grace=0.2) as e:

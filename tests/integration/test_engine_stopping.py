@@ -175,7 +175,10 @@ async def test_at_a_stop_runs_get_their_grace_and_nothing_more_is_claimed(tmp_pa
         assert (await e.job(second)).status == "pending"
 
 
-async def test_after_the_grace_jobs_are_given_back_and_it_does_not_count(tmp_path: Path, gate: Gate) -> None:
+async def test_after_the_grace_jobs_are_given_back_and_it_does_not_count(
+    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "STOP_S", 60.0)  # nothing is left for which it would wait
     registry = Registry()
     registry.job("thread")(gate)
     add_command(registry, "command", "sleep", "60")

@@ -21,6 +21,7 @@ from rest_kit import SECRET, Api, handlers  # noqa: F401
 from rest_kit import token as local_token
 from sign_in_kit import store  # noqa: F401
 
+from jobctl.access import keys
 from jobctl.store.sqlite import SqliteStore
 from tests.kit import LOOPBACK
 
@@ -41,8 +42,10 @@ async def test_a_token_of_the_issuer_lets_in_whom_it_names(at: At, key: Any, alg
 
 
 async def test_the_keys_are_fetched_at_the_start_without_holding_it_up(
-    store: SqliteStore, issuer: Issuer, nursery: trio.Nursery
+    store: SqliteStore, issuer: Issuer, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("TIMEOUT_S", "WAIT_S"):
+        monkeypatch.setattr(keys, name, 60.0)
     issuer.gate = trio.Event()
     at = At(store, issuer)
     with trio.fail_after(20):

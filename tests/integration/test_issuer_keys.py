@@ -131,6 +131,7 @@ async def test_an_issuer_that_does_not_answer_holds_nobody_up_for_long(
     at: At, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(keys, "WAIT_S", 60.0)
     issuer.gate = trio.Event()
     keyset = at.access._issuer.keys  # type: ignore[union-attr]
     keyset._not_before = trio.current_time()
