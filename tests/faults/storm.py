@@ -2,10 +2,10 @@
 
     python -m tests.faults.storm [--clients 500] [--rounds 10]
 
-The crowd is a process on the same machine, and takes a core of it: whatever one asks of a machine so busy takes longer.
-So the same crowd returns to another server in turns, which nobody asks anything. The ratio is that of GETs while the
-crowd returns to the server that is asked, to GETs while it returns to the other one. Prints figures as JSON; exits with
-1 where an update was missed, or the ratio is above 3.
+Prints figures as JSON; exits with 1 where an update was missed, or the 99th percentile is above three times what it is
+with nobody there. The crowd is a process on the same machine, and takes a core of it: whatever one asks of a machine so
+busy takes longer. So the same crowd returns to another server in turns, which nobody asks anything, and the ratio to
+what a GET takes then is told beside the other.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ async def storm(clients: int, folder: Path, rounds: int = ROUNDS) -> dict[str, A
         "rounds": rounds,
         "gets": {name: len(each) for name, each in took.items()},
         "get_ms_p99": {name: round(each, 1) for name, each in p99.items()},
-        "ratio": round(p99["here"] / p99["there"], 2),
-        "ratio_to_calm": round(p99["here"] / p99["calm"], 2),
+        "ratio": round(p99["here"] / p99["calm"], 2),
+        "ratio_to_as_busy": round(p99["here"] / p99["there"], 2),
         "all_back_after_s": round(max(end - began for began, end in here.storms), 2),
         "broken": sorted({each for crowd in (there, here) for watcher in crowd.watchers for each in watcher.broken}),
     }
