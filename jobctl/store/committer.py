@@ -350,7 +350,8 @@ class Committer:
             return not op.withdrawn
 
     def _note_trouble(self, error: BaseException, writes: int) -> None:
-        trouble = f"{type(error).__name__.removesuffix('Error')}: {error}"
+        ours = isinstance(error, StoreUnavailable)
+        trouble = str(error) if ours else f"{type(error).__name__.removesuffix('Error')}: {error}"
         if trouble != self.trouble:  # a full disk fails every write: one line is enough
             unexpected = not isinstance(error, self._writer.fatal)
             log.error("a transaction of %d writes failed: %s", writes, trouble, exc_info=unexpected)

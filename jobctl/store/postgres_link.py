@@ -176,11 +176,15 @@ class Link:
         self._connection.close()
 
 
+class NoConnection(StoreUnavailable):
+    """There is no server, or it lets nobody in at present; the message says where it would be."""
+
+
 def connect(url: str, options: PostgresOptions, name: str) -> Link:
     """A connection.
 
     Raises:
-        StoreUnavailable: there is no server, or it lets nobody in at present.
+        NoConnection: there is no server, or it lets nobody in at present.
         StartupError: it cannot be one that is of use.
     """
     try:
@@ -189,7 +193,7 @@ def connect(url: str, options: PostgresOptions, name: str) -> Link:
         row = connection.execute("SHOW synchronous_commit").fetchone()
         return Link(connection, options, name, weak_commits=row is None or row[0] in {"off", "local"})
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(f"cannot reach the database {without_password(url)}: {_line(error)}") from error
+        raise NoConnection(f"cannot reach the database {without_password(url)}: {_line(error)}") from error
     except psycopg.Error as error:
         raise StartupError(f"cannot use the database {without_password(url)}: {_line(error)}") from error
 

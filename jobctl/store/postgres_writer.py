@@ -26,7 +26,7 @@ from jobctl.errors import StoreUnavailable
 from jobctl.events import Commit
 from jobctl.store.committer import Again
 from jobctl.store.postgres_behind import Memory
-from jobctl.store.postgres_link import JOB_COLUMNS, SQL, Link, Result, Statement
+from jobctl.store.postgres_link import JOB_COLUMNS, SQL, Link, NoConnection, Result, Statement
 from jobctl.store.postgres_tail import Tail
 from jobctl.store.postgres_transaction import PostgresTx
 
@@ -70,7 +70,7 @@ class PostgresWriter:
     def begin(self, *, guarded: bool) -> PostgresTx:
         if self._link is None or self._link.broken:
             self.memory.doubt()
-            self._link = self._connect()
+            self._link = self._reconnect()
         self._tx = PostgresTx(self._link, self.memory, self._clock(), guarded=guarded)
         return self._tx
 
@@ -84,6 +84,13 @@ class PostgresWriter:
     def undo(self) -> None:
         self._open.send(("ROLLBACK TO op", ()), ("RELEASE op", ()))
         self._open.undone()
+
+    def _reconnect(self) -> Link:
+        """A new connection. Of none, callers are not told where the database is; the heartbeat logs it."""
+        try:
+            return self._connect()
+        except NoConnection as error:
+            raise StoreUnavailable("the database cannot be reached now; nothing was kept") from error
 
     @property
     def _open(self) -> PostgresTx:
@@ -140,7 +147,7 @@ class PostgresWriter:
         while True:
             try:
                 if self._link is None or self._link.broken:
-                    self._link = self._connect()
+                    self._link = self._reconnect()
                 status = self._status(self._link, tx.xid)
                 if status != "in progress":
                     (((found,),), _) = self._link.execute(*tx.receipt())
@@ -175,7 +182,7 @@ class PostgresWriter:
 
     def probe(self) -> None:
         if self._link is None or self._link.broken:
-            self._link = self._connect()
+            self._link = self._reconnect()
         self._link.execute(SQL["probe"])
 
     def hand_over(self, commit: Commit | None, give: Callable[[Sequence[Commit]], None]) -> None:
@@ -188,7 +195,7 @@ class PostgresWriter:
 
     def _ask(self, *statements: Statement) -> list[Result]:
         if self._link is None or self._link.broken:
-            self._link = self._connect()
+            self._link = self._reconnect()
         return self._link.ask(*statements)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 from store_kit import ANN, Clock, Heard, add, all_events, check_invariants, claim, claims, enqueue, listed, new, status
 
-from jobctl.errors import IdempotencyMismatch, LeaseLost, UniqueKeyLive
+from jobctl.errors import IdempotencyMismatch, LeaseLost, StoreUnavailable, UniqueKeyLive
 from jobctl.store import postgres_claims, postgres_watch
 from jobctl.store.base import Claim, Completed, Failed, Idempotency, LogEntry
 from jobctl.store.postgres import PostgresStore, open_postgres
@@ -384,6 +384,19 @@ async def test_statements_and_locks_have_a_time_out(
             (await store._read(lambda snapshot: snapshot.select(f"SELECT {asked}", ()))).value,
         ):
             assert found == [("30s", "10s", "5s", "off")]
+
+
+async def test_who_asks_is_not_told_where_a_database_is_that_cannot_be_reached(postgres_url: str) -> None:
+    """What is raised answers whoever writes, and ``trouble`` is told at ``/readyz``, which asks for no token."""
+    async with open_postgres(postgres_url, options=WITHOUT_NOTIFY) as store:
+        store.url = "postgresql://ann@127.0.0.1:1/jobs"
+        store.committer._writer._link.close()  # type: ignore[attr-defined]
+        with pytest.raises(StoreUnavailable, match=r"^the database cannot be reached now; nothing was kept$"):
+            await add(store)
+        assert store.trouble == "the database cannot be reached now; nothing was kept"
+        store.url = postgres_url
+        await add(store)
+        assert store.trouble is None
 
 
 async def test_a_commit_is_synced_where_the_database_would_not(cluster: Cluster) -> None:
