@@ -41,16 +41,16 @@ def claim(
     values = (
         slots, Texts(list(room)), Ints(list(room.values())), names, tx.now, worker, tx.memory.last_queue, lanes,
     )  # fmt: skip
-    tx.written += 1
     alive, staged, found, due = tx.flush(
         (SQL["alive"], (worker,)),
         (SQL["stage"], (tx.now, writes.STAGE_BATCH)),
         (SQL["claim"], values),
         (SQL["next_due"], ()),
     )
+    wanted, taken = found[0][0][0], [Row(*each[1:]) for each in found[0] if each[1] is not None]
+    tx.written += bool(staged[0][0][0] or taken)  # before what follows raises: it would have to be rolled back
     if leased and alive[0][:1] != [(True,)]:
         raise LeaseLost(f"{worker} was not heard of in time; others have taken its jobs over")
-    wanted, taken = found[0][0][0], [Row(*each[1:]) for each in found[0] if each[1] is not None]
     claims = [_start(tx, row, worker) for row in taken]
     for row in taken:
         room[row.queue] = room.get(row.queue, slots + 1) - 1

@@ -363,3 +363,18 @@ async def test_a_job_that_is_put_back_amid_a_pruning_stays(
         assert pruned.count == (2 if isinstance(put_back, NotFound) else 1)
         for each in (await claims(one)).claims:
             await one.finish(each.job.id, each.run, Failed("x", retry=False))
+
+
+async def test_a_claim_that_finds_nothing_leaves_nothing_for_others_to_read(two: Two) -> None:
+    """Each commit that brings work has every idle server look."""
+    job = await add(two[0])
+    assert [one.job.id for one in (await claims(two[0])).claims] == [job]
+    kept = len(await notes(two[0]))
+    for store in two:
+        assert (await claims(store)).claims == ()
+    assert len(await notes(two[0])) == kept
+
+
+async def notes(store: PostgresStore) -> list[Any]:
+    """All that is kept of them."""
+    return (await store._read(lambda db: db.all("notes_after", 0, 100))).value
