@@ -74,6 +74,7 @@ class Command:
                 await trio.lowlevel.wait_readable(self._line)
         except trio.Cancelled:
             self.kill()
+            self.wait()
             raise
         return self.wait()
 
