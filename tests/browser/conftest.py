@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.browser.kit import PATIENCE_S, Server, Watched, launch
+from tests.browser.modules_kit import Js
 
 Open = Callable[..., Watched]
 HERE = Path(__file__).parent
@@ -72,3 +73,18 @@ def open_page(context: BrowserContext) -> Iterator[Open]:
     yield open_
     for watched in opened:
         assert watched.wrong == []
+
+
+@pytest.fixture(scope="module")
+def js(browser: Browser, server: Server) -> Iterator[Js]:
+    """Runs a script with the exports of a module in scope as ``m``, and ``given`` as it is passed."""
+    page = browser.new_page()
+    page.goto(f"{server.url}/static/icon.svg")
+
+    def run(module: str, script: str, given: Any = None) -> Any:
+        whole = f"async given => {{ const m = await import('/static/{module}.js'); {script} }}"
+        return page.evaluate(whole, given)
+
+    page.goto(server.url)
+    yield run
+    page.close()
