@@ -187,3 +187,13 @@ async def check_invariants(store: Store) -> None:
             assert before is None or before["version"] < replayed[event.job_id]["version"]
     assert replayed == {job.id: msgspec.json.decode(msgspec.json.encode(job)) for job in jobs}
     assert not any(pruned.values()), "more or fewer jobs were pruned than the log says"
+
+
+async def prune(store: Store, status: str = "completed", **how: object) -> int:
+    """Batch after batch; how many jobs are gone."""
+    count = 0
+    while True:
+        pruned = await store.retention.prune_jobs(status, **how)  # type: ignore[arg-type]
+        count += pruned.count
+        if not pruned.more:
+            return count
