@@ -89,23 +89,22 @@ def copy(source: Path, url: str, options: PostgresOptions, *, told: Told = lambd
         _look_at(source)
         with opened(source) as original:
             link = connect(url, options, "copy")
+            under_way = _Copy(original, link, told)
             try:
-                return _Copy(original, link, told).run(source, without_password(url), began)
-            except psycopg.OperationalError as error:
-                line = " ".join(str(error).split())
-                raise StoreUnavailable(f"the copy ended half way ({line}); {begin_again(url)}") from error
+                return under_way.run(source, without_password(url), began)
             except psycopg.Error as error:
                 line = " ".join(str(error).split())
-                raise StartupError(f"the database does not take the copy: {line}; {begin_again(url)}") from error
+                rest = begin_again(url) if under_way.begun else "nothing was copied"
+                if isinstance(error, psycopg.OperationalError):
+                    raise StoreUnavailable(f"the copy was broken off ({line}); {rest}") from error
+                raise StartupError(f"the database does not take the copy: {line}; {rest}") from error
             finally:
                 link.close()
 
 
 def begin_again(url: str) -> str:
     """What is to be done about an unfinished copy."""
-    return (
-        f"{without_password(url)} is marked as unfinished: no server starts on it, and the same command begins anew"
-    )
+    return f"{without_password(url)} is marked as unfinished: no server starts on it, and the same command begins anew"
 
 
 def _look_at(source: Path) -> None:
@@ -161,6 +160,8 @@ class _Copy:
         self._original, self._link, self._raw, self._told = original, link, link.raw, told
         self._mark = fresh()
         self._replaced = 0
+        self.begun = False
+        """Whether the target may be marked as unfinished."""
 
     def run(self, source: Path, target: str, began: float) -> Copied:
         migrate_on(self._link)
@@ -182,6 +183,7 @@ class _Copy:
     def _begin(self, target: str) -> None:
         """Empty the database, if there is nothing of worth in it, and mark it."""
         with self._transaction(ours=False):
+            self._raw.execute("LOCK TABLE meta IN ACCESS EXCLUSIVE MODE")  # one at a time looks, and empties it
             meta = dict(self._rows("SELECT key, value FROM meta"))
             if self._rows(_AT_WORK):
                 raise Conflict(f"servers are at work on {target}; stop them, or choose an empty database")
@@ -191,6 +193,7 @@ class _Copy:
                     raise Conflict(f"{target} is not empty: there are rows in {', '.join(full)}; choose another")
             self._raw.execute(f"TRUNCATE {', '.join(each.name for each in TABLES)}, meta, note, worker")
             self._raw.execute(SQL["set_meta"], (UNFINISHED, self._mark))
+            self.begun = True
 
     def _write(self, table: Table) -> CopiedTable:
         total, done, digest = scalar(self._original, table.total), 0, hashlib.sha256()

@@ -7,6 +7,7 @@ updated.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import psycopg
@@ -62,12 +63,25 @@ def migrate(url: str, options: PostgresOptions | None = None) -> Migrated:
 def migrate_on(link: Link) -> Migrated:
     """As ``migrate``, on a connection."""
     steps = migrations("postgres")
-    raw = link.raw
     if link.raw.info.server_version < 140_000:
-        raise StartupError(f"PostgreSQL {raw.info.server_version // 10_000} is too old; 14 or later is needed")
+        raise StartupError(f"PostgreSQL {link.raw.info.server_version // 10_000} is too old; 14 or later is needed")
     before = check(link)
     if before >= len(steps):
         return Migrated(before, before)
+    try:
+        _bring_up(link, steps)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StartupError(
+            f"{_line(error)}; jobctl makes its tables there: let this user own the database, or grant it CREATE on "
+            "the schema"
+        ) from error
+    except psycopg.errors.DuplicateTable as error:
+        raise StartupError(f"{_line(error)}, and is not jobctl's; give it a database of its own") from error
+    return Migrated(before, len(steps))
+
+
+def _bring_up(link: Link, steps: Sequence[tuple[str, str]]) -> None:
+    raw = link.raw
     with raw.transaction():
         raw.execute("SET LOCAL lock_timeout = 0")  # who comes second waits until the first is done
         raw.execute("SET LOCAL statement_timeout = 0")
@@ -79,7 +93,10 @@ def migrate_on(link: Link) -> Migrated:
             for statement in statements(text):
                 raw.execute(statement, prepare=False)
             raw.execute(_DONE, (number, _oldest(number, text)))
-    return Migrated(before, len(steps))
+
+
+def _line(error: psycopg.Error) -> str:
+    return error.diag.message_primary or " ".join(str(error).split())
 
 
 def check(link: Link) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ from jobctl.store.copy_tables import LEFT_OUT, NEW, TABLES
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.schedules import Firing
 from jobctl.store.tokens import NewSession, NewToken
-from tests.postgres_kit import wait_until
+from tests.postgres_kit import Cluster, wait_until
 
 OPTIONS = PostgresOptions()
 LARGE = b'{"text":"' + b"x" * 20_000 + b'"}'
@@ -336,6 +338,53 @@ async def test_of_two_copies_into_one_database_the_later_wins(
     with pytest.raises(Conflict, match="another copy into this database has begun"):
         postgres_copy.copy(source, postgres_url, OPTIONS, told=second)
     assert rows(postgres_url, "SELECT count(*) FROM job") == [(0,)]
+
+
+async def test_two_copies_that_begin_at_once_do_not_stop_each_other(
+    source: Path, filled: dict[str, str], postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with postgres.open_postgres(postgres_url):
+        pass
+    beside = Path(shutil.copy(source, tmp_path / "beside.db"))
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    read, others = postgres_copy._Copy._rows, list[Any]()
+
+    def slowly(self: postgres_copy._Copy, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        found = read(self, sql, *values)
+        if sql == postgres_copy._AT_WORK and not others:  # this one has read, and is about to empty the tables
+            others.append(pool.submit(postgres_copy.copy, beside, postgres_url, OPTIONS))
+            wait_until(lambda: bool(rows(postgres_url, waiting)))
+        return found
+
+    monkeypatch.setattr(postgres_copy._Copy, "_rows", slowly)
+    with ThreadPoolExecutor() as pool:
+        with pytest.raises(Conflict, match="another copy into this database has begun"):
+            postgres_copy.copy(source, postgres_url, OPTIONS)
+        done = others[0].result()
+    async with postgres.open_postgres(postgres_url) as store:
+        assert store.epoch == done.epoch
+
+
+async def test_a_database_with_tables_of_others_in_the_way_is_left_alone_and_says_so(
+    source: Path, filled: dict[str, str], cluster: Cluster
+) -> None:
+    url = cluster.create("others")
+    cluster.execute("CREATE TABLE job (id integer)", database="others")
+    with pytest.raises(StartupError, match='relation "job" already exists, and is not jobctl') as told:
+        postgres_copy.copy(source, url, OPTIONS)
+    assert "unfinished" not in str(told.value)
+    assert rows(url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(1,)]
+
+
+async def test_a_copy_that_could_not_begin_does_not_speak_of_half_a_copy(
+    source: Path, filled: dict[str, str], postgres_url: str
+) -> None:
+    options = msgspec.structs.replace(OPTIONS, lock_timeout=0.05)
+    with psycopg.connect(postgres_url) as reader:
+        reader.execute("SELECT 1 FROM job")  # the tables cannot be emptied meanwhile
+        with pytest.raises(StoreUnavailable, match=r"lock timeout.*nothing was copied"):
+            postgres_copy.copy(source, postgres_url, options)
+    assert postgres_copy.copy(source, postgres_url, OPTIONS).tables
 
 
 async def test_a_row_that_is_not_as_it_was_written_is_found(

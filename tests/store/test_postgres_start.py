@@ -39,6 +39,17 @@ async def test_stores_that_start_at_once_on_an_empty_database_agree(cluster: Clu
         over.set()
 
 
+async def test_a_user_who_may_make_no_tables_is_told_what_he_needs(cluster: Cluster) -> None:
+    url = cluster.create("foreign")
+    cluster.execute("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+                    database="foreign")  # fmt: skip
+    guest = url.replace("//jobctl@", "//guest@")
+    assert guest != url
+    with pytest.raises(StartupError, match=r"permission denied for schema public; .* let this user own the database"):
+        async with open_postgres(guest, options=WITHOUT_NOTIFY):
+            pass
+
+
 async def test_migrating_at_once_is_done_once(cluster: Cluster) -> None:
     url = cluster.create("migrated")
     answers: list[postgres_migrate.Migrated] = []
@@ -85,7 +96,9 @@ async def test_what_cannot_be_used_is_refused_with_a_reason(cluster: Cluster, po
 
 
 def test_a_password_is_not_shown() -> None:
-    assert without_password("postgresql://ann:se%20cret@db:5433/jobs?sslmode=require") == "postgresql://ann@db:5433/jobs"
+    assert (
+        without_password("postgresql://ann:se%20cret@db:5433/jobs?sslmode=require") == "postgresql://ann@db:5433/jobs"
+    )
     assert "secret" not in without_password("postgresql://ann:secret@[db")
 
 
@@ -118,9 +131,7 @@ async def test_a_server_that_runs_does_not_go_on_with_another_epoch(cluster: Clu
         link = connect(url, WITHOUT_NOTIFY, "test")
         new_epoch(link)
         link.close()
-        cluster.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'changed'"
-        )
+        cluster.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'changed'")
         with pytest.raises(Exception, match="another one now"):
             await store.enqueue([NewJob(name="x")], owner=ANN)
         assert "another one now" in (store.trouble or "")
