@@ -39,4 +39,5 @@ class Notices:
         elif stream.retry_at is not None and self._lost_at is None:
             self._lost_at = self._clock()
             what = "connection lost" if self._been_live else "no live updates yet"
-            self._tell(f"{what} ({stream.reason}); trying again")
+            why = "" if stream.reason == what else f" ({stream.reason})"
+            self._tell(f"{what}{why}; trying again")

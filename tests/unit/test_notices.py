@@ -30,6 +30,10 @@ def test_a_lost_connection_is_told_once_and_its_return_with_how_long_it_was_away
     ]
 
 
+def test_a_reason_that_says_no_more_is_left_out() -> None:
+    assert told((0, LIVE), (1, Stream(retry_at=7.0, reason="connection lost"))) == ["connection lost; trying again"]
+
+
 def test_a_connection_that_was_never_there_is_not_called_lost() -> None:
     assert told((0, OPENING), (1, LOST), (3, LIVE)) == [
         "no live updates yet (connection refused); trying again", "connected after 2.0s",
