@@ -15,6 +15,7 @@ import psycopg
 from jobctl.errors import NotADatabase, StartupError
 from jobctl.store.postgres_link import Link, connect
 from jobctl.store.postgres_settings import PostgresOptions
+from jobctl.store.postgres_unfinished import refuse_unfinished
 from jobctl.store.queries import migrations
 
 LOCK: Final = 1785684580
@@ -48,16 +49,18 @@ def migrate(url: str, options: PostgresOptions | None = None) -> Migrated:
 
     Raises:
         NotADatabase: its schema is newer, and cannot be used by this version.
-        StartupError: it cannot be done.
+        StartupError: it cannot be done, or the database is half a copy.
         StoreUnavailable: there is no server.
     """
     link = connect(url, options or PostgresOptions(), "migrate")
     try:
-        return migrate_on(link)
+        done = migrate_on(link)
+        refuse_unfinished(link)
     except psycopg.Error as error:
         raise StartupError(f"cannot bring the database to this version: {' '.join(str(error).split())}") from error
     finally:
         link.close()
+    return done
 
 
 def migrate_on(link: Link) -> Migrated:

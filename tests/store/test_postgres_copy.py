@@ -35,7 +35,7 @@ from jobctl.errors import Conflict, DatabaseDamaged, DatabaseInUse, NotADatabase
 from jobctl.events import Event
 from jobctl.model import JobQuery
 from jobctl.schedule import ScheduleSpec
-from jobctl.store import postgres, postgres_copy, sqlite
+from jobctl.store import postgres, postgres_copy, postgres_migrate, sqlite
 from jobctl.store.base import Completed, Failed, Idempotency, LogEntry
 from jobctl.store.copy_tables import LEFT_OUT, NEW, TABLES
 from jobctl.store.postgres_settings import PostgresOptions
@@ -314,6 +314,8 @@ async def test_no_server_starts_on_half_a_copy(interrupted: str) -> None:
     with pytest.raises(StartupError, match="unfinished copy; give `jobctl db copy` again"):
         async with postgres.open_postgres(interrupted):
             pass
+    with pytest.raises(StartupError, match="unfinished copy; give `jobctl db copy` again"):
+        postgres_migrate.migrate(interrupted)
 
 
 async def test_half_a_copy_is_begun_anew(source: Path, filled: dict[str, str], interrupted: str) -> None:
