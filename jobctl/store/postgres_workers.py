@@ -102,6 +102,10 @@ class PostgresWorkers:
             finally:
                 self._link.roll_back()
             return results[len(opening) : -1]
+        except psycopg.errors.ReadOnlySqlTransaction as error:  # the first to find it: no process works without a lease
+            raise StoreUnavailable(
+                "the database can only be read; it may be a replica: give the address of the one that takes writes"
+            ) from error
         except psycopg.Error as error:
             raise StoreUnavailable(f"the database does not answer: {' '.join(str(error).split())}") from error
 

@@ -6,13 +6,14 @@ import pytest
 import trio
 from store_kit import ANN, add, claim, listed
 
-from jobctl.errors import ConfigError, NotADatabase, StartupError
+from jobctl.errors import ConfigError, NotADatabase, StartupError, StoreUnavailable
 from jobctl.model import NewJob
 from jobctl.store import postgres_migrate
 from jobctl.store.postgres import PostgresStore, open_postgres
 from jobctl.store.postgres_epoch import new_epoch
 from jobctl.store.postgres_link import connect, without_password
 from jobctl.store.postgres_settings import PostgresOptions
+from jobctl.store.workers import NewWorker
 from tests.kit import until
 from tests.postgres_kit import Cluster
 
@@ -48,6 +49,16 @@ async def test_a_user_who_may_make_no_tables_is_told_what_he_needs(cluster: Clus
     with pytest.raises(StartupError, match=r"permission denied for schema public; .* let this user own the database"):
         async with open_postgres(guest, options=WITHOUT_NOTIFY):
             pass
+
+
+async def test_a_database_that_can_only_be_read_is_called_that(postgres_url: str) -> None:
+    async with open_postgres(postgres_url, options=WITHOUT_NOTIFY):
+        pass
+    replica = f"{postgres_url}?options=-c%20default_transaction_read_only%3Don"
+    async with open_postgres(replica, options=WITHOUT_NOTIFY) as store:
+        worker = NewWorker(id="w", kind="serve", host="h", pid=1, version="1", slots=1)
+        with pytest.raises(StoreUnavailable, match=r"the database can only be read; .* takes writes"):
+            await store.workers.join(worker)
 
 
 async def test_migrating_at_once_is_done_once(cluster: Cluster) -> None:
