@@ -122,5 +122,7 @@ class Commit(msgspec.Struct, frozen=True):
     """This server's runner has looked already, in this transaction."""
     schedules: bool = False
     """Some schedule is new, has changed or is gone."""
+    missed: int | None = None
+    """What happened up to this number is not known here: other processes have written and pruned it meanwhile."""
     log_start: int | None = None
     """The log was cut: this is the first number that it has, or will have."""

@@ -168,8 +168,8 @@ class PostgresStore(SqlStore):
 
     def _deliver(self, commit: Commit) -> None:
         super()._deliver(commit)
-        if commit.events:
-            self._told = commit.events[-1].seq
+        if commit.events or commit.missed is not None:
+            self._told = commit.events[-1].seq if commit.events else commit.missed or 0
             self._moved.set()
             self._moved = trio.Event()
 

@@ -27,7 +27,11 @@ Fetch = Callable[..., list[Result]]
 
 
 class Gap(LeaseLost):
-    """What comes next is not in the database any more: this process was out of touch for too long."""
+    """The next notes are not in the database any more: this process was out of touch for too long.
+
+    Who may come in no more, and what is to be cancelled, stands nowhere else in such a form that it could be caught up
+    with. Of events that are gone the outcome is in the tables: they are told to be missed.
+    """
 
 
 class Tail:
@@ -89,13 +93,15 @@ class Tail:
             raise Gap(f"notes {self.n + 1} to {notes[0][0] - 1} are gone")
         while rows:
             events = tuple(event_of(row) for row in rows)
-            if events[0].seq != seq + 1:
-                raise Gap(f"events {seq + 1} to {events[0].seq - 1} are gone")
+            told += _missed(seq, events[0].seq)
             told.append(Commit(events=events, work=any(event.status in _WAITING for event in events)))
             seq = events[-1].seq
             rows = fetch(_events_after(seq))[0][0] if len(rows) == PAGE else []
         for _, body in notes:
             note = decode(body)
+            start = note.log_start or 0
+            told += _missed(seq, start)
+            seq = max(seq, start - 1)
             told.append(
                 Commit(
                     logs=note.logs,
@@ -110,6 +116,14 @@ class Tail:
         self.seq = seq
         self.n = notes[-1][0] if notes else self.n
         return told
+
+
+def _missed(seq: int, start: int) -> list[Commit]:
+    """What is to be told after number ``seq``, where the log was found to begin at ``start``."""
+    if start <= seq + 1:
+        return []
+    log.info("events %d to %d were pruned before they were read here", seq + 1, start - 1)
+    return [Commit(missed=start - 1, work=True)]
 
 
 def _events_after(seq: int) -> Statement:

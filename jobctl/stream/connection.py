@@ -112,7 +112,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - whatever it is, the flush goes on to the others
             self._fail(error)
             return True
-        self._fall_behind(before)
+        self.fall_behind(before)
         return False
 
     def send_stats(self, frame: bytes) -> None:
@@ -122,7 +122,7 @@ class Connection:
                 if self.outbox.pending:
                     self.wake()
             else:
-                self._fall_behind(self.hub.head)
+                self.fall_behind(self.hub.head)
         except Exception as error:  # noqa: BLE001 - likewise
             self._fail(error)
 
@@ -159,7 +159,8 @@ class Connection:
             log.debug("sending to a connection failed", exc_info=error)
         self.abort()
 
-    def _fall_behind(self, position: int) -> None:
+    def fall_behind(self, position: int) -> None:
+        """Leave the group; see ``Member``."""
         wanted = self.subscription
         if wanted is not None and wanted.live:
             self.hub.metrics.fell_behind += 1

@@ -21,6 +21,9 @@ class Member(Protocol):
     def deliver(self, chunk: bytes, before: int) -> bool:
         """Take ``chunk``; False when it does not fit: the member was at ``before`` and has left its group."""
 
+    def fall_behind(self, position: int) -> None:
+        """Leave the group: what follows ``position`` is to be had from the log, if it is there."""
+
     def send_stats(self, frame: bytes) -> None:
         """Take a snapshot of the counts, or drop it when behind."""
 

@@ -14,7 +14,8 @@ from typing import Final
 
 import trio
 
-from jobctl.events import JOBS_PRUNED, Commit, Event
+from jobctl.errors import JobctlError
+from jobctl.events import JOBS_PRUNED, Commit, Event, QueueChanged
 from jobctl.metrics import Metrics
 from jobctl.model import wire_time
 from jobctl.protocol import messages
@@ -35,6 +36,8 @@ RING_BYTES: Final = 8 * 1024 * 1024
 CHUNK: Final = 32 * 1024
 """Bytes given to a connection in one piece; bounds what a refused piece takes back."""
 STATS_EVERY_S: Final = 0.25
+COUNT_AGAIN_S: Final = 1.0
+"""Until the counters are asked for again, where they could not be read."""
 MAX_DUTY: Final = 0.5
 """Share of the loop's time that flushing may take before commits are gathered into larger flushes."""
 
@@ -81,22 +84,38 @@ class Hub:
         self._stats_due = trio.Event()
         self._moved: trio.Event | None = None
         self._ready = False
+        self._queues_meanwhile: list[QueueChanged] = []
+        self._missed = trio.Event()
         self.before_flush: Callable[[], None] = lambda: None
         self.flushes = 0
 
     async def start(self) -> None:
         """Take the counters and listen; nothing may be published in between, so before any writer."""
         self._store.listen(self.publish)
+        await self._count()
+
+    async def _count(self) -> None:
+        """Take the counters and a new head; nobody who is live has what is between that and the old one."""
         read = await self._store.counters()
+        before, self.head = self.head, read.position.seq
         self.tally = Tally(read.value)
-        self.head = read.position.seq
+        self._ready = not self._missed.is_set()
+        meanwhile, self._queues_meanwhile = self._queues_meanwhile, []
+        self._queues_changed(meanwhile)  # older than the counters, some of them; the last one is right
         self._waiting = [event for event in self._waiting if event.seq > self.head]
-        self._ready = True
+        self._ring.clear()
+        self._ring_bytes = 0
+        for group in tuple(self._groups.values()):
+            for member in tuple(group.members):
+                member.fall_behind(before)
+        self._tell_moved()
+        self._flush_due.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush what had to wait, and send counts."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush_late)
+            nursery.start_soon(self._count_again)
             nursery.start_soon(self._send_stats)
             nursery.start_soon(self.schedules.run)
             task_status.started()
@@ -106,10 +125,12 @@ class Hub:
     def publish(self, commit: Commit) -> None:
         """Take a commit. Never raises: the queue goes on whatever the stream does."""
         try:
+            if commit.missed is not None:
+                self.flush()
+                self._ready = False
+                self._missed.set()
             if commit.queues:
-                for change in commit.queues:
-                    self.tally.queue_changed(change.name, change.paused)
-                self._stats_due.set()
+                self._queues_changed(commit.queues)
             if commit.schedules:
                 self.schedules.changed()
             if commit.log_start is not None:
@@ -127,6 +148,13 @@ class Hub:
                         member.log_grew(grown.job_id)
         except Exception:
             log.debug("the stream failed on a commit", exc_info=True)
+
+    def _queues_changed(self, changes: Sequence[QueueChanged]) -> None:
+        if not self._ready:
+            self._queues_meanwhile += changes
+        for change in changes:
+            self.tally.queue_changed(change.name, change.paused)
+        self._stats_due.set()
 
     def flush(self) -> None:
         """Give all that waits to all that are live."""
@@ -154,9 +182,7 @@ class Hub:
                 for member in tuple(group.members):
                     member.cut_off()
         self._stats_due.set()
-        if self._moved is not None:
-            self._moved.set()
-            self._moved = None
+        self._tell_moved()
         ended = trio.current_time()
         self._not_before = ended + (ended - began) * (1 / MAX_DUTY - 1)
 
@@ -192,6 +218,23 @@ class Hub:
                 self.flush()
             except Exception:
                 log.debug("the stream failed on a flush", exc_info=True)
+
+    async def _count_again(self) -> None:
+        """Go on after events that were pruned before they were heard of here: whoever follows fetches lists anew."""
+        while True:
+            await self._missed.wait()
+            self._missed = trio.Event()
+            try:
+                await self._count()
+            except JobctlError as error:
+                log.debug("cannot read the counters: %s", error)
+                self._missed.set()
+                await trio.sleep(COUNT_AGAIN_S)
+
+    def _tell_moved(self) -> None:
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
 
     async def reached(self, seq: int) -> None:
         """Wait until the head is at ``seq`` or beyond."""

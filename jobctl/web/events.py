@@ -73,11 +73,15 @@ class Wakeups:
         return self._waiting.setdefault(scope, trio.Event())
 
     def _committed(self, commit: Commit) -> None:
+        if commit.missed is not None:
+            waiting, self._waiting = self._waiting, {}
+            for each in waiting.values():
+                each.set()
         if commit.events and self._waiting:
             for scope in {None, *(owner for event in commit.events for owner in owners_of(event))}:
-                waiting = self._waiting.pop(scope, None)
-                if waiting is not None:
-                    waiting.set()
+                wakeup = self._waiting.pop(scope, None)
+                if wakeup is not None:
+                    wakeup.set()
 
 
 class EventRoutes:

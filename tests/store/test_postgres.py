@@ -126,6 +126,28 @@ async def test_a_process_that_was_out_of_touch_for_too_long_ends(postgres_url: s
             await trio.sleep(20)
 
 
+@pytest.mark.parametrize("kept", [0, 2])
+async def test_what_was_pruned_before_it_was_read_is_said_to_be_missed_and_the_rest_is_heard(
+    two: Two, kept: int
+) -> None:
+    one, other = two
+    await enqueue(one, *(new() for _ in range(3)))
+    heard = Heard(other)
+    await other.reached(3)
+    heard.clear()
+    with other.tail._lock:  # it reads nothing meanwhile
+        await enqueue(one, *(new() for _ in range(6)))
+        assert (await one.retention.prune_events(keep=kept)).count == 9 - kept
+    await until(lambda: len(heard.events) == kept and any(commit.missed for commit in heard.commits))
+    (missed,) = (commit for commit in heard.commits if commit.missed)
+    assert (missed.missed, missed.work) == (9 - kept, True)
+    await add(one)
+    await until(lambda: len(heard.events) == kept + 1)
+    assert [event.seq for event in heard.events] == [*range(10 - kept, 11)]
+    with trio.fail_after(10):
+        assert (await other.stats(owner=None)).position.seq == 10
+
+
 async def test_notes_are_kept_by_the_databases_clock_until_all_have_read_them(postgres_url: str, clock: Clock) -> None:
     """A process whose clock is wrong must not have its notes removed before others have read them."""
     async with open_postgres(postgres_url, options=WITHOUT_NOTIFY) as store:

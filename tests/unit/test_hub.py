@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
-from jobctl.events import JOB_UPDATE, JOBS_PRUNED, Event, Pruning
-from jobctl.model import Identity, JobFilter
+from jobctl.events import JOB_UPDATE, JOBS_PRUNED, Commit, Event, Pruning, QueueChanged
+from jobctl.model import Identity, JobFilter, Position
 from jobctl.states import Status
-from jobctl.store.base import Counters
+from jobctl.store.base import Counters, Read
 from jobctl.stream import hub as hub_module
 from jobctl.stream.filters import FilterKey, key_of, predicate
 from jobctl.stream.groups import PLACES, Group, Index
@@ -217,3 +218,40 @@ async def test_the_ring_is_bounded_by_bytes_and_by_number(monkeypatch: pytest.Mo
     reached = hub.since(190)
     assert reached is not None
     assert [entry.event.seq for entry in reached] == list(range(191, 201))
+
+
+class Counted(Silent):
+    """Its counters are read at a number of the log, while something happens."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[int, Commit]] = []
+
+    async def counters(self) -> Read[Counters]:
+        seq, meanwhile = self.reads.pop(0)
+        self.hub.publish(meanwhile)
+        counts = Counters(counts={("alice", "default", "pending"): seq}, queues={"default": False})
+        return Read(counts, Position("e", seq))
+
+    hub: Hub
+
+
+async def test_what_comes_while_the_counts_are_taken_anew_is_counted_once_and_told_in_order() -> None:
+    store = Counted()
+    hub = store.hub = Hub(store, clock=lambda: 0)  # type: ignore[arg-type]
+    hub._ready, hub.head = True, 5
+    new = {"status_before": None, "status": "pending"}
+    store.reads = [
+        (20, Commit(missed=30, events=(event(31, **new),))),
+        (31, Commit(queues=(QueueChanged("default", True),), events=(event(32, **new),))),
+    ]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub._count_again)
+        nursery.start_soon(hub._flush_late)
+        hub.publish(Commit(missed=10))
+        with trio.fail_after(10):
+            await hub.reached(32)
+        nursery.cancel_scope.cancel()
+    assert store.reads == [], "the second time because of what was missed meanwhile"
+    counts = hub.tally.stats(None)
+    assert (counts.pending, counts.by_queue["default"].paused) == (32, True)
+    assert [entry.event.seq for entry in hub._ring] == [32], "31 is among those that were counted"
