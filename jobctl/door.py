@@ -100,8 +100,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """``bind`` for the server's start.
+def listen(host: str, port: int, *, option: str | None = None) -> list[socket.socket]:
+    """``bind`` for the start of a process; ``option`` is where both are said, if it is one.
 
     Raises:
         StartupError: it cannot; with what to choose instead.
@@ -111,11 +111,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         hint = ""
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            hint = "; choose another with --port"
+            hint = f"; choose another with {option or '--port'}"
         elif error.errno == errno.EADDRNOTAVAIL:
-            hint = "; it is no address of this machine, choose another with --host"
+            hint = f"; it is no address of this machine, choose another with {option or '--host'}"
         elif isinstance(error.__cause__, socket.gaierror):
-            hint = "; choose another with --host"
+            hint = f"; choose another with {option or '--host'}"
         raise StartupError(f"{error.strerror or error}{hint}") from None
 
 
@@ -153,6 +153,7 @@ class Door:
         app: an ASGI 3 app; its lifespan is run around the time of accepting.
         sockets: listening, from ``bind``. The door closes them.
         stream_path: path of the WebSocket; a query after it does not matter. Upgrades of any other path are plain HTTP.
+            With none, there is no stream.
         on_upgrade: awaited in the connection's task. The connection is closed when it returns or raises.
         ssl_context: serve TLS with it; the door sets its ALPN protocols.
         grace: seconds that all connections get after ``stop``, streams too.
@@ -166,8 +167,8 @@ class Door:
         app: ASGIFramework,
         sockets: Sequence[socket.socket],
         *,
-        stream_path: str,
-        on_upgrade: Callable[[Upgrade], Awaitable[None]],
+        stream_path: str = "",
+        on_upgrade: Callable[[Upgrade], Awaitable[None]] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         grace: float = 5.0,
         max_connections: int = MAX_HTTP_CONNECTIONS,
@@ -258,7 +259,7 @@ class Door:
                 upgrade = await self._serve_http(stream)
             finally:
                 self._slots.release()
-            if upgrade is not None:
+            if upgrade is not None and self._on_upgrade is not None:
                 streaming = self._on_upgrade(upgrade)
                 del upgrade  # The receiver may drop the headers.
                 await streaming

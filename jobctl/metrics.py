@@ -83,7 +83,7 @@ class Tallies:
 
 
 class Metrics:
-    """Everything that one server counts; the parts add, ``exporter`` reads."""
+    """Everything that one process counts; the parts add, ``exporter`` reads."""
 
     def __init__(self) -> None:
         # The store, on the writer's thread.

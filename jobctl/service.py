@@ -26,10 +26,10 @@ from jobctl.engine import registry as handlers
 from jobctl.engine import schedules
 from jobctl.engine.engine import LAST_MOMENT_S, Engine
 from jobctl.errors import JobctlError, StartupError
-from jobctl.exporter import Exporter
 from jobctl.metrics import Metrics
 from jobctl.notify import Notifier
 from jobctl.schedule import ScheduleSpec
+from jobctl.server_exporter import ServerExporter
 from jobctl.settings import Settings
 from jobctl.store.backup import Backup
 from jobctl.store.base import Store
@@ -143,7 +143,7 @@ class Service:
         self.scheduled: list[ScheduleSpec] = []
         self.resync = schedules.Resync(store, registry, clock=now_ms)
         self.notifier = Notifier()
-        self.exporter = Exporter(self.metrics, self.hub, self.endpoint, self.runner, self.not_ready)
+        self.exporter = ServerExporter(self.metrics, self.hub, self.endpoint, self.runner, self.not_ready)
         self.app = create_app(
             Web(
                 store=store,
@@ -183,15 +183,7 @@ class Service:
         reasons = []
         if self._stop.is_set():
             reasons.append("the server is stopping")
-        if self.store.trouble:
-            reasons.append(f"the database cannot take writes ({self.store.trouble})")
-        elif (silence := self.engine.lease.trouble) is not None:
-            reasons.append(silence)
-        elif (shortage := database.shortage(self.settings)) is not None:
-            reasons.append(shortage)
-        if (lag := self.engine.watchdog.trouble()) is not None:
-            reasons.append(lag)
-        return reasons
+        return [*reasons, *self.engine.not_ready(lambda: database.shortage(self.settings))]
 
     async def back_up(self, path: Path) -> Backup:
         """Write a copy of the database to ``path``, a new file."""

@@ -138,6 +138,8 @@ class Settings(BaseSettings):
     stream: Stream = Stream()
     log: Logging = Logging()
     health: Health = Health()
+    metrics: str | None = None
+    """Where `jobctl work` answers ``/healthz``, ``/readyz`` and ``/metrics``: HOST:PORT, or a port of this machine."""
     backup_dir: Path | None = None
     """Backups are written below this folder only; None: wherever the server may create a file."""
     queues: dict[str, QueueSettings] = {}
@@ -165,6 +167,13 @@ class Settings(BaseSettings):
     @classmethod
     def _rate(cls, value: str) -> str:
         parse_rate(value)
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_address(value)
         return value
 
     @model_validator(mode="after")
@@ -229,6 +238,18 @@ def parse_rate(text: str) -> tuple[int, float]:
         raise ValueError("a rate is written like 100/15m (100 requests, refilled over 15 minutes; units s m h d)")
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[3]]
     return int(found[1]), float(int(found[2] or 1) * unit)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``10.0.0.11:9101`` as a host and a port; a port alone is one of this machine, 127.0.0.1.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    found = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):)?(\d{1,5})", text)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError("an address is written like 10.0.0.11:9101 or [::1]:9101; a port alone is one of 127.0.0.1")
+    return (found[1] or "127.0.0.1").strip("[]"), int(found[2])
 
 
 def check_origin(text: str) -> None:

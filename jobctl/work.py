@@ -1,11 +1,15 @@
-"""``jobctl work``: the engine alone, beside servers that share its database. No API, no stream, no port.
+"""``jobctl work``: the engine alone, beside servers that share its database. No API, no stream.
 
-start:  settings, handlers -> store -> lease -> runner
+start:  settings, handlers -> store -> lease -> runner -> health, where it is asked for
 stop:   claim nothing -> running jobs get their grace -> the rest is given back -> the lease is given up
 """
 
 import logging
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -16,8 +20,13 @@ from jobctl.engine.engine import LAST_MOMENT_S, Engine
 from jobctl.errors import ConfigError
 from jobctl.metrics import Metrics
 from jobctl.notify import Notifier
-from jobctl.settings import Settings
+from jobctl.settings import Settings, parse_address
 
+if TYPE_CHECKING:
+    from jobctl.door import Door
+
+HEALTH_CONNECTIONS: Final = 20
+"""Of supervisors and Prometheus, at once."""
 log = logging.getLogger("jobctl")
 
 
@@ -44,9 +53,24 @@ async def work(
     registry = handlers.load(settings)
     logs.hide(*reload.secrets_of(settings))
     metrics = Metrics()
-    async with database.open_database(settings, metrics) as store:
-        engine = Engine(settings, store, registry, kind="work", metrics=metrics)
-        await Work(settings, engine, registry.names()).run(signals=signals, task_status=task_status)
+    with ExitStack() as stack:
+        sockets = _listen(settings.metrics)
+        for each in sockets:
+            stack.callback(each.close)
+        async with database.open_database(settings, metrics) as store:
+            engine = Engine(settings, store, registry, kind="work", metrics=metrics)
+            work = Work(settings, engine, registry.names())
+            if sockets:
+                work.health = work.door(sockets, metrics)
+            await work.run(signals=signals, task_status=task_status)
+
+
+def _listen(where: str | None) -> Sequence[socket.socket]:
+    if where is None:
+        return ()
+    from jobctl.door import listen
+
+    return listen(*parse_address(where), option="--metrics")
 
 
 class Work:
@@ -55,11 +79,28 @@ class Work:
     def __init__(self, settings: Settings, engine: Engine, names: list[str]) -> None:
         self.settings, self.engine, self._names = settings, engine, names
         self.notifier = Notifier()
+        self.health: Door | None = None
+        """Where it answers whether it is well, if it does."""
         self._stop = trio.Event()
 
     def stop(self) -> None:
         """Begin the orderly stop; ``run`` returns when it is done."""
         self._stop.set()
+
+    def not_ready(self) -> list[str]:
+        """Why it does not run jobs now; empty when it does."""
+        stopping = ["the process is stopping"] if self._stop.is_set() else []
+        return [*stopping, *self.engine.not_ready()]
+
+    def door(self, sockets: Sequence[socket.socket], metrics: Metrics) -> "Door":
+        """Serves ``/healthz``, ``/readyz`` and ``/metrics`` on ``sockets``. Imported here: most do not want it."""
+        from jobctl.door import Door, check_hypercorn
+        from jobctl.exporter import Exporter
+        from jobctl.web.health import Health
+
+        check_hypercorn()
+        exporter = Exporter(metrics, self.engine.runner, self.not_ready)
+        return Door(Health(self.not_ready, exporter.text), sockets, grace=1.0, max_connections=HEALTH_CONNECTIONS)
 
     async def run(
         self, *, signals: bool = False, task_status: trio.TaskStatus["Work"] = trio.TASK_STATUS_IGNORED
@@ -74,6 +115,10 @@ class Work:
                 )
                 await nursery.start(watch)
             await engine.start(nursery)
+            if self.health is not None:
+                (host, port), *_ = await nursery.start(self.health.run)
+                where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                log.info("answers /metrics, /healthz and /readyz on %s", where)
             names = ", ".join(self._names) or "none"
             log.info("works as %s (database %s, handlers: %s)", engine.lease.id, self.settings.db, names)
             self.notifier.tell("READY=1", f"STATUS=works as {engine.lease.id}")
@@ -85,6 +130,8 @@ class Work:
             stuck: tuple[str, ...] = ()
             with trio.move_on_after(self.settings.grace + LAST_MOMENT_S):
                 stuck = await engine.drain()
+            if self.health is not None:
+                self.health.stop()
             if stuck:
                 await lifetime.leave_behind(engine.store, len(stuck))
             nursery.cancel_scope.cancel()

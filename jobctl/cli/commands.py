@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 COMMANDS: Final[Mapping[str, Place]] = {
     "serve": Place("serve:serve", "Run the server: queue, stream, API and runner in one process, on one file."),
-    "work": Place("work:work", "Run jobs of a PostgreSQL database that servers share; no API, no port."),
+    "work": Place("work:work", "Run jobs of a PostgreSQL database that servers share; no API."),
     "migrate": Place(
         "migrate:migrate",
         "Bring a PostgreSQL database to this version's schema; servers of the version before go on meanwhile.",

@@ -21,11 +21,15 @@ def work(
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", metavar="N", help="Jobs that run at the same time [10].")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="HOST:PORT", help="Answer /metrics, /healthz and /readyz there [nowhere]."),
+    ] = None,
 ) -> int:
-    """Run jobs of a PostgreSQL database that servers share; no API, no port."""
+    """Run jobs of a PostgreSQL database that servers share; no API."""
     from jobctl import settings, work
 
     if config is None and DEFAULT_CONFIG.is_file():
         config = DEFAULT_CONFIG
     tell_of_password(db)
-    return work.main(settings.load(config, db=db, app=app, concurrency=concurrency))
+    return work.main(settings.load(config, db=db, app=app, concurrency=concurrency, metrics=metrics))

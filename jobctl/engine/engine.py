@@ -6,7 +6,7 @@
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -105,6 +105,17 @@ class Engine:
         await nursery.start(self.lease.run)
         await nursery.start(self.duties.run)
         await nursery.start(self.wall_clock.run)
+
+    def not_ready(self, shortage: Callable[[], str | None] = lambda: None) -> list[str]:
+        """Why no work should come to this process now. ``shortage`` says why the database may soon have no room."""
+        reasons = []
+        if self.store.trouble:
+            reasons.append(f"the database cannot take writes ({self.store.trouble})")
+        elif (reason := self.lease.trouble or shortage()) is not None:
+            reasons.append(reason)
+        if (lag := self.watchdog.trouble()) is not None:
+            reasons.append(lag)
+        return reasons
 
     async def drain(self) -> tuple[str, ...]:
         """Claim nothing more, let runs end, give the rest back, and leave; see ``Runner.drain``."""
