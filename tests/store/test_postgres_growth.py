@@ -14,12 +14,17 @@ from jobctl.store.base import Completed, Failed, LogEntry
 from jobctl.store.postgres import PostgresStore, open_postgres
 from jobctl.store.postgres_migrate import migrate
 from jobctl.store.postgres_settings import PostgresOptions
+from jobctl.store.retention import EVENTS, JOBS, Pruned
+from jobctl.store.retention_writes import EXCESS_AT_ONCE, JOBS_LOOKED_AT, prune_jobs
+from jobctl.store.transaction import Tx
 from tests.postgres_kit import Cluster, wait_until
 
 pytestmark = pytest.mark.slow
 
 FINISHED: Final = 200_000
 TIMES: Final = 10
+BATCH: Final = 5
+DAY_MS: Final = 86_400_000
 LARGE: Final = "large_" + os.environ.get("PYTEST_XDIST_WORKER", "main")
 ROWS: Final = 1000
 """That one operation may read, in tables of this size: its own jobs and events, a page, the latest events."""
@@ -111,11 +116,49 @@ async def unique(store: PostgresStore) -> None:
     assert (await store.act("delete", ids, owner=None, statuses=())).changed == 20
 
 
+class Undone(Exception):
+    """What was done is not wanted any more."""
+
+
+async def forget_jobs(store: PostgresStore) -> None:
+    """A batch of many more that are old. The tests after this one shall find them all."""
+
+    def forget(tx: Tx) -> None:
+        assert prune_jobs(tx, "completed", 0, FINISHED // 2, JOBS) == Pruned(JOBS, more=True)
+        raise Undone
+
+    with pytest.raises(Undone):
+        await store.committer.submit(forget)
+
+
+async def forget_events(store: PostgresStore) -> None:
+    page = await store.events(0, limit=1)
+    assert (await store.retention.prune_events(keep=page.head - page.start + 1 - BATCH)).count == BATCH
+
+
+async def forget_lines(store: PostgresStore) -> None:
+    """All are old, none has lines to spare, and the next batch goes on from there."""
+    now = store.clock()
+    store.clock = lambda: now + DAY_MS  # type: ignore[method-assign]
+    assert await store.retention.prune_logs(older_than=1) == Pruned(0, more=True)
+    store.clock = lambda: now  # type: ignore[method-assign]
+
+
+async def forget_the_rest(store: PostgresStore) -> None:
+    assert (await store.retention.tidy()).more is False
+
+
 @pytest.mark.parametrize(
-    "operation", [run, wait_for_its_time, look, count, tell, recover, unique], ids=lambda each: each.__name__
-)
+    ("operation", "rows"),
+    [
+        (run, ROWS), (wait_for_its_time, ROWS), (look, ROWS), (count, ROWS), (tell, ROWS), (recover, ROWS),
+        (unique, ROWS), (forget_jobs, 3 * EXCESS_AT_ONCE), (forget_events, 4 * EVENTS),
+        (forget_lines, 4 * JOBS_LOOKED_AT), (forget_the_rest, ROWS),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)  # fmt: skip
 def test_it_reads_its_own_rows_and_no_more(
-    cluster: Cluster, large: str, clock: Clock, operation: Callable[[PostgresStore], Awaitable[None]]
+    cluster: Cluster, large: str, clock: Clock, operation: Callable[[PostgresStore], Awaitable[None]], rows: int
 ) -> None:
     async def do() -> None:
         async with open_postgres(large, options=PostgresOptions(notify=False)) as store:
@@ -125,7 +168,7 @@ def test_it_reads_its_own_rows_and_no_more(
 
     before = rows_read(cluster)
     trio.run(do)
-    assert (rows_read(cluster) - before) / TIMES < ROWS
+    assert (rows_read(cluster) - before) / TIMES < rows
 
 
 def test_this_notices_a_statement_that_reads_through_a_table(cluster: Cluster, large: str) -> None:
