@@ -191,6 +191,23 @@ async def test_what_a_revoked_token_or_a_stolen_session_has_begun_ends_with_it(s
     assert told(heard) == [AccessEnded("stranger"), AccessEnded("guest")]
 
 
+@pytest.mark.parametrize("by", ["revocation", "theft"])
+async def test_those_below_a_session_that_has_ended_by_itself_end_as_well(store: Store, heard: Heard, by: str) -> None:
+    await store.access.issue(a_token())
+    for sid, origin in (("a", "jti-ci"), ("b", "a"), ("c", "b"), ("d", "c")):
+        await store.access.begin_session(a_session(sid, origin=origin))
+    await store.access.end_session([b"b"])
+    heard.clear()
+    if by == "revocation":
+        await store.access.revoke("ci")
+        assert told(heard) == [AccessEnded("jti-ci"), *map(AccessEnded, "acd")]
+    else:
+        await use(store, "a", 1, 2)
+        heard.clear()
+        assert (await use(store, "a", 9, 9)).outcome == "reused"
+        assert told(heard) == [*map(AccessEnded, "acd")]
+
+
 async def test_signing_out_leaves_those_who_were_invited(store: Store) -> None:
     await store.access.begin_session(a_session("host"))
     await store.access.begin_session(a_session("guest", origin="host"))
