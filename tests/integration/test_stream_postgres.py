@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 import httpx2
 import pytest
 import trio
+from stream_kit import numbers
 
 from jobctl.errors import StoreUnavailable
 from jobctl.model import NewJob
 from jobctl.store.postgres import PostgresStore, open_postgres
+from jobctl.store.postgres_link import SQL, Link
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.stream import hub as hubs
 from tests.kit import LOOPBACK, Running, StartServer
@@ -47,6 +49,35 @@ async def miss(server: Running, elsewhere: PostgresStore) -> None:
         await elsewhere.enqueue([NewJob(name="nobody") for _ in range(JOBS)], owner="root")
         await elsewhere.make_queues(["new"])
         await elsewhere.retention.prune_events(keep=0)
+
+
+async def test_whoever_follows_live_costs_the_database_nothing(
+    server: Running, elsewhere: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One tail reads for all of them."""
+    reads: list[str] = []
+    plain, by_tail = PostgresStore._read_in_thread, Link.ask
+
+    def read(self: PostgresStore, *arguments: Any) -> Any:
+        reads.append("for a viewer")
+        return plain(self, *arguments)
+
+    def ask(self: Link, *statements: Any) -> Any:
+        reads.extend("events" for sql, _ in statements if sql == SQL["events_after"])
+        return by_tail(self, *statements)
+
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(server.peer()) for _ in range(30)]
+        for n, peer in enumerate(peers):
+            await peer.say(type="subscribe_jobs", stats=True, filter={"queues": ["default"]} if n % 2 else None)
+            await peer.hear_until("job_stats_update")
+        monkeypatch.setattr(PostgresStore, "_read_in_thread", read)
+        monkeypatch.setattr(Link, "ask", ask)
+        await elsewhere.enqueue([NewJob(name="nobody") for _ in range(JOBS)], owner="root")
+        for peer in peers:
+            assert await numbers(peer, JOBS) == [*range(1, JOBS + 1)]
+    assert set(reads) == {"events"}
+    assert len(reads) < len(peers) / 2, "as often as others have committed, and been heard of"
 
 
 async def test_whoever_follows_is_resynced_and_told_the_right_counts(

@@ -13,7 +13,7 @@ from jobctl.errors import IdempotencyMismatch, LeaseLost, StoreUnavailable, Uniq
 from jobctl.store import postgres_claims, postgres_watch
 from jobctl.store.base import Claim, Completed, Failed, Idempotency, LogEntry
 from jobctl.store.postgres import PostgresStore, open_postgres
-from jobctl.store.postgres_link import SQL
+from jobctl.store.postgres_link import SQL, Link
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.workers import BEAT_S
 from tests.postgres_kit import Cluster
@@ -158,6 +158,26 @@ async def test_notes_are_kept_by_the_databases_clock_until_all_have_read_them(po
         found = (await store._read(lambda snapshot: snapshot.select(ages, ()))).value
         assert len(found) == 2
         assert all(age < 60_000 for (age,) in found)
+
+
+async def test_many_commits_are_one_call_without_a_message(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who notifies takes a lock of the whole database server."""
+    calls: list[str] = []
+    plain = Link.execute
+
+    def execute(self: Link, sql: str, values: Any = ()) -> Any:
+        calls.append(sql)
+        return plain(self, sql, values)
+
+    async with open_postgres(postgres_url, options=WITH_NOTIFY) as store:
+        monkeypatch.setattr(Link, "execute", execute)
+        monkeypatch.setattr(postgres_watch, "NOTIFY_EVERY_S", 1000.0)  # it does not come to a second one
+        for _ in range(20):
+            await add(store)
+        await until(lambda: any("NOTIFY" in sql for sql in calls))
+        for _ in range(20):
+            await add(store)
+    assert [sql for sql in calls if "NOTIFY" in sql.upper()] == ["NOTIFY jobctl"]
 
 
 # --- not twice -----------------------------------------------------------------------------------------------------

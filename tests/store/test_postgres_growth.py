@@ -17,6 +17,7 @@ from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.retention import EVENTS, JOBS, Pruned
 from jobctl.store.retention_writes import EXCESS_AT_ONCE, JOBS_LOOKED_AT, prune_jobs
 from jobctl.store.transaction import Tx
+from jobctl.store.workers import NewWorker
 from tests.postgres_kit import Cluster, wait_until
 
 pytestmark = pytest.mark.slow
@@ -169,6 +170,27 @@ def test_it_reads_its_own_rows_and_no_more(
     before = rows_read(cluster)
     trio.run(do)
     assert (rows_read(cluster) - before) / TIMES < rows
+
+
+def test_reports_and_heartbeats_change_no_index(cluster: Cluster, clock: Clock) -> None:
+    """Such an update leaves nothing behind that autovacuum must take out of every index."""
+    url = cluster.create(LARGE + "_hot")
+
+    async def do() -> None:
+        async with open_postgres(url, options=PostgresOptions(notify=False)) as store:
+            store.clock = clock
+            await add(store)
+            one = await claim(store)
+            await store.workers.join(NewWorker(id="w", kind="work", host="h", pid=1, version="1", slots=1))
+            for n in range(100):
+                assert await store.progress(one.job.id, one.run, n / 100, f"step {n}")
+                await store.workers.beat("w", running=1, lead=False)
+
+    trio.run(do)
+    updates = "SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname IN ('job', 'worker')"
+    wait_until(lambda: sum(n for _, n, _ in cluster.execute(updates, database=url.rpartition("/")[2])) >= 200)
+    for table, n, without_index in cluster.execute(updates, database=url.rpartition("/")[2]):
+        assert n - without_index <= 10, table  # the claim, and where a page was full
 
 
 def test_this_notices_a_statement_that_reads_through_a_table(cluster: Cluster, large: str) -> None:

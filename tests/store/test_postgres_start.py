@@ -1,7 +1,9 @@
 """Starting on a PostgreSQL database: schema, epoch, and what cannot be used."""
 
 import threading
+from contextlib import nullcontext
 
+import psycopg
 import pytest
 import trio
 from store_kit import ANN, add, claim, listed
@@ -12,6 +14,7 @@ from jobctl.store import postgres_migrate
 from jobctl.store.postgres import PostgresStore, open_postgres
 from jobctl.store.postgres_epoch import new_epoch
 from jobctl.store.postgres_link import connect, without_password
+from jobctl.store.postgres_migrate import migrate
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.workers import NewWorker
 from tests.kit import until
@@ -104,6 +107,15 @@ async def test_what_cannot_be_used_is_refused_with_a_reason(cluster: Cluster, po
     with pytest.raises(StartupError, match="nowhere"):
         async with open_postgres(cluster.url("nowhere")):
             pass
+
+
+@pytest.mark.parametrize(("version", "taken"), [(130_022, False), (140_000, True)])
+def test_a_database_before_14_is_refused(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, version: int, taken: bool
+) -> None:
+    monkeypatch.setattr(psycopg.ConnectionInfo, "server_version", version)
+    with nullcontext() if taken else pytest.raises(StartupError, match="PostgreSQL 13 is too old; 14 or later"):
+        migrate(postgres_url)
 
 
 def test_a_password_is_not_shown() -> None:
