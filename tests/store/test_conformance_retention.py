@@ -24,6 +24,7 @@ from store_kit import (
 from jobctl.errors import IdempotencyMismatch, NotFound
 from jobctl.events import pruning_of
 from jobctl.model import wire_time
+from jobctl.store import retention_writes
 from jobctl.store.base import Cancelled, Completed, Failed, Idempotency, Store
 from jobctl.store.retention import Pruned
 
@@ -173,6 +174,20 @@ async def test_those_that_ended_with_the_first_to_be_kept_are_kept_too(store: St
         await end(store, name="together")
     assert await prune(store, keep=2, limit=1) == 1
     assert await names(store) == ["together"] * 4
+
+
+@pytest.mark.parametrize("at_once", [5, 10_000])
+async def test_of_many_that_ended_together_all_go_that_are_too_many(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """More than a batch steps over to see where the time ends that they have in common."""
+    monkeypatch.setattr(retention_writes, "EXCESS_AT_ONCE", at_once)
+    for name in ("early", "later", "latest"):
+        for _ in range(4):
+            await end(store, name=name)
+        clock.forward(1)
+    assert await prune(store, keep=2, limit=1) == 8
+    assert await names(store) == ["latest"] * 4
 
 
 async def test_a_pruning_is_one_event_a_batch_and_says_whose_jobs_are_gone(

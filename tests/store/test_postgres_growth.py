@@ -15,7 +15,7 @@ from jobctl.store.postgres import PostgresStore, open_postgres
 from jobctl.store.postgres_migrate import migrate
 from jobctl.store.postgres_settings import PostgresOptions
 from jobctl.store.retention import EVENTS, JOBS, Pruned
-from jobctl.store.retention_writes import EXCESS_AT_ONCE, JOBS_LOOKED_AT, prune_jobs
+from jobctl.store.retention_writes import JOBS_LOOKED_AT, prune_jobs
 from jobctl.store.transaction import Tx
 from jobctl.store.workers import NewWorker
 from tests.postgres_kit import Cluster, wait_until
@@ -153,7 +153,7 @@ async def forget_the_rest(store: PostgresStore) -> None:
     ("operation", "rows"),
     [
         (run, ROWS), (wait_for_its_time, ROWS), (look, ROWS), (count, ROWS), (tell, ROWS), (recover, ROWS),
-        (unique, ROWS), (forget_jobs, 3 * EXCESS_AT_ONCE), (forget_events, 4 * EVENTS),
+        (unique, ROWS), (forget_jobs, 40 * JOBS), (forget_events, 4 * EVENTS),
         (forget_lines, 4 * JOBS_LOOKED_AT), (forget_the_rest, ROWS),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
