@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from jobctl.cron import Cron
-from jobctl.errors import ConfigError, InvalidInput, StoreUnavailable
+from jobctl.errors import ConfigError, InvalidInput, StoreUnavailable, UnknownHandler
 from jobctl.finite import encode
 from jobctl.model import MAX_DATA, NewJob
 from jobctl.schedule import MAX_SCHEDULES, ScheduleSpec
@@ -44,6 +44,28 @@ class Handlers(Protocol):
         Raises:
             InvalidInput: there is none of that name, or it does not take this data.
         """
+
+
+class Anywhere:
+    """The handlers of all processes that share the queues: a schedule fires wherever its job can run.
+
+    Args:
+        here: Those of this process.
+        elsewhere: Names that others can run. What their handlers take and want is not known here; jobs have the
+            server's defaults.
+    """
+
+    def __init__(self, here: Handlers, elsewhere: Callable[[], Collection[str]]) -> None:
+        self._here, self._elsewhere = here, elsewhere
+
+    def check(self, name: str, data: dict[str, Any]) -> Wish | None:
+        """As ``Handlers``."""
+        try:
+            return self._here.check(name, data)
+        except UnknownHandler:
+            if name in self._elsewhere():
+                return None
+            raise
 
 
 def job_of(spec: ScheduleSpec, handlers: Handlers) -> NewJob:

@@ -13,6 +13,9 @@ from rest_kit import Api, api, make_api, user
 from jobctl import __version__
 from jobctl.client import Client
 from jobctl.engine import lease
+from jobctl.engine.registry import Registry
+from jobctl.model import JobQuery
+from jobctl.schedule import ScheduleSpec, ScheduleState
 from jobctl.store.workers import NewWorker
 from tests.kit import Peer, Running, StartServer, until
 
@@ -130,6 +133,36 @@ async def test_whoever_did_not_ask_hears_nothing_of_workers(server: Running) -> 
 
 
 # --- the command line ----------------------------------------------------------------------------------------------
+
+
+async def test_a_schedule_fires_where_another_process_has_its_handler(
+    start_server: StartServer, postgres_url: str
+) -> None:
+    registry = Registry()
+
+    @registry.job("here")
+    async def here(ctx: Any) -> None: ...
+
+    server = await start_server(registry, db=postgres_url, durability="full")
+    lease = server.service.engine.lease
+    await until(lambda: lease.leader)
+    await server.store.workers.join(worker("host:2", handlers=("far", "away")))
+    await until(lambda: any(each.id == "host:2" for each in lease.workers))
+    for name in ("away", "nowhere"):
+        spec = ScheduleSpec(name=name, cron="* * * * *", timezone="UTC", job_name=name, missed="once")
+        await server.store.schedules.add(spec, created_by="root", next_run=server.store.clock() - 120_000)  # type: ignore[attr-defined]
+
+    async def fired() -> bool:
+        return len((await server.store.jobs(JobQuery())).value.jobs) == 1 and (await told("nowhere")).error is not None
+
+    async def told(name: str) -> ScheduleState:
+        return (await server.store.schedules.one(name)).value
+
+    await until(fired)
+    (job,) = (await server.store.jobs(JobQuery())).value.jobs
+    assert (job.name, job.status) == ("away", "pending")
+    assert (await told("away")).error is None
+    assert "nowhere" in ((await told("nowhere")).error or "")
 
 
 async def test_the_command_line_lists_workers(cli: Cli, known: Running) -> None:
