@@ -85,8 +85,10 @@ def _settings(options: PostgresOptions, name: str) -> dict[str, int | str]:
     }
     # Each statement of the writer goes from the few rows that it has to others, by an index. The planner cannot know
     # how few: when a table had just been analysed, claims read the whole of it (55 ms for 100 jobs; by index 3 ms).
+    # For the same reason it had other processes share in what reads three events, and waited 7 ms for them to start.
     if name == WRITER:
         settings |= dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
+        settings["max_parallel_workers_per_gather"] = 0
     return settings
 
 

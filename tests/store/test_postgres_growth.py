@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 import pytest
@@ -12,9 +12,10 @@ from store_kit import START_MS, Clock, add, claim, claims, new
 from jobctl.model import JobQuery
 from jobctl.store.base import Completed, Failed, LogEntry
 from jobctl.store.postgres import PostgresStore, open_postgres
+from jobctl.store.postgres_link import SQL, WRITER, connect
 from jobctl.store.postgres_migrate import migrate
 from jobctl.store.postgres_settings import PostgresOptions
-from jobctl.store.retention import EVENTS, JOBS, Pruned
+from jobctl.store.retention import EVENTS, JOBS, LINES, Pruned
 from jobctl.store.retention_writes import JOBS_LOOKED_AT, prune_jobs
 from jobctl.store.transaction import Tx
 from jobctl.store.workers import NewWorker
@@ -170,6 +171,36 @@ def test_it_reads_its_own_rows_and_no_more(
     before = rows_read(cluster)
     trio.run(do)
     assert (rows_read(cluster) - before) / TIMES < rows
+
+
+FOREVER: Final = 2**60
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        ("prune_oldest_ended", ("completed", FOREVER, JOBS)), ("prune_ended_at_place", ("completed", 2 * JOBS)),
+        ("prune_first_held", ("completed",)), ("prune_ended_in_all", ("completed",)), ("prune_look_at", ("[1]",)),
+        ("prune_ended_after", ("completed", 0, 0, FOREVER, JOBS)), ("prune_lines_of", ("[1]",)),
+        ("prune_old_lines", (LINES, FOREVER, 10)), ("prune_first_events", (EVENTS,)), ("prune_cut_log", (1, 9)),
+        ("prune_delete_jobs", ("[1]",)), ("prune_delete_data", ("[1]",)), ("prune_delete_results", ("[1]",)),
+        ("prune_delete_events", (EVENTS,)), ("prune_forget_keys", (FOREVER, LINES)),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)  # fmt: skip
+def test_what_forgets_has_a_plan_by_indexes_and_starts_no_processes(
+    large: str, statement: str, values: tuple[Any, ...]
+) -> None:
+    """Processes that PostgreSQL starts to share a statement out take 7 ms to come, whatever little it is."""
+    link = connect(large, PostgresOptions(), WRITER)
+    try:
+        link.execute("SET parallel_setup_cost = 0")  # as it looks in a table of many more rows
+        plan = [row[0] for row in link.execute("EXPLAIN " + SQL[statement], values)[0]]
+    finally:
+        link.close()
+    scans = [line for line in plan if "Seq Scan on" in line and "Seq Scan on log" not in line]  # which has one row
+    assert not scans
+    assert not [line for line in plan if "Gather" in line]
 
 
 def test_reports_and_heartbeats_change_no_index(cluster: Cluster, clock: Clock) -> None:
