@@ -50,6 +50,7 @@ class Guard:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lease = b""
+        self._runs: dict[int, bytes] = {}
 
     def start(self) -> None:
         """Have one beside this process, where the system can tell whose a program is."""
@@ -67,7 +68,8 @@ class Guard:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert self._process.stdin is not None  # noqa: S101 - it was asked for
         os.set_blocking(self._process.stdin.fileno(), False)  # a guard that does not read must not hold up the server
-        self._write(self._lease)
+        for line in (self._lease, *self._runs.values()):
+            self._write(line)
 
     def lease(self, lease_id: str, until: float) -> None:
         """The lease was renewed, or is another."""
@@ -76,10 +78,12 @@ class Guard:
 
     def began(self, pid: int, started: int) -> None:
         """A program runs, the leader of its group."""
-        self._write(f"run {pid} {started}\n".encode())
+        self._runs[pid] = f"run {pid} {started}\n".encode()
+        self._write(self._runs[pid])
 
     def ended(self, pid: int) -> None:
         """It does so no more."""
+        self._runs.pop(pid, None)
         self._write(f"end {pid}\n".encode())
 
     def _write(self, line: bytes) -> None:
@@ -88,7 +92,8 @@ class Guard:
         try:  # a line is far below what a pipe takes whole, and the guard does nothing but read
             os.write(self._process.stdin.fileno(), line)
         except OSError as error:
-            log.error("the guard of programs is gone, another is started: %s", error)
+            log.error("the guard of programs is gone or does not read, another is started: %s", error)
+            self._process.kill()  # one that is frozen would go by what it was told long ago when it goes on
             self.stop()
             self.start()
 

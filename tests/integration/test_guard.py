@@ -97,6 +97,25 @@ def test_a_program_that_has_thrown_its_environment_away_is_known_by_its_group(
     assert program.ends(10)
 
 
+def test_one_that_is_frozen_is_replaced_by_one_that_knows_what_runs(
+    guard: Guard, programs: list[Program], request: pytest.FixtureRequest
+) -> None:
+    lease = request.node.name
+    program = start(programs, guard, lease, clean=True)
+    frozen = guard._process
+    assert frozen is not None
+    frozen.send_signal(signal.SIGSTOP)
+    told = 0
+    while guard._process is frozen:
+        guard.lease(lease, steady() + 3600)
+        told += 1
+        assert told < 100_000, "the pipe is never full"
+    assert frozen.returncode == -signal.SIGKILL, "it would end what is wanted when it goes on"
+    assert not program.ends(0.3)
+    guard.lease(lease, steady() + EARLY_S + 0.5)
+    assert program.ends(10)
+
+
 def test_what_belongs_to_another_lease_or_has_another_start_time_is_let_be(
     guard: Guard, programs: list[Program], request: pytest.FixtureRequest
 ) -> None:
