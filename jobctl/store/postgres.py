@@ -258,11 +258,11 @@ def _open(url: str, options: PostgresOptions) -> PostgresStore:
         asked = time.monotonic()
         ((seq, n, at),), _ = link.execute(SQL["heads"])
         answered = time.monotonic()
-    except psycopg.Error as error:
-        why = " ".join(str(error).split())
-        raise StartupError(f"cannot use the database {without_password(url)}: {why}") from error
-    except BaseException:
+    except BaseException as error:
         link.close()
+        if isinstance(error, psycopg.Error):
+            why = " ".join(str(error).split())
+            raise StartupError(f"cannot use the database {without_password(url)}: {why}") from error
         raise
     store = PostgresStore(url, options, epoch, lock)
     store.database_clock.told(at, asked, answered)
