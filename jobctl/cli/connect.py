@@ -92,7 +92,7 @@ class Target:
         give = (lambda: token) if isinstance(token, str) else token
         until = None if deadline is None else deadline.at
         try:
-            with Session(address, give, timeout=timeout or TIMEOUT_S, deadline=until) as session:
+            with Session(address, give, timeout=timeout or TIMEOUT_S, deadline=until, tell=say) as session:
                 if self.wait_server is not None:
                     _await_ready(session, address, self.wait_server, until)
                 with self.explained():

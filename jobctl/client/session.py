@@ -35,6 +35,7 @@ class Session:
         timeout: Seconds for one answer.
         deadline: On the clock of ``time.monotonic``; no call goes on beyond it.
         sleep: Waits so many seconds.
+        tell: Is told, once, why an answer is so long in coming.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Session:
         timeout: float = TIMEOUT_S,
         deadline: float | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self._address = address
         self._token = token
@@ -54,6 +56,7 @@ class Session:
         self._timeout = timeout
         self._deadline = math.inf if deadline is None else deadline
         self._sleep = sleep
+        self._tell = tell
         self._bearer: str | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._reached = from_start
@@ -98,6 +101,9 @@ class Session:
                     raise
                 if time.monotonic() + delay > self._deadline:
                     raise WaitTimeout(str(error)) from None
+                if tries > 1 and self._tell is not None:  # a single failure is over before it is read
+                    self._tell(f"{error}; trying again for {give_up - time.monotonic():.0f} s")
+                    self._tell = None
                 self._sleep(delay)
 
     def probe(self, path: str) -> tuple[int, dict[str, str], bytes]:

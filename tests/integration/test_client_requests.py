@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 from typing import Any
 
@@ -65,6 +66,20 @@ async def test_a_busy_server_is_asked_again_when_it_says(peer: Peer) -> None:
     peer.http = lambda *_: answers.pop(0)
     async with Client(peer.url, "tok") as client:
         assert (await client.retry("a")).id == "a"
+
+
+async def test_a_blocking_call_that_is_tried_again_and_again_says_so_once(peer: Peer) -> None:
+    busy = (503, {}, {"code": "unavailable", "detail": "the database cannot be reached"})
+    fine = (200, {}, {"data": job("a")})
+    answers = [busy, fine, busy, busy, busy, fine, busy, busy, fine]
+    peer.http = lambda *_: answers.pop(0)
+    told: list[str] = []
+    session = Session(Address.parse(peer.url), lambda: "tok", tell=told.append, sleep=lambda _: None)
+    with session:
+        for said in (0, 1, 1):
+            await trio.to_thread.run_sync(session.send, api.get_job("a"))
+            assert len(told) == said
+    assert re.fullmatch(r"the database cannot be reached; trying again for \d+ s", told[0])
 
 
 async def test_a_retry_after_beyond_patience_is_reported_at_once(peer: Peer) -> None:
