@@ -9,12 +9,12 @@ from jobctl.cli.act import check_statuses
 from jobctl.cli.connect import Target, TokenFile, Url, WaitServer
 from jobctl.cli.interrupts import exit_of_interrupt
 from jobctl.cli.output import ExitCode, drawable, say
-from jobctl.errors import InvalidInput
+from jobctl.errors import InvalidInput, WaitTimeout
 
 if TYPE_CHECKING:
     from jobctl.cli.follow import Follower
     from jobctl.cli.view import View
-    from jobctl.model import JobFilter
+    from jobctl.model import JobFilter, Position
 
 Many = list[str] | None
 
@@ -69,8 +69,12 @@ def watch(
         _run(Target(url, token_file, wait_server), follower, view, timeout, screen=screen)
     except KeyboardInterrupt as error:
         if (position := follower.position) is not None:
-            say(f"left, nothing was cancelled; to go on from here: {_again(sys.argv[1:], str(position))}")
+            say(f"left, nothing was cancelled; {_go_on(position)}")
         return exit_of_interrupt(error)
+    except WaitTimeout as error:
+        if (position := follower.position) is None:
+            raise
+        raise WaitTimeout(f"{error}; {_go_on(position)}") from None
     return view.exit_code if until_done else ExitCode.DONE
 
 
@@ -104,6 +108,10 @@ def _filter(ids: Many, names: Many, queues: Many, statuses: Many, tags: Many, *,
         ids=tuple(dict.fromkeys(ids)) if ids else None, names=tuple(names) if names else None,
         queues=tuple(queues) if queues else None, statuses=wanted, tags=tuple(tags) if tags else None, mine=mine,
     )  # fmt: skip
+
+
+def _go_on(position: "Position") -> str:
+    return f"to go on from here: {_again(sys.argv[1:], str(position))}"
 
 
 def _again(arguments: list[str], position: str) -> str:

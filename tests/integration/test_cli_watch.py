@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import trio
@@ -109,6 +110,15 @@ async def test_a_reader_that_goes_away_ends_it_quietly(server: Running, cli: Cli
     assert "pending" in line
     assert code == "0"
     assert done.stderr == b""
+
+
+async def test_one_whose_time_is_over_says_how_to_go_on(server: Running, cli: Cli) -> None:
+    [job_id] = (await cli("enqueue", "hold")).lines
+    done = await cli("watch", job_id, "--until-done", "--timeout", "2")
+    epoch = (await server.store.stats(owner=None)).position.epoch
+    again = rf"jobctl watch {job_id} --until-done --timeout 2 --since {epoch}:\d+"
+    assert done.code == 4
+    assert re.fullmatch(rf"jobctl: timed out after 2 s; to go on from here: {again}\n", done.err), done.err
 
 
 async def test_on_a_terminal_it_is_a_live_table(server: Running, cli: Cli) -> None:
