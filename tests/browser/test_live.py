@@ -206,6 +206,20 @@ def test_pages_by_keyset_through_many_jobs_with_the_browsers_own_back(server: Se
     until(lambda: shown() == newest[:50])
 
 
+def test_what_happened_before_the_page_was_opened_is_not_billed(
+    own_server: Callable[..., Server], open_page: Open
+) -> None:
+    """The charts begin with it, but whoever polls would not have asked for it."""
+    server = own_server()
+    for job_id in server.batch([{"name": "noop"} for _ in range(40)]):  # 120 events
+        until(lambda each=job_id: server.job(each)["status"] == "completed")
+    watched = open_page(server)
+    job_id = server.enqueue("chatter", data={"updates": 5, "seconds": 1})
+    watched.shows(job_id, "completed")
+    until(lambda: updates(watched.page.locator("jc-bill").inner_text()) >= 7)
+    assert updates(watched.page.locator("jc-bill").inner_text()) < 100
+
+
 def test_two_thousand_updates_in_ten_seconds_are_painted_once_a_frame(
     own_server: Callable[..., Server], open_page: Open, context: BrowserContext
 ) -> None:

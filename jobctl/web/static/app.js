@@ -31,6 +31,8 @@ export class App {
     this.selection = new Set();
     this.loading = false;
     this.began = false;
+    /** Up to here the list was fetched: what the stream tells of before is for the charts, and no update. */
+    this.listed = 0;
     /** A list was wanted while nobody looked at this tab. */
     this.overdue = false;
     this.snapshotAt = 0;
@@ -80,9 +82,13 @@ export class App {
       )
         return;
       this.listError = null;
-      if (!this.began) this.stream.begin(position);
-      else if (this.stream.follower.phase === "stale" || this.stream.follower.phase === "waiting")
+      if (!this.began) {
+        this.listed = position.seq;
+        this.stream.begin(position);
+      } else if (this.stream.follower.phase === "stale" || this.stream.follower.phase === "waiting") {
+        this.listed = 0;
         this.stream.rebase(position);
+      }
       this.began = true;
     } catch (error) {
       if (ticket !== this.state.ticket) return; // another question has been asked meanwhile
@@ -102,7 +108,7 @@ export class App {
   deliver(told) {
     if (told.type === "connected") sync(told.timestamp);
     else {
-      this.bill.updates += 1;
+      if (!(told.seq <= this.listed)) this.bill.updates += 1;
       this.state.receive(told, now());
     }
   }
