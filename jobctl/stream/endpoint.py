@@ -38,10 +38,10 @@ PATH: Final = "/api/notifications/ws"
 SWEEP_EVERY_S: Final = 1.0
 GOODBYE_S: Final = 2.0
 """How long all peers together get when the server stops."""
-ARRIVALS: Final = 2
-"""Handshakes, sign-ins and subscriptions in one turn of the event loop: a quarter of a millisecond each."""
-DEPARTURES: Final = 16
-"""Connections taken down in one turn: 35 us each."""
+ARRIVALS_APART: Final = 4
+"""Turns of the event loop between two handshakes, sign-ins or subscriptions: a quarter of a millisecond each."""
+DEPARTURES_APART: Final = 1
+"""Turns between two connections that are taken down: 35 us each."""
 TURN: Final = 1024
 """Bytes of one peer that are parsed before the others get their turn: 170 frames at most, at 30 us each."""
 
@@ -102,7 +102,7 @@ class Endpoint:
         self._scheme_of = scheme_of
         self._address_of = address_of
         self._waiting = Waiting()
-        self._arrivals, self._departures = Pace(ARRIVALS), Pace(DEPARTURES)
+        self._arrivals, self._departures = Pace(ARRIVALS_APART), Pace(DEPARTURES_APART)
         self._limits = limits
         self._origins = origins
         self._clock = clock

@@ -109,7 +109,8 @@ class PlainTransport(Transport):
             except BlockingIOError:
                 pass
             else:
-                await trio.lowlevel.checkpoint()  # a peer that floods has always sent more: the others get their turn
+                if data:  # a peer that floods has always sent more: the others get their turn
+                    await trio.lowlevel.checkpoint()
                 return data
             try:
                 await trio.lowlevel.wait_readable(self._raw)
