@@ -3,9 +3,10 @@
     python -m tests.faults.storm [--clients 500] [--rounds 10]
 
 Prints figures as JSON; exits with 1 where an update was missed, or the 99th percentile is above three times what it is
-with nobody there. The crowd is a process on the same machine, and takes a core of it: whatever one asks of a machine so
-busy takes longer. So the same crowd returns to another server in turns, which nobody asks anything, and the ratio to
-what a GET takes then is told beside the other.
+with nobody there. The crowd is a process on the same machine, and would take the time of the server that it besieges:
+so the server that is asked, and who asks it, have a core of their own, and everybody else the rest. What is left of
+that, as both share a memory and a kernel, shows where the same crowd returns in turns to another server, which nobody
+asks anything: the ratio to what a GET takes then is told beside the other.
 """
 
 from __future__ import annotations
@@ -82,35 +83,53 @@ class Crowd:
         await until(lambda: all(watcher.standing for watcher in self.watchers), 60)
 
 
+@contextlib.contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """This thread, and what it starts meanwhile, runs on these ``cores``."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @contextlib.asynccontextmanager
-async def crowd_at(folder: Path, clients: int, nursery: trio.Nursery) -> AsyncIterator[Crowd]:
-    """A server in ``folder``, and a crowd that follows it."""
+async def crowd_at(folder: Path, clients: int, nursery: trio.Nursery, cores: set[int]) -> AsyncIterator[Crowd]:
+    """A server in ``folder``, on its ``cores``, and a crowd that follows it."""
     folder.mkdir()
     (folder / "jobctl.toml").write_text('rate_limit = "1000000/1m"\n')
     server = Server(folder, app=APP)
-    async with server.running():
+    try:
+        with on(cores):
+            await server.start()
         epoch, head = await work(server)
         crowd = Crowd(server, epoch, head, clients)
         await crowd.come(nursery)
         yield crowd
+    finally:
+        server.clean_up()
 
 
 async def storm(clients: int, folder: Path, rounds: int = ROUNDS) -> dict[str, Any]:
     """Run it; the figures. ``broken`` is empty where nobody missed anything."""
-    async with (
-        trio.open_nursery() as nursery,
-        crowd_at(folder / "other", clients, nursery) as there,
-        crowd_at(folder / "own", clients, nursery) as here,
-    ):
-        with probing(here.server, folder / "gets"):
-            for _ in range(rounds):
-                for crowd in (there, here):
-                    await trio.sleep(CALM_S)
-                    await crowd.storm()
-            await trio.sleep(CALM_S)
-        for crowd in (there, here):
-            await crowd.heard((await work(crowd.server))[1])
-        nursery.cancel_scope.cancel()
+    first, *others = sorted(os.sched_getaffinity(0))
+    asked, rest = {first}, set(others) or {first}
+    with on(rest):
+        async with (
+            trio.open_nursery() as nursery,
+            crowd_at(folder / "other", clients, nursery, rest) as there,
+            crowd_at(folder / "own", clients, nursery, asked) as here,
+        ):
+            with probing(here.server, folder / "gets", asked):
+                for _ in range(rounds):
+                    for crowd in (there, here):
+                        await trio.sleep(CALM_S)
+                        await crowd.storm()
+                await trio.sleep(CALM_S)
+            for crowd in (there, here):
+                await crowd.heard((await work(crowd.server))[1])
+            nursery.cancel_scope.cancel()
     gets = [(float(began), float(end)) for began, end in map(str.split, (folder / "gets").read_text().splitlines())]
     took = {"there": during(gets, there.storms), "here": during(gets, here.storms)}
     took["calm"] = [end - began for began, end in gets if not touches((began, end), there.storms + here.storms)]
@@ -128,12 +147,14 @@ async def storm(clients: int, folder: Path, rounds: int = ROUNDS) -> dict[str, A
 
 
 @contextlib.contextmanager
-def probing(server: Server, notes: Path) -> Iterator[None]:
-    """A process that asks for the stats, again and again; ``notes`` has when each GET began and ended (monotonic)."""
+def probing(server: Server, notes: Path, cores: set[int]) -> Iterator[None]:
+    """A process that asks for the stats, again and again, on its ``cores``; ``notes`` has when each GET began and ended
+    (monotonic)."""
     with notes.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROBE, str(server.port)], stdout=out, env={**os.environ, "TOKEN": server.token()}
-        )
+        with on(cores):
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROBE, str(server.port)], stdout=out, env={**os.environ, "TOKEN": server.token()}
+            )
         try:
             yield
             assert process.poll() is None, "the process that asks has failed"
