@@ -8,7 +8,7 @@ its own, and a task whose job was stopped or has failed ends with it.
 
 import contextvars
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import outcome
 import trio
@@ -20,6 +20,10 @@ from jobctl.engine.registry import Handler
 from jobctl.engine.reporter import Host
 from jobctl.store.base import Claim, Outcome
 
+LEEWAY: Final = 0.01
+MOST_LEEWAY_S: Final = 1.0
+"""A run may take so much longer than its time-out. To set a deadline is a twentieth of what a small job costs, and the
+one of the job before, a moment ago, is nearly as good."""
 _Work = tuple[Run, Handler]
 
 
@@ -63,7 +67,7 @@ class Hands:
             self._nursery.start_soon(self._work, run, handler)
         else:
             run = Run(claim, self._host, hand.scope)
-            hand.scope.deadline = trio.current_time() + claim.job.timeout
+            give(hand.scope, claim.job.timeout)
             hand.task.context = self._context.copy()
             trio.lowlevel.reschedule(hand.task, outcome.Value((run, handler)))
         return run
@@ -108,6 +112,14 @@ class Hands:
         self._free.append(hand)
         work: _Work = await trio.lowlevel.wait_task_rescheduled(abort)
         return work
+
+
+def give(scope: trio.CancelScope, seconds: float) -> None:
+    """Give what runs in ``scope`` from now on so many seconds, or ``LEEWAY`` of them more: it is rarely set so."""
+    earliest = trio.current_time() + seconds
+    latest = earliest + min(MOST_LEEWAY_S, seconds * LEEWAY)
+    if not earliest <= scope.deadline <= latest:
+        scope.deadline = latest
 
 
 def _is_clean(task: trio.lowlevel.Task, scope: trio.CancelScope) -> bool:

@@ -22,6 +22,8 @@ class Nap:
 
     def call(self) -> None:
         """End the wait, or else the next."""
+        if self._called:  # by each run that ends in one turn of the event loop, and trio notes who cancels
+            return
         self._called = True
         if self._scope is not None:
             self._scope.cancel()

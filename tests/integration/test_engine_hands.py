@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import trio
 from engine_kit import engine
+from trio.testing import MockClock
 
 from jobctl import Context
 from jobctl.engine.context import Run
+from jobctl.engine.hands import give
 from jobctl.engine.registry import Registry
 from jobctl.store.base import Claim
 
@@ -91,6 +93,18 @@ async def test_the_time_of_a_job_that_has_ended_does_not_run_on_for_the_next(tmp
         assert (await e.run("work", {"how": "shortly"})).status == "completed"
         job = await e.run("work", {"how": "slowly"}, timeout=0.05)
     assert job.error == "timed out after 0.05 s"
+
+
+async def test_a_job_gets_its_time_and_hardly_more_whatever_the_one_before_had(autojump_clock: MockClock) -> None:
+    scope = trio.CancelScope()
+    set_anew = []
+    for seconds in (100.0, 100.0, 100.0, 10.0, 3600.0, 0.05):
+        before, now = scope.deadline, trio.current_time()
+        give(scope, seconds)
+        assert now + seconds <= scope.deadline <= now + seconds + min(1.0, seconds / 100)
+        set_anew.append(scope.deadline != before)
+        await trio.sleep(0.6)
+    assert set_anew == [True, False, True, True, True, True]
 
 
 async def test_a_run_that_is_over_cannot_be_asked_to_stop() -> None:
