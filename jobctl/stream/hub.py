@@ -37,7 +37,8 @@ CHUNK: Final = 32 * 1024
 """Bytes given to a connection in one piece; bounds what a refused piece takes back."""
 STATS_EVERY_S: Final = 0.25
 COUNT_AGAIN_S: Final = 1.0
-"""Until the counters are asked for again, where they could not be read."""
+"""Until the counters are asked for again, whether they could be read or not."""
+_FAILED: Final = "the stream failed; those who were live go on from the log"
 MAX_DUTY: Final = 0.5
 """Share of the loop's time that flushing may take before commits are gathered into larger flushes."""
 
@@ -97,17 +98,17 @@ class Hub:
     async def _count(self) -> None:
         """Take the counters and a new head; nobody who is live has what is between that and the old one."""
         read = await self._store.counters()
-        before, self.head = self.head, read.position.seq
-        self.tally = Tally(read.value)
+        tally = Tally(read.value)
+        for group in tuple(self._groups.values()):
+            for member in tuple(group.members):
+                member.fall_behind(self.head)
+        self.tally, self.head = tally, read.position.seq  # only now: were it cut short, all of it is done again
         self._ready = not self._missed.is_set()
         meanwhile, self._queues_meanwhile = self._queues_meanwhile, []
         self._queues_changed(meanwhile)  # older than the counters, some of them; the last one is right
         self._waiting = [event for event in self._waiting if event.seq > self.head]
         self._ring.clear()
         self._ring_bytes = 0
-        for group in tuple(self._groups.values()):
-            for member in tuple(group.members):
-                member.fall_behind(before)
         self._tell_moved()
         self._flush_due.set()
 
@@ -125,29 +126,41 @@ class Hub:
     def publish(self, commit: Commit) -> None:
         """Take a commit. Never raises: the queue goes on whatever the stream does."""
         try:
-            if commit.missed is not None:
-                self.flush()
-                self._ready = False
-                self._missed.set()
-            if commit.queues:
-                self._queues_changed(commit.queues)
-            if commit.schedules:
-                self.schedules.changed()
-            if commit.log_start is not None:
-                self._log_start = commit.log_start
-                self._cut_ring()
-            if commit.events:
-                self._waiting += commit.events
-                if trio.current_time() >= self._not_before:
-                    self.flush()
-                else:
-                    self._flush_due.set()
+            self._take(commit)
+        except Exception:
+            log.exception(_FAILED)
+            self._start_over()
+        try:
             if commit.logs and self._logs:
                 for grown in commit.logs:
                     for member in tuple(self._logs.get(grown.job_id, ())):
                         member.log_grew(grown.job_id)
         except Exception:
-            log.debug("the stream failed on a commit", exc_info=True)
+            log.debug("the stream failed on the log of a job", exc_info=True)
+
+    def _take(self, commit: Commit) -> None:
+        if commit.schedules:
+            self.schedules.changed()
+        if commit.log_start is not None:
+            self._log_start = commit.log_start
+            self._cut_ring()
+        if commit.missed is not None:
+            self.flush()
+            self._start_over()
+        if commit.queues:
+            self._queues_changed(commit.queues)
+        if commit.events:
+            counted = commit.events[0].seq <= self.head  # the counters were read before this was told
+            self._waiting += [each for each in commit.events if each.seq > self.head] if counted else commit.events
+            if trio.current_time() >= self._not_before:
+                self.flush()
+            else:
+                self._flush_due.set()
+
+    def _start_over(self) -> None:
+        """Flush no more until the counters and the head are taken anew: some of what was committed is not here."""
+        self._ready = False
+        self._missed.set()
 
     def _queues_changed(self, changes: Sequence[QueueChanged]) -> None:
         if not self._ready:
@@ -157,19 +170,31 @@ class Hub:
         self._stats_due.set()
 
     def flush(self) -> None:
-        """Give all that waits to all that are live."""
+        """Give all that waits to all that are live. If it raises, nobody has got any of it, or all are cut off."""
         if not self._waiting or not self._ready:
             return
         began = trio.current_time()
         self.before_flush()
         events, self._waiting = self._waiting, []
         entries = [Entry(event) for event in events]
+        for event in events:
+            self.tally.apply(event)
         before, self.head = self.head, events[-1].seq
+        try:
+            self._spread(entries, before)
+        except Exception:
+            for group in tuple(self._groups.values()):
+                _cut_off(group)
+            raise
+        self._stats_due.set()
+        self._tell_moved()
+        ended = trio.current_time()
+        self._not_before = ended + (ended - began) * (1 / MAX_DUTY - 1)
+
+    def _spread(self, entries: Sequence[Entry], before: int) -> None:
         self._ring.extend(entries)
         self._ring_bytes += sum(len(entry.frame) for entry in entries)
         self._cut_ring()
-        for event in events:
-            self.tally.apply(event)
         self.flushes += 1
         self.metrics.events += len(entries)
         for group, matching in self._index.chosen(entries):
@@ -179,12 +204,7 @@ class Hub:
                 self._give(group, matching, before)
             except Exception:
                 log.debug("the stream failed for a filter", exc_info=True)
-                for member in tuple(group.members):
-                    member.cut_off()
-        self._stats_due.set()
-        self._tell_moved()
-        ended = trio.current_time()
-        self._not_before = ended + (ended - began) * (1 / MAX_DUTY - 1)
+                _cut_off(group)
 
     def _cut_ring(self) -> None:
         """Reach no further back than the log, so that both answer alike to a position; and stay within its bounds."""
@@ -217,19 +237,20 @@ class Hub:
             try:
                 self.flush()
             except Exception:
-                log.debug("the stream failed on a flush", exc_info=True)
+                log.exception(_FAILED)
+                self._start_over()
 
     async def _count_again(self) -> None:
-        """Go on after events that were pruned before they were heard of here: whoever follows fetches lists anew."""
+        """Go on after events that were pruned before they were heard of here, or that could not be told."""
         while True:
             await self._missed.wait()
             self._missed = trio.Event()
             try:
                 await self._count()
-            except JobctlError as error:
-                log.debug("cannot read the counters: %s", error)
-                self._missed.set()
-                await trio.sleep(COUNT_AGAIN_S)
+            except Exception as error:
+                log.debug("cannot take the counters anew: %s", error, exc_info=not isinstance(error, JobctlError))
+                self._start_over()
+            await trio.sleep(COUNT_AGAIN_S)
 
     def _tell_moved(self) -> None:
         if self._moved is not None:
@@ -276,7 +297,7 @@ class Hub:
     def want_stats(self, scope: str | None, member: Member, *, first: bool) -> None:
         """Send counts to ``member`` from now on: at once where it has had none, else with the next ones due."""
         self._stats.setdefault(scope, {})[member] = None
-        if first:
+        if first and self._ready:
             member.send_stats(self.stats_frame(scope))
         else:
             self._owed[member] = scope
@@ -322,8 +343,9 @@ class Hub:
                 log.debug("the stream failed on counts", exc_info=True)
             await trio.sleep(STATS_EVERY_S)
 
-
     def _send_stats_once(self) -> None:
+        if not self._ready:
+            return  # the counts may be those of half a flush
         self.before_flush()
         changed, owed, self._owed = self.tally.take_changed(), self._owed, {}
         frames_of: dict[str | None, bytes] = {}
@@ -333,6 +355,11 @@ class Hub:
             for member in tuple(self._stats.get(scope, ())):
                 if scope in changed or member in owed:
                     member.send_stats(frame)
+
+
+def _cut_off(group: Group) -> None:
+    for member in tuple(group.members):
+        member.cut_off()
 
 
 def scoped(entries: Sequence[Entry], owner: str | None) -> Sequence[Entry]:

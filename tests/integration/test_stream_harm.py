@@ -12,6 +12,7 @@ import trio_websocket
 import trustme
 from stream_kit import numbers
 
+from jobctl.stream import hub
 from tests.kit import LOOPBACK, Peer, Running, StartServer
 
 
@@ -26,7 +27,24 @@ async def test_the_queue_goes_on_when_the_stream_fails(
     ids = await server.enqueue(3)
     await server.hold()
     assert (await server.store.job(ids[0], owner=None)).value.status == "pending"
-    assert {record.levelname for record in caplog.records if "stream failed" in record.message} == {"DEBUG"}
+    assert {record.levelname for record in caplog.records if "stream failed" in record.message} == {"ERROR"}
+
+
+async def test_a_reader_misses_nothing_of_a_flush_that_failed(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server.peer() as peer:
+        await peer.say(type="subscribe_jobs")
+        await peer.hear_until("job_stats_update")
+        await server.enqueue(2)
+        assert await numbers(peer, 2) == [1, 2]
+        with monkeypatch.context() as patch:
+            patch.setattr(hub, "Entry", lambda _: 1 / 0)
+            await server.enqueue(2)
+        await server.enqueue(2)
+        assert await numbers(peer, 6) == [3, 4, 5, 6]
+        while (await peer.hear_until("job_stats_update"))["stats"]["pending"] != 6:
+            pass
 
 
 async def test_one_connection_that_fails_does_not_cut_the_others_off(

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 
+from jobctl.errors import StoreUnavailable
 from jobctl.events import JOB_UPDATE, JOBS_PRUNED, Commit, Event, Pruning, QueueChanged
 from jobctl.model import Identity, JobFilter, Position
 from jobctl.states import Status
@@ -235,7 +237,9 @@ class Counted(Silent):
     hub: Hub
 
 
-async def test_what_comes_while_the_counts_are_taken_anew_is_counted_once_and_told_in_order() -> None:
+async def test_what_comes_while_the_counts_are_taken_anew_is_counted_once_and_told_in_order(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     store = Counted()
     hub = store.hub = Hub(store, clock=lambda: 0)  # type: ignore[arg-type]
     hub._ready, hub.head = True, 5
@@ -248,10 +252,123 @@ async def test_what_comes_while_the_counts_are_taken_anew_is_counted_once_and_to
         nursery.start_soon(hub._count_again)
         nursery.start_soon(hub._flush_late)
         hub.publish(Commit(missed=10))
-        with trio.fail_after(10):
-            await hub.reached(32)
+        await hub.reached(32)
         nursery.cancel_scope.cancel()
     assert store.reads == [], "the second time because of what was missed meanwhile"
     counts = hub.tally.stats(None)
     assert (counts.pending, counts.by_queue["default"].paused) == (32, True)
     assert [entry.event.seq for entry in hub._ring] == [32], "31 is among those that were counted"
+
+
+class Watcher:
+    """A live member that notes what it is told."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.told: list[Any] = []
+        self.hub = hub
+        self.group = hub.join(hub.group(key_of(None, ADMIN)), self)
+        hub.want_stats(None, self, first=True)
+        self.told.clear()
+
+    def deliver(self, _: bytes, before: int) -> bool:
+        self.told.append(("after", before))
+        return True
+
+    def fall_behind(self, position: int) -> None:
+        self.hub.leave(self.group, self)
+        self.hub.drop_stats(None, self)
+        self.told.append(("behind", position))
+
+    def cut_off(self) -> None:
+        self.hub.leave(self.group, self)
+        self.told.append("cut off")
+
+    def send_stats(self, _: bytes) -> None:
+        self.told.append(("stats", self.hub.tally.stats(None).pending))
+
+    def send_snapshot(self, kind: str, frame: bytes) -> None: ...
+
+    def log_grew(self, job_id: str) -> None: ...
+
+
+def broken(*_: Any) -> None:
+    raise RuntimeError("broken")
+
+
+NEW = {"status_before": None, "status": "pending"}
+
+
+@pytest.mark.parametrize("part", ["encoding", "counting", "expiry"])
+async def test_what_a_failed_flush_could_not_tell_is_to_be_had_from_the_log(
+    part: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = Counted()
+    hub = store.hub = Hub(store, clock=lambda: 0)  # type: ignore[arg-type]
+    hub._ready, hub.head = True, 5
+    member = Watcher(hub)
+    store.reads = [(7, Commit(events=(event(8, **NEW),)))]
+    with monkeypatch.context() as patch:
+        if part == "encoding":
+            patch.setattr(hub_module, "Entry", broken)
+        elif part == "counting":
+            patch.setattr(hub.tally, "apply", broken)
+        else:
+            patch.setattr(hub, "before_flush", broken)
+        hub.publish(Commit(events=(event(6, **NEW), event(7, **NEW))))
+        hub._send_stats_once()
+        hub.want_stats(None, member, first=True)
+    assert member.told == [], "what was counted in part is told to nobody"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub._count_again)
+        nursery.start_soon(hub._flush_late)
+        await hub.reached(8)
+        nursery.cancel_scope.cancel()
+    assert member.told == [("behind", 5)]
+    assert [entry.event.seq for entry in hub._ring] == [8]
+    assert hub.tally.stats(None).pending == 7 + 1
+
+
+async def test_who_has_what_of_a_flush_that_broke_off_is_not_known_so_all_are_cut_off(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = Counted()
+    hub = store.hub = Hub(store, clock=lambda: 0)  # type: ignore[arg-type]
+    hub._ready, hub.head = True, 5
+    member = Watcher(hub)
+    monkeypatch.setattr(Index, "chosen", broken)
+    hub.publish(Commit(events=(event(6, **NEW),)))
+    assert member.told == ["cut off"]
+    assert hub._missed.is_set()
+
+
+async def test_an_event_that_was_counted_before_it_was_heard_of_is_not_told_again() -> None:
+    hub = Hub(Counted(), clock=lambda: 0)  # type: ignore[arg-type]
+    hub._ready, hub.head = True, 31
+    hub.tally = Tally(Counters(counts={}, queues={"default": False}))
+    hub.publish(Commit(events=(event(31, **NEW), event(32, **NEW))))
+    assert [entry.event.seq for entry in hub._ring] == [32]
+    assert hub.tally.stats(None).pending == 1
+
+
+async def test_counters_that_cannot_be_taken_are_asked_for_again(autojump_clock: trio.testing.MockClock) -> None:
+    store = Counted()
+    hub = store.hub = Hub(store, clock=lambda: 0)  # type: ignore[arg-type]
+    hub._ready, hub.head = True, 5
+    member = Watcher(hub)
+    reads = iter([ZeroDivisionError(), StoreUnavailable("not now"), None])
+    counters = store.counters
+
+    async def failing() -> Read[Counters]:
+        error = next(reads)
+        if error is not None:
+            raise error
+        return await counters()
+
+    store.counters = failing  # type: ignore[method-assign]
+    store.reads = [(9, Commit())]
+    hub.publish(Commit(missed=8))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub._count_again)
+        await hub.reached(9)
+        nursery.cancel_scope.cancel()
+    assert member.told == [("behind", 5)]
