@@ -144,8 +144,6 @@ class Committer:
         self._taking = threading.Lock()
         self._stopped = False
         self.trouble: str | None = None
-        self.groups = 0
-        self.operations = 0
 
     def start(self) -> None:
         """Start the thread; from a trio task."""
@@ -275,8 +273,6 @@ class Committer:
             self._call(self._writer.committed)
             if group[-1].standing and self._stands_again(group[-1]):
                 group.pop()
-        self.groups += 1
-        self.operations += len(group)
         self._writer.hand_over(commit, lambda told: self._answer(told, group))
 
     def _answer(self, told: Sequence[Commit], group: list[_Op]) -> None:
