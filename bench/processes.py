@@ -21,7 +21,8 @@ STOP_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.01
 LAST_WORDS: Final = 300
 """Characters of a process's log that go into an error."""
-_KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT")
+KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT")
+"""What a process that is measured has of our environment."""
 SCENARIO_FILE: Final = Path(bench.__file__).parent / "locustfiles" / "scenario.py"
 
 
@@ -116,7 +117,7 @@ class Process:
 
 def environment(folder: Path) -> Mapping[str, str]:
     """Of a process: nothing that could set up jobctl, Locust or Python otherwise than on another machine."""
-    found = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    found = {name: os.environ[name] for name in KEPT if name in os.environ}
     homes = {str(Path(bench.__file__).resolve().parent.parent), str(Path(jobctl.__file__).resolve().parent.parent)}
     return {
         **found,

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.processes import Failed
+from bench.processes import KEPT, Failed
+from bench.queues.services import free_port
 from bench.side_by_side import ROUNDS, Absent, Asked, Report, Run, progress, ratio, show, spread, take_turns
 
 HELP: Final = "jobctl --help"
@@ -26,7 +27,6 @@ PYTHON: Final = "python -c pass"
 ENQUEUE: Final = "jobctl enqueue"
 SERVE: Final = "jobctl serve, until it is ready"
 TIMEOUT_S: Final = 60.0
-_KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,7 +123,7 @@ def _command(argv: Sequence[str], environment: Mapping[str, str]) -> Callable[[]
 
 def _environment(folder: Path, port: int | None = None) -> dict[str, str]:
     """Nothing that could make a command quicker or slower than on another machine."""
-    found = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    found = {name: os.environ[name] for name in KEPT if name in os.environ}
     found |= {"HOME": str(folder), "JOBCTL_STATE_DIR": str(folder / "state"), "JOBCTL_ACCEPT_UNKNOWN": "true"}
     return found if port is None else {**found, "JOBCTL_URL": f"http://127.0.0.1:{port}"}
 
@@ -161,7 +161,7 @@ def _serving(folder: Path, port: int) -> Iterator[Callable[[], None]]:
 @contextmanager
 def server(folder: Path) -> Iterator[int]:
     """A server that is ready; its port."""
-    port = _free_port()
+    port = free_port()
     with _serving(folder, port) as ready:
         ready()
         yield port
@@ -169,17 +169,11 @@ def server(folder: Path) -> Iterator[int]:
 
 def _until_ready(folder: Path) -> float:
     """From the start of a server until it is ready, ms; with a new database, as at the very first start."""
-    port = _free_port()
+    port = free_port()
     began = time.perf_counter()
     with _serving(folder, port) as ready:
         ready()
         return (time.perf_counter() - began) * 1e3
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":
