@@ -195,6 +195,7 @@ def _judge_stored(run: Run, costs: dict[str, list[Cost]], found: list[Stored], s
     floor = [each.one for each in costs[FLOOR]]
     ones = [each.one for each in found]
     run.add("CPU per delivery, store included", "us", {FLOOR: floor, STORE: ones}, versus=FLOOR)
+    run.add("one flush has, store included", "updates", {STORE: [each.gathered for each in found]})
     for place, what in enumerate(("p50", "p99", "max")):
         run.add(
             f"from commit to client, {what}", "ms",

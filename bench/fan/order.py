@@ -43,5 +43,7 @@ class Done(msgspec.Struct, frozen=True):
 
     stamps: tuple[tuple[int, int], ...] = ()
     """Ours, with the store: each update's ``seq``, and when it was committed (CLOCK_MONOTONIC, ns)."""
+    flushes: int = 0
+    """Ours: in so many flushes; with the store, what is committed while one is written goes out with the next."""
     unsent: int = 0
     """Ours: the most that the kernel holds for one connection, bytes."""

@@ -18,7 +18,7 @@ from bench.conversation import heard, say
 from bench.counting import Commits
 from bench.fan import update
 from bench.fan.order import Command, Done, Order, Ready
-from jobctl import logs
+from jobctl import lifetime, logs
 from jobctl.events import Commit
 from jobctl.model import NewJob
 from jobctl.service import Service, serve
@@ -64,7 +64,7 @@ class _Target:
         if command.empty:
             while self._service.endpoint.connections:  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(LOOK_EVERY_S)
-        first = len(self._commits.stamped)
+        first, flushes = len(self._commits.stamped), self._service.hub.flushes
         start = trio.current_time()
         names = [update.name_of(k % command.names if command.names else 0) for k in range(command.batch)]
         for n in range(command.flushes):
@@ -78,7 +78,8 @@ class _Target:
                 self._service.hub.publish(Commit(events=events))
                 await self._service.hub.reached(self._seq)  # or a busy machine would get many in one flush
         stamps = tuple((event.seq, at) for at, event in self._commits.stamped[first:])
-        return Done(stamps=stamps, unsent=self._most_unsent())
+        await self._service.hub.reached(stamps[-1][0] if stamps else 0)
+        return Done(stamps=stamps, flushes=self._service.hub.flushes - flushes, unsent=self._most_unsent())
 
     def _most_unsent(self) -> int:
         """The most that the kernel keeps for one who does not take it."""
@@ -87,4 +88,5 @@ class _Target:
 
 
 if __name__ == "__main__":
+    lifetime.settle()
     trio.run(main, msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order))

@@ -89,6 +89,8 @@ class Stored(NamedTuple):
     """The same through the store; latencies are seconds from the commit, in rising order."""
 
     one: float
+    gathered: float
+    """Updates that a flush had then."""
     latencies: list[float]
     settled: list[float]
     """Latencies of those who read, where all do, after a burst."""
@@ -129,7 +131,7 @@ def stored(scale: Scale) -> Stored:
     """The whole path: a commit, the hub, the sockets, bytes read; with and without some who never read."""
     with started(OURS, scale.secret, scale.server_cpus, store=True) as server, _crowd(server, scale) as crowd:
         _join(crowd, scale.connections)
-        one = _cpu_each(server, crowd, Command(scale.flushes(), 1, scale.rate))
+        one, done = _measured(server, crowd, Command(scale.flushes(), 1, scale.rate))
         usual = _latencies(server, crowd, scale)
         growth = _burst(server, crowd)
         settled = _latencies(server, crowd, scale)
@@ -139,7 +141,8 @@ def stored(scale: Scale) -> Stored:
         grown = _burst(server, crowd)
         beside = _latencies(server, crowd, scale)
         unsent = _run(server, crowd, Command()).unsent
-    return Stored(one, usual, settled, beside, max(0.0, grown - growth) / scale.stalled / 1024, unsent / 1024)
+    gathered, grown = scale.flushes() / done.flushes, max(0.0, grown - growth)
+    return Stored(one, gathered, usual, settled, beside, grown / scale.stalled / 1024, unsent / 1024)
 
 
 def filtered(scale: Scale) -> Filtered:
@@ -200,12 +203,17 @@ def _run(server: Server, crowd: Crowd, command: Command, each: int | None = None
 
 def _cpu_each(server: Server, crowd: Crowd, command: Command, each: int | None = None) -> float:
     """CPU of the server per delivery, us."""
+    return _measured(server, crowd, command, each)[0]
+
+
+def _measured(server: Server, crowd: Crowd, command: Command, each: int | None = None) -> tuple[float, Done]:
+    """The same, with what the server says."""
     _run(server, crowd, Command(WARM, command.batch, command.rate, command.names), each)
     time.sleep(SETTLE_S)
     before = cpu_ns(server.pid)
-    _run(server, crowd, command, each)
+    done = _run(server, crowd, command, each)
     spent = cpu_ns(server.pid) - before
-    return spent / (command.flushes * (command.batch if each is None else each) * crowd.reading) / 1e3
+    return spent / (command.flushes * (command.batch if each is None else each) * crowd.reading) / 1e3, done
 
 
 def _latencies(server: Server, crowd: Crowd, scale: Scale) -> list[float]:
