@@ -1,10 +1,11 @@
 """``python -m bench.queue``: how fast the queue is, beside others, every commit of it on disk.
 
 Contestants take turns, each in processes of its own and with a fresh database; jobctl has one who watches the stream.
-Jobs do nothing. "Run" is from a full queue until the last job has ended, enqueueing not counted, as for the peers. A
-machine on which a message between two processes is dear, as virtual ones are, favours those that need none: jobctl and
-Huey. Not all promise the same; what each does is in the notes. With ``--store postgres`` it is jobctl on PostgreSQL
-beside the peers that use it, all on one server, started for the run with its defaults.
+A job notes its number and the time in a file, everybody's alike. "Run" is from a full queue until the last job has
+ended and been told of, after some that do not count; of peers from when a fifth has started, in which they warm up, to
+the last start. Enqueueing is not counted. A machine on which a message between two processes is dear, as virtual ones
+are, favours those that need none: jobctl and Huey. Not all promise the same; what each does is in the notes. With
+``--store postgres`` it is jobctl on PostgreSQL beside the peers that use it, all on one server with its defaults.
 """
 
 import argparse

@@ -11,7 +11,7 @@ const { Queue, Worker } = createRequire(path.join(modules, "x.js"))("bullmq");
 const address = new URL(order.url);
 const connection = { host: address.hostname, port: Number(address.port), maxRetriesPerRequest: null };
 const marks = path.join(order.folder, "marks");
-const [PROBES, GAP_MS, SETTLE_MS, BATCH, PATIENCE_MS] = [60, 20, 1000, 500, 90000];
+const [PROBES, GAP_MS, SETTLE_MS, BATCH, PATIENCE_MS, WARMING] = [60, 20, 1000, 500, 90000, 0.2];
 const now = () => process.hrtime.bigint();
 const nap = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -58,7 +58,8 @@ async function compete() {
   try {
     await until(child, order.jobs);
     const times = read().map(([, at]) => at);
-    const seconds = Number(times[times.length - 1] - times[0]) / 1e9;
+    const first = Math.floor(times.length * WARMING);
+    const seconds = Number(times[times.length - 1] - times[first]) / 1e9;
     await nap(SETTLE_MS);
     const sent = new Map();
     for (let n = order.jobs; n < order.jobs + PROBES; n += 1) {
@@ -72,7 +73,7 @@ async function compete() {
     const rank = (share) => latencies[Math.max(1, Math.ceil(share * latencies.length - 1e-9)) - 1];
     const status = fs.readFileSync(`/proc/${child.pid}/status`, "utf8");
     return {
-      single: alone / singleS, batch: (order.jobs - alone) / batchS, rate: (times.length - 1) / seconds,
+      single: alone / singleS, batch: (order.jobs - alone) / batchS, rate: (times.length - 1 - first) / seconds,
       p50: rank(0.5), p99: rank(0.99), rss: Number(/VmRSS:\s+(\d+)/.exec(status)[1]) * 1024,
     };
   } finally {

@@ -17,14 +17,12 @@ from bench.names import ENVIRONMENT
 from bench.processes import READY_S, Failed, Process, environment
 from bench.queues import load, peer, services
 from bench.queues.database import Postgres
-from bench.queues.order import BATCH, HOLD, MARK, QUEUE
+from bench.queues.order import BATCH, HOLD, MARK, NO_LIMIT, QUEUE
 from bench.side_by_side import cpu_ns, resident
 from jobctl import auth
 
 LOOK_EVERY_S: Final = 0.05
 PATIENCE_S: Final = 120.0
-NO_LIMIT: Final = "1000000/1s"
-"""Every request is counted as in production, and none refused."""
 TASKS: Final = "bench.queues.fleet_tasks"
 
 
@@ -32,7 +30,7 @@ class Ran(NamedTuple):
     """What came of a turn."""
 
     rate: float
-    """From the first start to the last, as of the peers."""
+    """As of the peers: see ``peer.rate``."""
     cpu_us: float
     """CPU of all of our processes for each job."""
     database_us: float
@@ -79,8 +77,7 @@ class Fleet:
         marks = self.marks()
         if sorted(n for n, _ in marks) != [*range(jobs)]:
             raise Failed(f"of {jobs} jobs {len({n for n, _ in marks})} were run, {len(marks)} runs in all")
-        times = sorted(at for _, at in marks)
-        rate = (jobs - 1) / (times[-1] - times[0]) * 1e9
+        rate = peer.rate(sorted(at for _, at in marks))
         return Ran(rate, spent / jobs * 1e6, database_s / jobs * 1e6, sum(map(resident, self.pids)))
 
     def cancel_elsewhere(self) -> float:

@@ -12,6 +12,8 @@ MARK: Final = "mark"
 HOLD: Final = "hold"
 """A job that runs until it is told to stop, and notes when."""
 QUEUE: Final = "default"
+NO_LIMIT: Final = "1000000/1s"
+"""Requests: every one is counted as in production, and none refused."""
 GAP_S: Final = 0.01
 """Between two probes of an idle server."""
 BATCH: Final = 1000

@@ -3,6 +3,7 @@
 Run as ``python -m bench.queues.ours ORDER.json``; see ``order``. It ends when stdin does.
 """
 
+import os
 import sys
 import time
 from functools import partial
@@ -14,7 +15,8 @@ import psutil
 import trio
 
 from bench.conversation import heard, say
-from bench.queues.order import BATCH, GAP_S, NOOP, PROBE, QUEUE, SINGLES, Command, Done, Order, Ready
+from bench.queues import fleet_tasks, peer  # noqa: F401 - the former has the handler of MARK
+from bench.queues.order import BATCH, GAP_S, MARK, NO_LIMIT, NOOP, PROBE, QUEUE, SINGLES, Command, Done, Order, Ready
 from jobctl import lifetime, logs
 from jobctl.engine import registry
 from jobctl.engine.context import Context
@@ -24,8 +26,6 @@ from jobctl.settings import Settings
 
 LOOK_EVERY_S: Final = 0.005
 PATIENCE_S: Final = 120.0
-NO_LIMIT: Final = "1000000/1s"
-"""Every request is counted as in production, and none refused."""
 _starts: dict[int, int] = {}
 
 
@@ -46,6 +46,7 @@ class Target:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._store = service.store
+        self._numbered = 0
 
     async def obey(self, command: Command) -> Done:
         """Do one thing."""
@@ -77,7 +78,9 @@ class Target:
             while left > 0:
                 some = min(size, left)
                 left -= some
-                await self._store.enqueue([NewJob(name=NOOP) for _ in range(some)], owner="bench")
+                first, self._numbered = self._numbered, self._numbered + some
+                numbers = range(first, self._numbered)
+                await self._store.enqueue([NewJob(name=MARK, data=b'{"n":%d}' % n) for n in numbers], owner="bench")
 
         async with trio.open_nursery() as nursery:
             for _ in range(SINGLES if how == "concurrent" else 1):
@@ -129,6 +132,7 @@ class Target:
 async def main(order: Order) -> None:
     """Serve until stdin ends."""
     folder = Path(order.folder)
+    os.environ[peer.MARKS] = str(folder / "marks")
     settings = Settings.model_validate(
         {
             "port": 0, "db": order.db or folder / "bench.db", "state_dir": folder / "state", "grace": 0.0,

@@ -35,6 +35,8 @@ ALONE: Final = 2000
 READY: Final = "ready-"
 GO: Final = "go"
 Processes = Sequence[subprocess.Popen[bytes]]
+WARMING: Final = 0.2
+"""The share of all runs that comes first and does not count: in it V8 reaches some 60% of its later pace."""
 RECORD: Final = struct.Struct("<qq")
 """Of one run, in the file of marks."""
 
@@ -59,7 +61,7 @@ class Measured(msgspec.Struct, frozen=True):
     batch: float
     """0 where it has no call for many."""
     rate: float
-    """From the first start to the last."""
+    """See ``rate``."""
     p50: float
     p99: float
     rss: int
@@ -148,7 +150,7 @@ def compete(
         Measured(
             single=alone / single_s,
             batch=(task.jobs - alone) / many_s if many is not None else 0.0,
-            rate=(len(times) - 1) / (times[-1] - times[0]) * 1e9,
+            rate=rate(times),
             p50=percentile(latencies, 0.5),
             p99=percentile(latencies, 0.99),
             rss=rss,
@@ -216,6 +218,16 @@ def _look(processes: Processes, until: float, what: str) -> None:
         raise SystemExit("its worker has ended")
     if time.monotonic() > until:
         raise SystemExit(f"its worker did not {what} within {PATIENCE_S:.0f} s")
+
+
+def rate(times: Sequence[int]) -> float:
+    """Runs per second, of workers that are warm.
+
+    Args:
+        times: When each was started, ns, in rising order.
+    """
+    first = int(len(times) * WARMING)
+    return (len(times) - 1 - first) / (times[-1] - times[first]) * 1e9
 
 
 def read(marks: Path) -> list[tuple[int, int]]:

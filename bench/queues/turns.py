@@ -13,7 +13,7 @@ import msgspec
 
 from bench.percentile import percentile
 from bench.processes import READY_S, Failed, Process
-from bench.queues import load
+from bench.queues import load, peer
 from bench.queues.order import BATCH, GAP_S, NOOP, PROBE, SINGLES, Command, Done, Order, Ready
 from jobctl import auth
 
@@ -27,8 +27,9 @@ SECRET: Final = secrets.token_urlsafe(48)
 class Server:
     """One that runs, with one who watches."""
 
-    def __init__(self, process: Process, port: int) -> None:
+    def __init__(self, process: Process, port: int, marks: Path) -> None:
         self._process = process
+        self._marks = marks
         self.port = port
         self.token = auth.mint(SECRET.encode(), subject="bench", role="admin")
 
@@ -37,6 +38,16 @@ class Server:
         self._process.say(msgspec.json.encode(Command(what, jobs, how, first)))
         return msgspec.json.decode(self._process.hear(ANSWER_S), type=Done)
 
+    def check(self, jobs: int) -> None:
+        """Look whether that many were run in all, each once.
+
+        Raises:
+            Failed: they were not.
+        """
+        ran = [n for n, _ in peer.read(self._marks)]
+        if sorted(ran) != [*range(jobs)]:
+            raise Failed(f"of {jobs} jobs {len({*ran})} were run, {len(ran)} runs in all")
+
 
 @contextmanager
 def server(concurrency: int, db: str = "") -> Iterator[Server]:
@@ -44,14 +55,16 @@ def server(concurrency: int, db: str = "") -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="jobctl-queue-") as place:
         folder = Path(place)
         (folder / "empty").mkdir()
-        order = folder / "order.json"
+        order, marks = folder / "order.json", folder / "marks"
         order.touch(0o600)
+        marks.touch(0o600)
         order.write_bytes(msgspec.json.encode(Order(str(folder), SECRET, concurrency, db)))
         argv = [sys.executable, "-m", "bench.queues.ours", str(order)]
         process = Process("server", argv, folder, folder / "empty")
         watcher: Process | None = None
         try:
-            found = Server(process, msgspec.json.decode(process.hear(READY_S), type=Ready).port)
+            port = msgspec.json.decode(process.hear(READY_S), type=Ready).port
+            found = Server(process, port, marks)
             argv = [sys.executable, "-m", "bench.queues.watcher", str(found.port)]
             watcher = Process("watcher", argv, folder, folder / "empty")
             watcher.say(found.token.encode())
@@ -83,6 +96,7 @@ def work(concurrency: int, jobs: int, db: str = "") -> Rate:
         done = found.do("work")
         if done.jobs != jobs:
             raise Failed(f"of {jobs} jobs {done.jobs} were completed")
+        found.check(WARM + jobs)
         found.do("resume")  # a database that is used again is found as it was
         return Rate(jobs / done.seconds, done.cpu / jobs * 1e6, found.do("rss").rss, jobs / put.seconds)
 

@@ -10,9 +10,9 @@ import pytest
 
 from bench import queue
 from bench.processes import Failed
-from bench.queues import contestants, load, peer, services
+from bench.queues import contestants, load, peer, services, turns
 from bench.queues.growth import PAUSED, Grown, build
-from bench.queues.turns import Calls, Latency, Rate
+from bench.queues.turns import Calls, Latency, Rate, Server
 from bench.side_by_side import Run
 from jobctl.model import JobQuery
 from jobctl.store.check import check
@@ -127,6 +127,29 @@ def test_marks_of_several_writers_are_read_whole(tmp_path: Path, monkeypatch: py
     os.close(peer._file())
     peer._file.cache_clear()
     assert [n for n, _ in peer.read(tmp_path / "marks")] == [0, 1, 2]
+
+
+def test_the_first_runs_of_a_worker_do_not_count() -> None:
+    times = [n * 1_000_000_000 for n in range(20)] + [(20 + n) * 1_000_000_000 - n * 900_000_000 for n in range(81)]
+    assert peer.rate(times) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("ran", [[0, 1, 3], [0, 1, 3, 3], [0, 1, 2, 2, 3], []])
+def test_a_turn_that_did_not_run_every_job_once_has_no_figures(tmp_path: Path, ran: list[int]) -> None:
+    marks = tmp_path / "marks"
+    found = Server(None, 0, marks)  # type: ignore[arg-type]
+    marks.write_bytes(b"".join(peer.RECORD.pack(n, n) for n in (3, 0, 2, 1)))
+    found.check(4)
+    marks.write_bytes(b"".join(peer.RECORD.pack(n, n) for n in ran))
+    with pytest.raises(Failed, match=f"of 4 jobs {len({*ran})} were run, {len(ran)} runs in all"):
+        found.check(4)
+
+
+@pytest.mark.slow
+def test_a_turn_of_ours_runs_jobs_that_do_what_those_of_the_peers_do() -> None:
+    found = turns.work(4, 20)
+    assert found.per_second > 0
+    assert found.cpu_us > 0
 
 
 # --- what is told --------------------------------------------------------------------------------------------------
