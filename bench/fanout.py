@@ -194,8 +194,11 @@ def _judge_stored(run: Run, costs: dict[str, list[Cost]], found: list[Stored], s
         return
     floor = [each.one for each in costs[FLOOR]]
     ones = [each.one for each in found]
-    run.add("CPU per delivery, store included", "us", {FLOOR: floor, STORE: ones}, versus=FLOOR)
-    run.add("one flush has, store included", "updates", {STORE: [each.gathered for each in found]})
+    slower = f"{STORE}, {turns.latency_deliveries(scale) / scale.connections:g} updates/s"
+    run.add("CPU per delivery, store included", "us",
+            {FLOOR: floor, STORE: ones, slower: [each.slower for each in found]}, versus=FLOOR)  # fmt: skip
+    run.add("one flush has, store included", "updates",
+            {STORE: [each.gathered for each in found], slower: [each.gathered_slower for each in found]})  # fmt: skip
     for place, what in enumerate(("p50", "p99", "max")):
         run.add(
             f"from commit to client, {what}", "ms",

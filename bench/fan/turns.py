@@ -91,6 +91,9 @@ class Stored(NamedTuple):
     one: float
     gathered: float
     """Updates that a flush had then."""
+    slower: float
+    """The same as ``one`` at the rate at which latencies are looked at: hardly any two updates share a flush."""
+    gathered_slower: float
     latencies: list[float]
     settled: list[float]
     """Latencies of those who read, where all do, after a burst."""
@@ -131,7 +134,9 @@ def stored(scale: Scale) -> Stored:
     """The whole path: a commit, the hub, the sockets, bytes read; with and without some who never read."""
     with started(OURS, scale.secret, scale.server_cpus, store=True) as server, _crowd(server, scale) as crowd:
         _join(crowd, scale.connections)
-        one, done = _measured(server, crowd, Command(scale.flushes(), 1, scale.rate))
+        one, gathered = _gathering(server, crowd, scale.flushes(), scale.rate)
+        rate = latency_deliveries(scale) / scale.connections
+        slower, gathered_slower = _gathering(server, crowd, scale.flushes(rate / scale.rate), rate)
         usual = _latencies(server, crowd, scale)
         growth = _burst(server, crowd)
         settled = _latencies(server, crowd, scale)
@@ -141,8 +146,8 @@ def stored(scale: Scale) -> Stored:
         grown = _burst(server, crowd)
         beside = _latencies(server, crowd, scale)
         unsent = _run(server, crowd, Command()).unsent
-    gathered, grown = scale.flushes() / done.flushes, max(0.0, grown - growth)
-    return Stored(one, gathered, usual, settled, beside, grown / scale.stalled / 1024, unsent / 1024)
+    grown = max(0.0, grown - growth) / scale.stalled / 1024
+    return Stored(one, gathered, slower, gathered_slower, usual, settled, beside, grown, unsent / 1024)
 
 
 def filtered(scale: Scale) -> Filtered:
@@ -214,6 +219,12 @@ def _measured(server: Server, crowd: Crowd, command: Command, each: int | None =
     done = _run(server, crowd, command, each)
     spent = cpu_ns(server.pid) - before
     return spent / (command.flushes * (command.batch if each is None else each) * crowd.reading) / 1e3, done
+
+
+def _gathering(server: Server, crowd: Crowd, updates: int, rate: float) -> tuple[float, float]:
+    """CPU of the server per delivery of single updates, us, and how many of them a flush has."""
+    cost, done = _measured(server, crowd, Command(updates, 1, rate))
+    return cost, updates / done.flushes
 
 
 def _latencies(server: Server, crowd: Crowd, scale: Scale) -> list[float]:
