@@ -19,7 +19,7 @@ from bench.queues import contestants, places, turns
 from bench.queues.contestants import PEERS
 from bench.queues.peer import Measured
 from bench.queues.places import ON_POSTGRES, POSTGRES, PROMISE, SQLITE, Place, Statements
-from bench.queues.turns import Calls, Latency, Rate
+from bench.queues.turns import Calls, Latency, Rate, Served
 from bench.side_by_side import (
     ROUNDS,
     Asked,
@@ -48,9 +48,10 @@ AGAINST: Final = {
 JOBS: Final = 20_000
 REQUESTS: Final = 3_000
 PROBES: Final = 150
+GROWN_PROBES: Final = 50
 _LATENCY: Final = "latency"
 _CALLS: Final = "calls"
-Turn = Rate | Calls | Latency | Measured | float | Statements
+Turn = Rate | Served | Calls | Latency | Measured | float | Statements
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,9 +167,9 @@ def _growth(here: Place, sizes: Sequence[int], jobs: int) -> dict[str, Callable[
     """The turns on databases that are full already."""
     found: dict[str, Callable[[], Turn]] = {}
 
-    def served(kept: str) -> Rate:
+    def served(kept: str) -> Served:
         with here.grown(kept) as db:
-            return turns.work(MAIN, jobs, db)
+            return turns.served(MAIN, jobs, GROWN_PROBES, db)
 
     for size in sizes:
         name, kept = _finished(size), f"grown_{size}"
@@ -235,16 +236,20 @@ def _tell_growth(run: Run, found: dict[str, list[Turn]], sizes: Sequence[int], u
         values = {name: _of(found, name, place) for name in names}
         run.add(f"growth: {what}", unit, values, versus=_finished(min(sizes)))
     served = {
-        _finished(size): [e for e in found[f"{_finished(size)}: server"] if isinstance(e, Rate)] for size in sizes
+        _finished(size): [e for e in found[f"{_finished(size)}: server"] if isinstance(e, Served)] for size in sizes
     }
     base = _finished(min(sizes))
 
-    def add(what: str, unit: str, pick: Callable[[Rate], float]) -> None:
+    def add(what: str, unit: str, pick: Callable[[Served], float]) -> None:
         run.add(f"growth: {what}", unit, {n: [pick(each) for each in got] for n, got in served.items()}, versus=base)
 
-    add(f"jobs run at concurrency {MAIN}", "1/s", lambda each: each.per_second)
-    add("batches enqueued", "1/s", lambda each: each.enqueued)
-    add("resident memory after", "MB", lambda each: each.rss / 1e6)
+    add(f"jobs run at concurrency {MAIN}", "1/s", lambda each: each.rate.per_second)
+    add("jobs enqueued one by one", "1/s", lambda each: each.single)
+    add("jobs enqueued 64 at once", "1/s", lambda each: each.concurrent)
+    add("jobs enqueued in batches", "1/s", lambda each: each.rate.enqueued)
+    add("from enqueue to start, idle, p50", "ms", lambda each: each.p50)
+    add("from enqueue to start, idle, p99", "ms", lambda each: each.p99)
+    add("resident memory after", "MB", lambda each: each.rate.rss / 1e6)
 
 
 def _of(found: dict[str, list[Turn]], name: str, place: int) -> list[float]:

@@ -4,7 +4,7 @@ import json
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -89,16 +89,49 @@ class Rate(NamedTuple):
 def work(concurrency: int, jobs: int, db: str = "") -> Rate:
     """Jobs that all wait, from the moment they may run until the last has ended and was told of."""
     with server(concurrency, db) as found:
-        found.do("pause")
-        found.do("enqueue", WARM, "single")
+        return _work(found, jobs)
+
+
+def _work(found: Server, jobs: int) -> Rate:
+    found.do("pause")
+    found.do("enqueue", WARM, "single")
+    found.do("work")
+    put = found.do("enqueue", jobs, "batch")
+    done = found.do("work")
+    if done.jobs != jobs:
+        raise Failed(f"of {jobs} jobs {done.jobs} were completed")
+    found.check(WARM + jobs)
+    return Rate(jobs / done.seconds, done.cpu / jobs * 1e6, found.do("rss").rss, jobs / put.seconds)
+
+
+class Served(NamedTuple):
+    """A server on a database with many jobs: jobs run, enqueued one by one and 64 at once, per second; waits in ms."""
+
+    rate: Rate
+    single: float
+    concurrent: float
+    p50: float
+    p99: float
+
+
+def served(concurrency: int, jobs: int, probes: int, db: str) -> Served:
+    """All that one process is asked for; the database is left as it was, but for finished jobs."""
+    with server(concurrency, db) as found:
+        rate = _work(found, jobs)
+        alone = max(200, jobs // 10)
+        single = alone / found.do("enqueue", alone, "single").seconds
+        concurrent = jobs / found.do("enqueue", jobs, "concurrent").seconds
         found.do("work")
-        put = found.do("enqueue", jobs, "batch")
-        done = found.do("work")
-        if done.jobs != jobs:
-            raise Failed(f"of {jobs} jobs {done.jobs} were completed")
-        found.check(WARM + jobs)
-        found.do("resume")  # a database that is used again is found as it was
-        return Rate(jobs / done.seconds, done.cpu / jobs * 1e6, found.do("rss").rss, jobs / put.seconds)
+        found.check(WARM + alone + 2 * jobs)
+        waits = _probe(found, probes)
+    return Served(rate, single, concurrent, percentile(waits, 0.5), percentile(waits, 0.99))
+
+
+def _probe(found: Server, probes: int) -> Sequence[float]:
+    """Ms from an enqueue in process to the handler, in rising order."""
+    found.do("resume")
+    found.do("probe", 20)
+    return sorted(found.do("probe", probes, first=1000).values)
 
 
 class Calls(NamedTuple):
@@ -157,9 +190,7 @@ class Latency(NamedTuple):
 def latency(probes: int, db: str = "") -> Latency:
     """In process, then through the API."""
     with server(10, db) as found:
-        found.do("resume")
-        found.do("probe", 20)
-        inside = sorted(found.do("probe", probes, first=1000).values)
+        inside = _probe(found, probes)
 
         def request(n: int) -> bytes:
             body = json.dumps({"name": PROBE, "data": {"n": API_PROBES + n}}).encode()

@@ -12,7 +12,7 @@ from bench import queue
 from bench.processes import Failed
 from bench.queues import contestants, load, peer, services, turns
 from bench.queues.growth import PAUSED, Grown, build
-from bench.queues.turns import Calls, Latency, Rate, Server
+from bench.queues.turns import Calls, Latency, Rate, Served, Server
 from bench.side_by_side import Run
 from jobctl.model import JobQuery
 from jobctl.store.check import check
@@ -147,15 +147,17 @@ def test_a_turn_that_did_not_run_every_job_once_has_no_figures(tmp_path: Path, r
 
 @pytest.mark.slow
 def test_a_turn_of_ours_runs_jobs_that_do_what_those_of_the_peers_do() -> None:
-    found = turns.work(4, 20)
-    assert found.per_second > 0
-    assert found.cpu_us > 0
+    found = turns.served(4, 20, 3, "")
+    assert min(found.rate) > 0
+    assert min(found.single, found.concurrent) > 0
+    assert 0 < found.p50 <= found.p99
 
 
 # --- what is told --------------------------------------------------------------------------------------------------
 
 
 def test_every_figure_that_was_asked_for_is_judged() -> None:
+    rate = Rate(20_000.0, 40.0, 90_000_000, 30_000.0)
     measured = peer.Measured(single=1000.0, batch=0.0, rate=4000.0, p50=50.0, p99=90.0, rss=50_000_000)
     found: dict[str, list[queue.Turn]] = {
         queue._at(100): [Rate(21_000.0, 40.0, 90_000_000, 30_000.0)],
@@ -165,8 +167,8 @@ def test_every_figure_that_was_asked_for_is_judged() -> None:
         queue._LATENCY: [Latency(0.8, 2.0, 2.5, 12.0)],
         queue._finished(1000): [(100.0, 200.0, 20.0)],
         queue._finished(9000): [(120.0, 200.0, 40.0)],
-        f"{queue._finished(1000)}: server": [Rate(20_000.0, 40.0, 90_000_000, 30_000.0)],
-        f"{queue._finished(9000)}: server": [Rate(19_000.0, 40.0, 90_000_000, 30_000.0)],
+        f"{queue._finished(1000)}: server": [Served(rate, 1000.0, 20_000.0, 1.5, 3.0)],
+        f"{queue._finished(9000)}: server": [Served(rate, 900.0, 19_000.0, 1.6, 3.2)],
         queue.WAITING: [(110.0, 1.0, 1.0)],
     }
     run = Run("queue", {"store": "sqlite"})
@@ -190,4 +192,6 @@ def test_every_figure_that_was_asked_for_is_judged() -> None:
         f"claim {queue.WAITING} against 1,000 finished": True,
         "resident memory of an idle server": True,
     }
-    assert {each.quantity for each in run.figures} >= {"jobs run", "jobs enqueued", "growth: claim", "resident memory"}
+    assert {each.quantity for each in run.figures} >= {
+        "jobs run", "jobs enqueued", "growth: claim", "growth: from enqueue to start, idle, p50", "resident memory",
+    }  # fmt: skip
