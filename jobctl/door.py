@@ -26,7 +26,7 @@ from hypercorn.typing import ASGIFramework
 
 from jobctl import http_connection as http
 from jobctl.errors import StartupError
-from jobctl.hypercorn_h11 import upgrade_at_once
+from jobctl.hypercorn_h11 import may_ask_for, upgrade_at_once
 
 BACKLOG: Final = 4096
 """Connections that the kernel holds for us: a restart brings thousands back within a second. (It may cap this.)"""
@@ -155,6 +155,7 @@ class Door:
         stream_path: path of the WebSocket; a query after it does not matter. Upgrades of any other path are plain HTTP.
             With none, there is no stream.
         on_upgrade: awaited in the connection's task. The connection is closed when it returns or raises.
+        before_upgrade: awaited before a request that may ask for the stream is parsed: a crowd's are in no hurry.
         ssl_context: serve TLS with it; the door sets its ALPN protocols.
         grace: seconds that all connections get after ``stop``, streams too.
         max_connections: HTTP connections at once.
@@ -169,6 +170,7 @@ class Door:
         *,
         stream_path: str = "",
         on_upgrade: Callable[[Upgrade], Awaitable[None]] | None = None,
+        before_upgrade: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         ssl_context: ssl.SSLContext | None = None,
         grace: float = 5.0,
         max_connections: int = MAX_HTTP_CONNECTIONS,
@@ -177,7 +179,7 @@ class Door:
         config = Config()
         config.errorlog = logger
         config.include_server_header = False
-        self._on_upgrade = on_upgrade
+        self._on_upgrade, self._before_upgrade = on_upgrade, before_upgrade
         self._ssl_context = ssl_context
         if ssl_context is not None:
             ssl_context.set_alpn_protocols(["http/1.1"])
@@ -296,8 +298,10 @@ class Door:
                 self._fresh.discard(waiting)
                 self._http.asking.pop(waiting, None)
         request = None
-        if not self._stopping.is_set():
-            request = upgrade_at_once(first, self._http.stream_path)
+        if self._on_upgrade is not None and may_ask_for(first, self._http.stream_path):
+            await self._before_upgrade()
+            if not self._stopping.is_set():
+                request = upgrade_at_once(first, self._http.stream_path)
         if request is None and first:
             connection = http.HttpConnection(
                 self._http, stream, sock, client=client, server=server, head_deadline=deadline

@@ -81,14 +81,17 @@ def _is_framed_twice(request: h11.Request) -> bool:
     return b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0")
 
 
+def may_ask_for(data: bytes, stream_path: bytes) -> bool:
+    """Whether ``data``, the first bytes of a connection, may ask for the stream; told without parsing them."""
+    return data.startswith(b"GET ") and stream_path in data
+
+
 def upgrade_at_once(data: bytes, stream_path: bytes) -> UpgradeRequest | None:
-    """Find the stream's upgrade if ``data``, the first bytes of a connection, hold one whole.
+    """Find the stream's upgrade if ``data``, of which that may be, holds one whole.
 
     Most streams start so, and for them nothing of Hypercorn is made: a quarter less CPU for a connection (0.35 ms
     instead of 0.46), which counts when thousands come back at once.
     """
-    if not data.startswith(b"GET ") or stream_path not in data:
-        return None
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=Config.h11_max_incomplete_size)
     connection.receive_data(data)
     try:

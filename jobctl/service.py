@@ -157,8 +157,8 @@ class Service:
             )
         )
         self.door = Door(
-            self.app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, ssl_context=context,
-            grace=HTTP_GRACE_S, alone=ALONE,
+            self.app, sockets, stream_path=PATH, on_upgrade=self.endpoint.serve, before_upgrade=self.endpoint.turn,
+            ssl_context=context, grace=HTTP_GRACE_S, alone=ALONE,
         )  # fmt: skip
         access.when_ended = self.endpoint.revoke
         access.when_doubted = self.endpoint.call_back

@@ -157,6 +157,10 @@ class Endpoint:
 
     # --- one connection ------------------------------------------------------------------------------------------
 
+    async def turn(self) -> None:
+        """Wait for one's turn to come in, before the handshake; see ``pace``."""
+        await self._arrivals.turn()
+
     async def serve(self, upgrade: Upgrade) -> None:
         """Speak with one peer until either side ends it. Closes the socket."""
         transport: Transport
@@ -165,7 +169,6 @@ class Endpoint:
         else:
             transport = PlainTransport(upgrade.sock)
         try:
-            await self._arrivals.turn()
             reply = self._greet(upgrade)
             leftover = upgrade.leftover
             address = self._address_of(upgrade.peer, _lines(upgrade, b"x-forwarded-for"))

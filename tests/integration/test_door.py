@@ -144,6 +144,19 @@ async def test_an_app_that_does_not_end_cannot_hold_up_the_hand_over(
     assert await peer.read(2) == b"<>"
 
 
+async def test_who_asks_for_the_stream_waits_for_the_turn_and_nobody_else_does(start: Start, app: App) -> None:
+    turn = trio.Event()
+    server = await start(before_upgrade=turn.wait)
+    stream = await server.connect()
+    await stream.send(UPGRADE)
+    await trio.testing.wait_all_tasks_blocked()
+    assert app.upgrades == []
+    assert await server.answers()
+    turn.set()
+    assert await stream.read(2) == b"<>"
+    await stream.stream.aclose()
+
+
 async def test_the_socket_is_closed_when_the_stream_ends(start: Start) -> None:
     async def leave(_: Upgrade) -> None:
         pass
