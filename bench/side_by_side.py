@@ -11,6 +11,7 @@ it: on another machine, or a busy one, the same code gives other figures.
 
 import datetime as dt
 import os
+import resource
 import shlex
 import statistics
 import sys
@@ -36,6 +37,8 @@ WIDTH: Final = 140
 """Columns of a table that goes into a file."""
 BUSY: Final = 1.0
 """Load average above which somebody else is at work here."""
+OTHERS: Final = 0.5
+"""Cores that others may take meanwhile. Some of ours is among it: of a process that nobody has waited for."""
 
 T = TypeVar("T")
 
@@ -186,6 +189,7 @@ class Run:
         self._packages = packages
         self._at = dt.datetime.now(dt.UTC)
         self._began = time.monotonic()
+        self._others_before = others_s()
         if not self.server_cpus:
             self.notes.append("server and load share a core: figures are of this machine alone")
         if (load := os.getloadavg()[0]) > BUSY:
@@ -207,7 +211,10 @@ class Run:
         return time.monotonic() - self._began > minutes * 60
 
     def report(self) -> Report:
-        """All of it."""
+        """All of it; by then the processes that were measured have ended."""
+        seconds = time.monotonic() - self._began
+        if (cores := (others_s() - self._others_before) / max(seconds, 1.0)) > OTHERS:  # it is kept in ticks of 10 ms
+            self.notes.append(f"others took {cores:.1f} cores while this ran: measure again")
         environment = machine.environment(self.server_cpus, self.load_cpus)
         versions = {**environment.versions, **self.versions}
         for name in self._packages:
@@ -217,7 +224,7 @@ class Run:
             schema=SCHEMA,
             bench=self._bench,
             at=self._at.isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - self._began, 1),
+            seconds=round(seconds, 1),
             command=shlex.join(["python", "-m", f"bench.{self._bench}", *sys.argv[1:]]),
             environment=msgspec.structs.replace(environment, versions=versions),
             settings=self.settings,
@@ -249,6 +256,19 @@ def cpu_ns(pid: int) -> int:
         return time.clock_gettime_ns((~pid << 3) | 2)
     times = psutil.Process(pid).cpu_times()
     return round((times.user + times.system) * 1e9)
+
+
+def others_s() -> float:
+    """Seconds of CPU that all have taken so far but this process and those of its own that have ended.
+
+    What other virtual machines took of ours is in it. Interrupts are not: they are of those who send.
+    """
+    whole = psutil.cpu_times()
+    took: float = whole.user + whole.nice + whole.system + getattr(whole, "steal", 0.0)
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        ours = resource.getrusage(who)
+        took -= ours.ru_utime + ours.ru_stime
+    return took
 
 
 def resident(pid: int) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from bench import side_by_side
 from bench.side_by_side import (
     Absent,
     Asked,
@@ -18,6 +21,7 @@ from bench.side_by_side import (
     judge,
     main,
     number,
+    others_s,
     ratio,
     resident,
     show,
@@ -118,3 +122,28 @@ def test_a_report_names_what_is_missing_and_reads_back(capsys: pytest.CaptureFix
     assert "not measured: node: there is no [node] here" in shown
     assert "missed by 17%" in shown
     assert "python -m bench.test" in shown
+
+
+def test_what_others_took_leaves_out_those_of_ours_that_have_ended() -> None:
+    burn = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass\n"
+    code = f"{burn}print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        assert one.stdin is not None
+        assert one.stdout is not None
+        before = others_s()
+        one.stdout.readline()
+        while_it_was_there = others_s()
+        one.stdin.write(b"\n")
+        one.stdin.flush()
+        one.wait(30)
+        afterwards = others_s()
+    assert while_it_was_there - before > 0.25
+    assert while_it_was_there - afterwards > 0.25
+
+
+@pytest.mark.parametrize(("took", "said"), [(1e6, True), (0.0, False)])
+def test_a_report_says_whether_others_were_at_work(took: float, said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([0.0, took])
+    monkeypatch.setattr(side_by_side, "others_s", lambda: next(readings))
+    notes = Run("fanout", {}).report().notes
+    assert any("others took" in each for each in notes) is said
