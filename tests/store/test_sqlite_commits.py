@@ -60,17 +60,18 @@ def late_error(store: SqliteStore) -> Callable[[], Any]:
 
 
 async def test_writes_that_wait_together_share_a_transaction(store: SqliteStore) -> None:
-    before = store.committer.groups, store.committer.operations
+    writes = store.committer.metrics.commit_writes
+    before = writes.count, writes.total
     answers = await together(store, *[lambda: add(store)] * 50)
     assert len(set(answers)) == 50
-    assert (store.committer.groups - before[0], store.committer.operations - before[1]) == (2, 51)
+    assert (writes.count - before[0], writes.total - before[1]) == (2, 51)
 
 
 async def test_a_group_is_bounded(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(committer, "MAX_GROUP", 10)
-    before = store.committer.groups
+    before = store.committer.metrics.commit_writes.count
     await together(store, *[lambda: add(store)] * 35)
-    assert store.committer.groups - before == 5
+    assert store.committer.metrics.commit_writes.count - before == 5
 
 
 async def test_writes_are_done_in_the_order_they_were_handed_over(store: SqliteStore) -> None:
