@@ -340,7 +340,8 @@ class Hub:
             try:
                 self._send_stats_once()
             except Exception:
-                log.debug("the stream failed on counts", exc_info=True)
+                log.exception(_FAILED)
+                self._start_over()
             await trio.sleep(STATS_EVERY_S)
 
     def _send_stats_once(self) -> None:

@@ -341,6 +341,31 @@ async def test_who_has_what_of_a_flush_that_broke_off_is_not_known_so_all_are_cu
     assert hub._missed.is_set()
 
 
+async def test_counts_that_could_not_be_sent_are_owed_to_those_who_come_back(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = Counted()
+    hub = store.hub = Hub(store, clock=lambda: 0)  # type: ignore[arg-type]
+    hub._ready, hub.head = True, 5
+    member = Watcher(hub)
+    store.reads = [(6, Commit())]
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "stats_frame", broken)
+        hub.publish(Commit(events=(event(6, **NEW),)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub._send_stats)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub._count_again)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert member.told == [("after", 5), ("behind", 6)]
+    hub.want_stats(None, member, first=False)
+    hub._send_stats_once()
+    assert member.told[2:] == [("stats", 6)]
+
+
 async def test_an_event_that_was_counted_before_it_was_heard_of_is_not_told_again() -> None:
     hub = Hub(Counted(), clock=lambda: 0)  # type: ignore[arg-type]
     hub._ready, hub.head = True, 31
