@@ -208,7 +208,8 @@ class Runner:
                 else:
                     claims = await self._stand_by(due, busy)
             except Exception as error:  # noqa: BLE001 - it is logged, and tried again
-                self._work, self._claiming = self._work or slots > 0, False
+                # Where it stood by, what it was to claim may be there, and nobody else calls for it.
+                self._work, self._claiming = self._work or slots > 0 or not ended, False
                 await self._after_failure(ended, pause, error)
                 pause = patience.longer(pause)
                 continue

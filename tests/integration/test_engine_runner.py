@@ -217,6 +217,33 @@ async def test_the_runner_survives_a_store_that_is_away(tmp_path: Path, monkeypa
     assert (job.status, job.attempts, failures) == ("completed", 1, 7)
 
 
+async def test_what_came_as_standing_by_failed_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runner was to claim it in the transaction that brought it, and is called by nobody else."""
+    registry = Registry()
+
+    @registry.job("ok")
+    async def ok(ctx: Context) -> None: ...
+
+    standing, brought = trio.Event(), trio.Event()
+    async with engine(tmp_path, registry) as e:
+        await wait_for(lambda: e.runner.resting)
+        claim_next = e.store.claim_next
+
+        async def fail(*_: Any, **__: Any) -> None:
+            monkeypatch.setattr(e.store, "claim_next", claim_next)
+            standing.set()
+            await brought.wait()
+            raise RuntimeError("undone")
+
+        monkeypatch.setattr(e.store, "claim_next", fail)
+        e.runner.look_again()
+        await standing.wait()
+        e.store._listeners.remove(e.runner.on_commit)  # as where the commit says that the runner has looked
+        job_id = await e.enqueue("ok")
+        brought.set()
+        assert (await e.until(job_id)).status == "completed"
+
+
 async def test_an_outcome_that_cannot_be_stored_at_all_fails_the_job_and_not_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
