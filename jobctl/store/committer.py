@@ -8,6 +8,7 @@ nobody of it is told otherwise. What a transaction is to the database is the ``W
 
 import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ MAX_GROUP: Final = 1000
 
 MAX_STARTS: Final = 20
 """Times that a group starts over because others were in the way; each time somebody has got through."""
+
+APART_S: Final = 1.0
+"""The longest pause before a group starts over."""
 
 IDLE_AFTER_S: Final = 1.0
 
@@ -284,7 +288,9 @@ class Committer:
 
     def _transact(self, group: list[_Op]) -> Commit:
         guarded = False
-        for _ in range(MAX_STARTS):
+        for start in range(MAX_STARTS):
+            if start > 1:  # two that start over at once meet again, and again
+                time.sleep(random.random() * min(APART_S, 0.025 * 2**start))  # noqa: S311 - nobody has to guess it
             try:
                 return self._attempt(group, guarded=guarded)
             except Again as error:

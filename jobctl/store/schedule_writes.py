@@ -132,7 +132,13 @@ def sync(tx: Tx, planned: Sequence[Planned], untouched: Collection[str]) -> Sync
 
 
 def fire(tx: Tx, firings: Sequence[Firing]) -> tuple[str | None, ...]:
-    """Carry out plans; those that their schedule has moved on from change nothing."""
+    """Carry out plans, in their order; those that their schedule has moved on from change nothing.
+
+    Their schedules are locked first, by name as in all processes, so that none waits for one that waits for it.
+    """
+    if len(firings) > 1:
+        for name in sorted({firing.name for firing in firings}):
+            _row(tx, name)
     return tuple(_fire(tx, firing) for firing in firings)
 
 

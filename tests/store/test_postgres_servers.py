@@ -162,7 +162,12 @@ async def test_a_tick_has_one_job_though_two_servers_fire_it_at_once(
     assert (await two[1].schedules.one("every")).value.run_count == 25
 
 
-async def test_two_servers_that_fire_many_schedules_in_other_orders_do_not_stop_each_other(two: Two) -> None:
+async def test_two_servers_that_fire_many_schedules_in_other_orders_do_not_stop_each_other(
+    two: Two, postgres_url: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = postgres_url.rpartition("/")[2]
+    deadlocks = _deadlocks(cluster, name)
+    slowly(monkeypatch, seed=8)
     states = [
         await two[0].schedules.add(_named(f"s{n}"), created_by="root", next_run=START_MS) for n in range(12)
     ]
@@ -175,6 +180,8 @@ async def test_two_servers_that_fire_many_schedules_in_other_orders_do_not_stop_
     )
     made = [job for answer in answers for job in answer if job is not None]
     assert len(made) == len(set(made)) == 12
+    assert [len(answer) for answer in answers] == [12, 12]
+    assert _deadlocks(cluster, name) == deadlocks
 
 
 def _named(name: str) -> ScheduleSpec:

@@ -74,6 +74,23 @@ async def test_a_group_is_bounded(store: SqliteStore, monkeypatch: pytest.Monkey
     assert store.committer.metrics.commit_writes.count - before == 5
 
 
+async def test_a_group_that_others_are_in_the_way_of_starts_over_later_each_time(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(committer.time, "sleep", pauses.append)
+    monkeypatch.setattr(committer.random, "random", lambda: 0.5)
+    errors = [committer.Again("a deadlock", guarded=False)] * 8
+
+    def meet(tx: Tx) -> int:
+        if errors:
+            raise errors.pop()
+        return tx.now
+
+    assert await store.committer.submit(meet) == store.clock()
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5], "the first time at once"
+
+
 async def test_writes_are_done_in_the_order_they_were_handed_over(store: SqliteStore) -> None:
     await together(store, *(lambda i=i: add(store, name=f"n{i}") for i in range(20)))  # type: ignore[misc]
     assert [event.name for event in await all_events(store)] == [f"n{i}" for i in range(20)]
