@@ -51,9 +51,14 @@ class Guard:
         self._process: subprocess.Popen[bytes] | None = None
         self._lease = b""
         self._runs: dict[int, bytes] = {}
+        self._wanted = False  # one has gone, and no other could be started
 
     def start(self) -> None:
-        """Have one beside this process, where the system can tell whose a program is."""
+        """Have one beside this process, where the system can tell whose a program is.
+
+        Raises:
+            OSError: there is no room for one more process.
+        """
         if not proc.available():
             log.warning("this system has no /proc: programs of a server that is frozen or killed are not ended")
             return
@@ -66,6 +71,7 @@ class Guard:
             )  # fmt: skip
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._wanted = False
         assert self._process.stdin is not None  # noqa: S101 - it was asked for
         os.set_blocking(self._process.stdin.fileno(), False)  # a guard that does not read must not hold up the server
         for line in (self._lease, *self._runs.values()):
@@ -87,6 +93,9 @@ class Guard:
         self._write(f"end {pid}\n".encode())
 
     def _write(self, line: bytes) -> None:
+        if self._process is None and self._wanted:
+            self._replace()  # it is told all that is known
+            return
         if self._process is None or self._process.stdin is None:
             return
         try:  # a line is far below what a pipe takes whole, and the guard does nothing but read
@@ -95,11 +104,18 @@ class Guard:
             log.error("the guard of programs is gone or does not read, another is started: %s", error)
             self._process.kill()  # one that is frozen would go by what it was told long ago when it goes on
             self.stop()
+            self._wanted = True
+            self._replace()
+
+    def _replace(self) -> None:
+        try:
             self.start()
+        except OSError as error:  # the lease and its runs go on, and the next that is to be told tries again
+            log.error("no other guard of programs can be started now: %s", error)
 
     def stop(self) -> None:
         """Nothing runs any more, or it may end what does."""
-        process, self._process = self._process, None
+        process, self._process, self._wanted = self._process, None, False
         if process is not None:
             assert process.stdin is not None  # noqa: S101 - it was asked for
             with contextlib.suppress(OSError):
@@ -155,14 +171,15 @@ def watch(pipe: IO[bytes]) -> None:
     selector.register(pipe, selectors.EVENT_READ)
     while True:
         left = told.left(steady())
-        if left is not None and left <= 0:
-            told.end_all()
-            continue
-        if not selector.select(left):
+        over = left is not None and left <= 0
+        # One that was frozen, while its server was not, may have yet to read that the lease was renewed.
+        if not selector.select(0 if over else left):
+            if over:
+                told.end_all()
             continue
         read = os.read(pipe.fileno(), 65_536)
         if not read:
-            told.end_all(grace=GRACE_S)
+            told.end_all(grace=0.0 if over else GRACE_S)
             return
         *lines, rest = (rest + read).split(b"\n")
         for line in lines:

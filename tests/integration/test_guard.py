@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jobctl.engine import guard as guards
 from jobctl.engine import proc
 from jobctl.engine.guard import EARLY_S, GRACE_S, LEASE, Guard, steady
 
@@ -112,6 +114,49 @@ def test_one_that_is_frozen_is_replaced_by_one_that_knows_what_runs(
         assert told < 100_000, "the pipe is never full"
     assert frozen.returncode == -signal.SIGKILL, "it would end what is wanted when it goes on"
     assert not program.ends(0.3)
+    guard.lease(lease, steady() + EARLY_S + 0.5)
+    assert program.ends(10)
+
+
+def test_one_that_was_frozen_hears_first_what_it_was_told_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time passes between two looks, while its server goes on and renews the lease."""
+    here, there = os.pipe()
+    os.write(there, b"lease a 100\n")
+    ended: list[float] = []
+    times = iter((0.0, 200.0, 200.0))
+
+    def now() -> float:
+        at = next(times)
+        if len(told) == 1:
+            os.write(there, b"lease a 1000\n")
+        told.append(at)
+        if len(told) == 3:
+            os.close(there)
+        return at
+
+    told: list[float] = []
+    monkeypatch.setattr(guards, "steady", now)
+    monkeypatch.setattr(guards.Watch, "end_all", lambda _, *, grace=0.0: ended.append(grace))
+    with os.fdopen(here, "rb", buffering=0) as pipe:
+        guards.watch(pipe)
+    assert ended == [GRACE_S], "only as its server has gone"
+
+
+def test_a_guard_that_cannot_be_replaced_is_replaced_later(
+    guard: Guard, programs: list[Program], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = request.node.name
+    assert guard._process is not None
+    guard._process.kill()
+    guard._process.wait()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))  # too many processes
+
+    with monkeypatch.context() as full:
+        full.setattr("jobctl.engine.guard.subprocess.Popen", refuse)
+        guard.lease(lease, steady() + 3600)
+    program = start(programs, guard, lease, clean=True)
     guard.lease(lease, steady() + EARLY_S + 0.5)
     assert program.ends(10)
 
