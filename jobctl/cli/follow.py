@@ -8,13 +8,14 @@ from typing import Final, Protocol
 import trio
 
 from jobctl.cli import lines
+from jobctl.cli.deadline import Deadline
 from jobctl.cli.notices import Notices
 from jobctl.cli.output import print_json, safe, say
 from jobctl.cli.view import View
 from jobctl.client.client import Client
 from jobctl.client.live import Resynced, Update, Watch
 from jobctl.client.waiting import current
-from jobctl.errors import JobctlError, NotFound, WaitTimeout
+from jobctl.errors import JobctlError, NotFound
 from jobctl.model import Job, JobFilter, Position, wire_time
 from jobctl.protocol.messages import JobDeleted, JobStatsUpdate, JobUpdate, encode
 
@@ -109,7 +110,7 @@ class Order:
     since: Position | None = None
     stats: bool = False
     until_done: bool = False
-    timeout: float | None = None
+    deadline: Deadline | None = None
     show_state: bool = False
     fresh: bool = False
     """All that is followed was enqueued after ``since``: there is no state to look at first."""
@@ -158,8 +159,8 @@ class Follower:
             WaitTimeout: the time is over.
             NotFound: an id does not exist.
         """
-        timeout = self._order.timeout
-        with trio.CancelScope() if timeout is None else trio.move_on_after(timeout):
+        deadline = self._order.deadline
+        with trio.CancelScope() if deadline is None else trio.move_on_after(deadline.left):
             try:
                 await self._follow(client)
             except trio.Cancelled:
@@ -170,8 +171,10 @@ class Follower:
                 raise
             self._end = DONE
             return
-        self._end = f"timed out after {timeout:g} s"
-        raise WaitTimeout(self._end)
+        if deadline is not None:
+            over = deadline.passed()
+            self._end = str(over)
+            raise over
 
     async def _follow(self, client: Client) -> None:
         order, view = self._order, self._view

@@ -12,6 +12,7 @@ from jobctl.cli.output import ExitCode, drawable, say
 from jobctl.errors import InvalidInput, WaitTimeout
 
 if TYPE_CHECKING:
+    from jobctl.cli.deadline import Deadline
     from jobctl.cli.follow import Follower
     from jobctl.cli.view import View
     from jobctl.model import JobFilter, Position
@@ -53,20 +54,22 @@ def watch(
     screen = table or (drawable(sys.stdout) and not json and not plain)
     import trio
 
+    from jobctl.cli.deadline import Deadline
     from jobctl.cli.follow import Follower, JsonLines, Order, PlainLines, Silent
     from jobctl.cli.notices import Notices
     from jobctl.cli.view import View
 
     whole = screen and wanted == _filter(None, None, None, None, None, mine=False)
+    deadline = None if timeout is None else Deadline.after(timeout)
     order = Order(
-        wanted, since=place, stats=stats or (whole and not until_done), until_done=until_done, timeout=timeout,
+        wanted, since=place, stats=stats or (whole and not until_done), until_done=until_done, deadline=deadline,
         show_state=(screen or wanted.ids is not None) and place is None,
     )  # fmt: skip
     view = View(wanted)
     printer = Silent() if screen else JsonLines() if json else PlainLines()
     follower = Follower(order, view, printer, None if screen else Notices(trio.current_time))
     try:
-        _run(Target(url, token_file, wait_server), follower, view, timeout, screen=screen)
+        _run(Target(url, token_file, wait_server), follower, view, deadline, screen=screen)
     except KeyboardInterrupt as error:
         if (position := follower.position) is not None:
             say(f"left, nothing was cancelled; {_go_on(position)}")
@@ -79,12 +82,11 @@ def watch(
 
 
 def _run(
-    target: Target, follower: "Follower", view: "View", timeout: float | None, *, screen: bool
+    target: Target, follower: "Follower", view: "View", deadline: "Deadline | None", *, screen: bool
 ) -> None:
-    from jobctl.cli.deadline import Deadline
     from jobctl.cli.follow import run_follower
 
-    target.reach(None if timeout is None else Deadline.after(timeout))
+    target.reach(deadline)
     with target.explained():
         if not screen:
             run_follower(target.client, follower)
