@@ -131,7 +131,9 @@ class Behind:
     def _saves(self, statements: list[Statement]) -> set[int]:
         if not self._saved:
             return set()
-        latest = {row.pk: (row, values) for row, values in self._saved}
+        # In the order in which all lock jobs: one group's runs end in any, and another process may act on many of them.
+        by_pk = {row.pk: (row, values) for row, values in self._saved}
+        latest = {pk: by_pk[pk] for pk in sorted(by_pk)}
         self._saved = []
         columns = [*zip(*[values for _, values in latest.values()], strict=True), [self._was[pk][0] for pk in latest]]
         self._expected.append((len(statements), len(latest)))

@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from store_kit import ANN, START_MS, new
 
-from jobctl.store import token_writes
-from jobctl.store.base import Enqueued, Idempotency
+from jobctl.store import token_writes, writes
+from jobctl.store.base import Claim, Completed, End, Enqueued, Idempotency
 from jobctl.store.committer import Again
 from jobctl.store.enqueue import enqueue
+from jobctl.store.postgres_claims import claim
 from jobctl.store.postgres_link import WRITER, connect
 from jobctl.store.postgres_migrate import migrate
 from jobctl.store.postgres_settings import PostgresOptions
@@ -208,3 +209,47 @@ def test_what_is_told_of_the_use_of_tokens_waits_for_a_revocation(two: Two, post
     one.commit()
     use.done()
     other.commit()
+
+
+# --- jobs ----------------------------------------------------------------------------------------------------------
+
+
+def running(writer: PostgresWriter, n: int) -> list[Claim]:
+    """So many runs, in the order in which their jobs were made."""
+    tx = writer.begin(guarded=False)
+    enqueue(tx, [new() for _ in range(n)], ANN, None)
+    writer.commit()
+    tx = writer.begin(guarded=False)
+    found = claim(tx, n, "host:1", {}, {})
+    writer.commit()
+    return list(found.claims)
+
+
+def finish(tx: PostgresTx, *ended: Claim) -> None:
+    writes.finish(tx, *(End(each.job.id, each.run, Completed(b"1"), held=False) for each in ended))
+
+
+def locked_in_order(url: str, first: str, second: str, does: Callable[[], Any]) -> Any:
+    """What ``does`` answers; it must wait for the job ``first`` without having taken the other one before."""
+    with psycopg.connect(url) as connection:
+        lock = "SELECT 1 FROM job WHERE id = %s FOR NO KEY UPDATE"
+        connection.execute(lock, (first,))
+        beside = Beside(url, does)
+        beside.settled()
+        assert beside.is_alive(), "it waits"
+        connection.execute("SET LOCAL lock_timeout = 500")
+        connection.execute(lock, (second,))
+        connection.rollback()
+        return beside.done()
+
+
+def test_runs_that_end_are_stored_in_the_order_of_their_jobs(two: Two, postgres_url: str) -> None:
+    """As whoever acts on many jobs locks them."""
+    one, _ = two
+    first, second = running(one, 2)
+
+    def ends() -> None:
+        finish(one.begin(guarded=False), second, first)
+        one.commit()
+
+    locked_in_order(postgres_url, first.job.id, second.job.id, ends)
