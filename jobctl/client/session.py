@@ -102,7 +102,8 @@ class Session:
                 if time.monotonic() + delay > self._deadline:
                     raise WaitTimeout(str(error)) from None
                 if tries > 1 and self._tell is not None:  # a single failure is over before it is read
-                    self._tell(f"{error}; trying again for {give_up - time.monotonic():.0f} s")
+                    left = min(give_up, self._deadline) - time.monotonic()
+                    self._tell(f"{error}; trying again for {left:.0f} s")
                     self._tell = None
                 self._sleep(delay)
 

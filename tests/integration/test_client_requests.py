@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import time
 from typing import Any
 
 import pytest
@@ -80,6 +81,20 @@ async def test_a_blocking_call_that_is_tried_again_and_again_says_so_once(peer: 
             await trio.to_thread.run_sync(session.send, api.get_job("a"))
             assert len(told) == said
     assert re.fullmatch(r"the database cannot be reached; trying again for \d+ s", told[0])
+
+
+async def test_a_blocking_call_says_how_long_it_has_where_that_is_less_than_its_patience(peer: Peer) -> None:
+    busy: Any = (503, {}, {"code": "unavailable", "detail": "the database cannot be reached"})
+    answers = [busy, busy, (200, {}, {"data": job("a")})]
+    peer.http = lambda *_: answers.pop(0)
+    told: list[str] = []
+    with Session(
+        Address.parse(peer.url), lambda: "tok", patience=1000.0, deadline=time.monotonic() + 100, tell=told.append,
+        sleep=lambda _: None,
+    ) as session:  # fmt: skip
+        await trio.to_thread.run_sync(session.send, api.get_job("a"))
+    (said,) = told
+    assert 0 < int(said.rpartition(" for ")[2].removesuffix(" s")) <= 100
 
 
 async def test_a_retry_after_beyond_patience_is_reported_at_once(peer: Peer) -> None:
