@@ -214,7 +214,10 @@ class HttpConnection:
         if self._tls:
             return bytes(await self._stream.receive_some(MAX_RECV))
         while True:
-            await trio.lowlevel.wait_readable(self._sock)
+            try:
+                await trio.lowlevel.wait_readable(self._sock)
+            except ValueError:  # closed meanwhile, as the answer to what came last could not be sent
+                raise trio.ClosedResourceError from None
             with suppress(BlockingIOError):
                 return os.read(self._sock.fileno(), MAX_RECV)
 

@@ -157,6 +157,23 @@ async def test_who_asks_for_the_stream_waits_for_the_turn_and_nobody_else_does(s
     await stream.stream.aclose()
 
 
+@pytest.mark.parametrize("asked", [UPGRADE, UPGRADE.replace(b"Host: x\r\n", b""), UPGRADE[:-2]])
+async def test_who_leaves_before_the_turn_comes_is_no_error(
+    start: Start, asked: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also with a request that is refused: the refusal cannot be sent any more."""
+    turn = trio.Event()
+    server = await start(before_upgrade=turn.wait)
+    peer = await server.connect()
+    await peer.send(asked)
+    await trio.testing.wait_all_tasks_blocked()
+    server.app.peers[-1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await peer.stream.aclose()
+    turn.set()
+    assert await server.answers()
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 async def test_the_socket_is_closed_when_the_stream_ends(start: Start) -> None:
     async def leave(_: Upgrade) -> None:
         pass
