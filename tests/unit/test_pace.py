@@ -1,4 +1,4 @@
-"""How many take a dear step in one turn of the event loop."""
+"""How many take a dear step in one turn of the event loop, and how long they have it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import trio
 from jobctl.stream.pace import Pace
 
 CROWD = 20
-APART = 3
+LONG = 60.0
 
 
 @pytest.fixture
 async def pace(nursery: trio.Nursery) -> AsyncIterator[Pace]:
-    made = Pace(APART)
+    made = Pace(work=LONG, rest=LONG)
     await nursery.start(made.run)
     yield made
 
@@ -53,12 +53,34 @@ async def test_a_crowd_goes_on_one_at_a_time_with_turns_between(pace: Pace) -> N
     assert sum(steps) + seen[0] == CROWD
     # Within a turn trio shuffles who is ready: the bystander may look before one and after the next.
     assert max(steps) <= 2
-    assert len(seen) > (CROWD - 2) * APART
+    assert len(seen) > CROWD - 2
     assert sorted(passed) == list(range(CROWD))
 
 
+async def test_after_so_much_work_all_rest(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("jobctl.stream.pace.time.perf_counter", lambda: now)
+    pace = Pace(work=0.5, rest=1.0)
+    await nursery.start(pace.run)
+    passed: list[float] = []
+
+    async def come() -> None:
+        nonlocal now
+        await pace.turn()
+        passed.append(trio.current_time())
+        now += 0.25
+
+    began = trio.current_time()
+    async with trio.open_nursery() as crowd:
+        for _ in range(8):
+            crowd.start_soon(come)
+    assert [round(at - began) for at in passed] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
 async def test_they_go_on_in_the_order_in_which_they_came(nursery: trio.Nursery) -> None:
-    pace = Pace(1)
+    pace = Pace(work=LONG, rest=LONG)
     await nursery.start(pace.run)
     came: list[int] = []
     passed: list[int] = []
@@ -97,7 +119,7 @@ async def test_whoever_gives_up_does_not_keep_a_place(pace: Pace) -> None:
 
 
 async def test_nobody_waits_once_it_has_stopped() -> None:
-    pace = Pace(1)
+    pace = Pace(work=LONG, rest=LONG)
     passed: list[int] = []
 
     async def come(n: int) -> None:
