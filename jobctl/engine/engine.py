@@ -65,7 +65,7 @@ class Engine:
         )
         self.runner.holding.doubted = self.lease.look_again
         self.watchdog = Watchdog(metrics, max_lag=settings.health.max_lag)
-        self.scheduler = Scheduler(store, Anywhere(registry, self._elsewhere), clock=now_ms)
+        self.scheduler = Scheduler(store, Anywhere(registry, self.lease.seen_handlers), clock=now_ms)
         self.maintenance = Maintenance(store, settings.retention)
         self.wall_clock = WallClock(self._clock_was_set)
         self.duties = Duties(store, self.lease, self.scheduler, self.maintenance)
@@ -89,10 +89,6 @@ class Engine:
         await self.lease.start()
         self.store.listen(self.runner.on_commit)
         self.store.listen(self.scheduler.on_commit)
-
-    def _elsewhere(self) -> set[str]:
-        """Names that other processes can run."""
-        return {name for each in self.lease.workers if each.state != "lost" for name in each.handlers}
 
     async def _clear_up(self) -> None:
         """Whatever ran is our own predecessor's. Where others share the store, the leader sees to it all the time."""

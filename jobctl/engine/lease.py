@@ -105,6 +105,9 @@ class Lease:
         """Whether runs may go on."""
         self.workers: tuple[Worker, ...] = ()
         """Everybody, as of the last heartbeat."""
+        self.seen_handlers: set[str] = set()
+        """What any process could run that a heartbeat has shown since this one started. One that restarts is soon back,
+        and what it is to run waits for it."""
         self.heard: Callable[[tuple[Worker, ...]], None] = lambda _: None
         """Told of them with each heartbeat."""
         self.renewed: Callable[[str, float], None] = lambda _, __: None
@@ -219,6 +222,7 @@ class Lease:
         if beat.leader:
             self._leads_until = math.inf if self._store.lease_s is None else asked + TERM_S
         self.workers = beat.workers
+        self.seen_handlers.update(name for each in beat.workers for name in each.handlers)
         self._say()
         self.heard(beat.workers)
 

@@ -51,11 +51,11 @@ class Anywhere:
 
     Args:
         here: Those of this process.
-        elsewhere: Names that others can run. What their handlers take and want is not known here; jobs have the
-            server's defaults.
+        elsewhere: Names that others can run, or could. It may grow. What their handlers take and want is not known
+            here; jobs have the server's defaults.
     """
 
-    def __init__(self, here: Handlers, elsewhere: Callable[[], Collection[str]]) -> None:
+    def __init__(self, here: Handlers, elsewhere: Collection[str]) -> None:
         self._here, self._elsewhere = here, elsewhere
 
     def check(self, name: str, data: dict[str, Any]) -> Wish | None:
@@ -63,7 +63,7 @@ class Anywhere:
         try:
             return self._here.check(name, data)
         except UnknownHandler:
-            if name in self._elsewhere():
+            if name in self._elsewhere:
                 return None
             raise
 

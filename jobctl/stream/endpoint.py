@@ -39,9 +39,9 @@ SWEEP_EVERY_S: Final = 1.0
 GOODBYE_S: Final = 2.0
 """How long all peers together get when the server stops."""
 WORK_S: Final = 0.0005
-"""How long a crowd that comes or goes has the event loop before it rests: for two handshakes, sign-ins or subscriptions, a
-quarter of a millisecond each, or a dozen connections that are taken down. The p99 of a GET beside 500 that come back is
-twice what it is without; with 0.0002 it is 1.6 times, and they are back after 2.4 s for 1.7
+"""How long a crowd that comes or goes has the event loop before it rests: for two handshakes, sign-ins or
+subscriptions, a quarter of a millisecond each, or a dozen connections that are taken down. The p99 of a GET beside 500
+that come back is twice what it is without; with 0.0002 it is 1.6 times, and they are back after 2.4 s for 1.7
 (``python -m tests.faults.storm``)."""
 REST_S: Final = 0.001
 TURN: Final = 1024

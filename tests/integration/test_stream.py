@@ -55,7 +55,7 @@ async def test_who_waits_for_their_turn_in_a_crowd_does_not_run_out_of_time(
     crowd = trio.Event()
     async with server.connect() as peer:
         assert (await peer.hear())["type"] == "auth_required"
-        monkeypatch.setattr(endpoint._arrivals, "turn", crowd.wait)
+        monkeypatch.setattr(endpoint._pace, "turn", crowd.wait)
         await peer.say(type="auth", token=server.token())
         (connection,) = endpoint.connections
         await until(lambda: math.isinf(endpoint.connections[connection]))

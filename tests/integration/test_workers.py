@@ -135,8 +135,9 @@ async def test_whoever_did_not_ask_hears_nothing_of_workers(server: Running) -> 
 # --- the command line ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("leaves", [False, True], ids=["there", "just restarting"])
 async def test_a_schedule_fires_where_another_process_has_its_handler(
-    start_server: StartServer, postgres_url: str
+    start_server: StartServer, postgres_url: str, leaves: bool
 ) -> None:
     registry = Registry()
 
@@ -148,6 +149,9 @@ async def test_a_schedule_fires_where_another_process_has_its_handler(
     await until(lambda: lease.leader)
     await server.store.workers.join(worker("host:2", handlers=("far", "away")))
     await until(lambda: any(each.id == "host:2" for each in lease.workers))
+    if leaves:
+        await server.store.workers.leave("host:2")
+        await until(lambda: all(each.id != "host:2" for each in lease.workers))
     for name in ("away", "nowhere"):
         spec = ScheduleSpec(name=name, cron="* * * * *", timezone="UTC", job_name=name, missed="once")
         await server.store.schedules.add(spec, created_by="root", next_run=server.store.clock() - 120_000)  # type: ignore[attr-defined]
