@@ -296,8 +296,9 @@ def load(path: Path | None, **overrides: Any) -> Settings:
     if isinstance(values.get("auth", {}), dict) and (secrets := _secrets_of_environment()):
         given = {**flags, "auth": secrets}
     _toml_values.clear()
-    _toml_values.update(values)
     try:
+        _check_file(path, values)
+        _toml_values.update(values)
         return Settings(**given)
     except ValidationError as error:
         said = origins.everything_given(path, values, flags, Settings.model_fields)
@@ -308,6 +309,18 @@ def load(path: Path | None, **overrides: Any) -> Settings:
         raise ConfigError(f"the environment: {which} is a list or a table and must be JSON") from None
     finally:
         _toml_values.clear()
+
+
+def _check_file(path: Path | None, values: Mapping[str, Any]) -> None:
+    """What the environment or the command line says instead must not hide a mistake until it is said no more."""
+    try:
+        Settings(**values)
+    except ValidationError as error:
+        said: Any = values
+        for part in error.errors()[0]["loc"]:
+            said = said.get(part) if isinstance(said, Mapping) else None
+        if said is not None and not isinstance(said, Mapping):  # else it may be what others have said in that table
+            raise ConfigError(f"{path}: {_explain(error)}") from None
 
 
 def _secrets_of_environment() -> dict[str, Any]:
@@ -344,7 +357,7 @@ def _explain(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"there is no setting {place!r}{_guess(place, _all_names())}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("valid tuple", 'list, like ["one", "two"]')
     return f"{place}: {message}" if place else message
 
 

@@ -1,7 +1,7 @@
 """``jobctl jobs``: look at jobs, and act on them."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -174,6 +174,9 @@ def _place(job: "Job") -> str:
     return (job.processing_by or "") if job.status == "running" else ""
 
 
+_HEADER: Final = ("ID", "STATUS", "QUEUE", "NAME", "TRY", "AGE", "TIME", "ON", "MESSAGE")
+
+
 def _row(job: "Job", now: datetime) -> tuple[str, ...]:
     from jobctl.cli import lines
 
@@ -188,13 +191,34 @@ def _row(job: "Job", now: datetime) -> tuple[str, ...]:
 def _print_table(rows: list[tuple[str, ...]]) -> None:
     import shutil
 
-    header: tuple[str, ...] = ("ID", "STATUS", "QUEUE", "NAME", "TRY", "AGE", "TIME", "ON", "MESSAGE")
-    if not any(row[-2] for row in rows):  # nothing runs
-        header, rows = (*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows]
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     room = shutil.get_terminal_size().columns
-    for row in (header, *rows):
+    table = fitting([_HEADER, *rows], room)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         text = shorten("  ".join(cells).rstrip(), room)
         status = row[1].partition(" ")[2]
         sys.stdout.write(text.replace(cells[1], paint(cells[1], status, sys.stdout), 1) + "\n")
+
+
+def fitting(table: Sequence[tuple[str, ...]], room: int) -> list[tuple[str, ...]]:
+    """``table``, its header first, without the columns that say nothing, and those that ``room`` characters cannot hold.
+
+    What is left of a line is the message's. Where not even id, status and name fit, the id gives way to its end.
+    """
+    columns = {column[0]: column for column in zip(*table, strict=True)}
+    for name in ("ON", "MESSAGE"):
+        if not any(columns[name][1:]):
+            del columns[name]
+
+    def taken() -> int:
+        widths = [len(name) if name == "MESSAGE" else max(map(len, cells)) for name, cells in columns.items()]
+        return sum(widths) + 2 * (len(widths) - 1)
+
+    for name in ("QUEUE", "TRY", "ON", "TIME", "MESSAGE", "AGE"):
+        if taken() <= room:
+            break
+        columns.pop(name, None)
+    if taken() > room:
+        columns["ID"] = ("ID", *(f"…{job_id[-8:]}" for job_id in columns["ID"][1:]))
+    return list(zip(*columns.values(), strict=True))

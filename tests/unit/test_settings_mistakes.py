@@ -119,6 +119,16 @@ def test_a_mistake_of_the_file_is_not_blamed_on_the_environment(
     assert refused(tmp_path, text).startswith(said.replace("THE FILE", str(tmp_path / "jobctl.toml")))
 
 
+def test_a_mistake_of_the_file_is_told_though_something_else_is_said_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBCTL_PORT", "8001")
+    monkeypatch.setenv("JOBCTL_STREAM__DEAD_AFTER", "60")
+    where = tmp_path / "jobctl.toml"
+    assert refused(tmp_path, 'port = "8001"').startswith(f"{where}: port: ")
+    assert refused(tmp_path, '[stream]\ndead_after = "60"').startswith(f"{where}: stream.dead_after: ")
+
+
 def test_the_environment_wins_over_the_file_in_a_table_that_the_secret_is_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
