@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from jobctl import auth, database, lifetime, logs, reload, tls
+from jobctl import auth, database, lifetime, logs, reload, spare_memory, tls
 from jobctl.access.access import Access, open_access
 from jobctl.door import Door, check_hypercorn, listen
 from jobctl.engine import registry as handlers
@@ -255,6 +255,7 @@ class Service:
             log.info("jobctl listens on %s (database %s, handlers: %s)", self.url, self.settings.db, names)
             self.notifier.tell("READY=1", f"STATUS=listens on {self.url}")
             nursery.start_soon(lifetime.say_alive, self.notifier)
+            nursery.start_soon(spare_memory.give_back)
             task_status.started(self)
             if self.when_ready is not None:
                 self.when_ready(self)

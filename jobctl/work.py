@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from jobctl import database, lifetime, logs, reload
+from jobctl import database, lifetime, logs, reload, spare_memory
 from jobctl.database_url import DatabaseUrl
 from jobctl.engine import registry as handlers
 from jobctl.engine.engine import LAST_MOMENT_S, Engine
@@ -123,6 +123,7 @@ class Work:
             log.info("works as %s (database %s, handlers: %s)", engine.lease.id, self.settings.db, names)
             self.notifier.tell("READY=1", f"STATUS=works as {engine.lease.id}")
             nursery.start_soon(lifetime.say_alive, self.notifier)
+            nursery.start_soon(spare_memory.give_back)
             task_status.started(self)
             await self._stop.wait()
             self.notifier.tell("STOPPING=1", "STATUS=stops; running jobs get their time")

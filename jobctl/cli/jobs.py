@@ -202,7 +202,7 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
 
 
 def fitting(table: Sequence[tuple[str, ...]], room: int) -> list[tuple[str, ...]]:
-    """``table``, its header first, without the columns that say nothing, and those that ``room`` characters cannot hold.
+    """``table``, its header first, without columns that say nothing, and those that ``room`` characters cannot hold.
 
     What is left of a line is the message's. Where not even id, status and name fit, the id gives way to its end.
     """

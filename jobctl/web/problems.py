@@ -134,7 +134,8 @@ def _of_framework(error: HTTPException) -> Response:
         problem = _problem("method_not_allowed", f"this takes {', '.join(methods)}")
         return _respond(problem, [("Allow", ", ".join(methods))])
     code = _CODE_OF[error.code or 500]
-    return _respond(_problem(code, "there is nothing at this path" if code == "not_found" else error.description or code))
+    detail = "there is nothing at this path" if code == "not_found" else error.description or code
+    return _respond(_problem(code, detail))
 
 
 def _problem(code: str, detail: str, **members: Any) -> Problem:
