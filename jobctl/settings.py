@@ -125,9 +125,9 @@ class Settings(BaseSettings):
     accept_unknown: Switch = False
     durability: Literal["full", "normal"] = "full"
     state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir("jobctl")))
-    grace: Number = Field(25.0, ge=0)
+    grace: Number = Field(25.0, ge=0, le=31 * 86400)
     """Seconds that running jobs get to finish when the server stops."""
-    cancel_grace: Number = Field(10.0, ge=0)
+    cancel_grace: Number = Field(10.0, ge=0, le=31 * 86400)
     """Seconds that a running job gets to stop by itself when it is cancelled."""
     rate_limit: str = "6000/1m"
     allowed_origins: tuple[str, ...] = ()

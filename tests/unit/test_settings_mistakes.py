@@ -43,6 +43,9 @@ from jobctl.settings import load
         ("port = ", "is not TOML"),
         ("port = " + "9" * 5000, "is not TOML"),
         ("port = " + "[" * 100_000, "nests too deep"),
+        ("grace = inf", "grace: "),
+        ("cancel_grace = 1e400", "cancel_grace: "),
+        ("[commands.x]\nargv = 'ls'", 'commands.x.argv: Input should be a list, like ["one", "two"]'),
     ],
 )
 def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, said: str) -> None:
