@@ -89,6 +89,8 @@ def _settings(options: PostgresOptions, name: str) -> dict[str, int | str]:
     if name == WRITER:
         settings |= dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
         settings["max_parallel_workers_per_gather"] = 0
+        # With 500,000 ready jobs in a paused queue it thought each claim worth a plan of its own: 0.8 ms for 0.2.
+        settings["plan_cache_mode"] = "force_generic_plan"
     return settings
 
 

@@ -224,6 +224,16 @@ def test_reports_and_heartbeats_change_no_index(cluster: Cluster, clock: Clock) 
         assert n - without_index <= 10, table  # the claim, and where a page was full
 
 
+async def test_a_claim_is_planned_once(postgres_url: str) -> None:
+    asks = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%RECURSIVE lane%'"
+    async with open_postgres(postgres_url) as store:
+        for _ in range(TIMES):
+            await add(store)
+            await claims(store, 1)
+        ((generic, custom),) = await store.committer.submit(lambda tx: tx.send((asks, ()))[0][0])
+    assert (generic > TIMES / 2, custom) == (True, 0)
+
+
 def test_this_notices_a_statement_that_reads_through_a_table(cluster: Cluster, large: str) -> None:
     before = rows_read(cluster)
     cluster.execute("SELECT count(*) FROM job WHERE error = 'x'", database=LARGE)
