@@ -8,6 +8,7 @@ A heartbeat is not synced: were the last ones lost in a crash of the database, l
 """
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -53,6 +54,8 @@ class PostgresWorkers:
         self.lease_s: float | None = lease_s
         self._lease_ms = round(lease_s * 1000)
         self._link: Link | None = None
+        self._closing = threading.Lock()
+        self._closed = False
         self._limiter = trio.CapacityLimiter(1)
 
     async def join(self, worker: NewWorker) -> None:
@@ -84,8 +87,10 @@ class PostgresWorkers:
 
     def close(self) -> None:
         """Close its connection; nothing is sent any more."""
-        if self._link is not None:
-            self._link.close()
+        with self._closing:
+            self._closed = True
+            if self._link is not None:
+                self._link.close()
 
     async def _send(self, *statements: Statement) -> list[Result]:
         """Their results, of one transaction in one round trip."""
@@ -94,13 +99,12 @@ class PostgresWorkers:
 
     def _send_in_thread(self, statements: Sequence[Statement]) -> list[Result]:
         try:
-            if self._link is None or self._link.broken:
-                self._link = self._connect("lease")
-            opening = self._link.begin()
+            link = self._linked()
+            opening = link.begin()
             try:
-                results = self._link.execute_all([*opening, *statements, ("COMMIT", ())])
+                results = link.execute_all([*opening, *statements, ("COMMIT", ())])
             finally:
-                self._link.roll_back()
+                link.roll_back()
             return results[len(opening) : -1]
         except psycopg.errors.ReadOnlySqlTransaction as error:  # the first to find it: no process works without a lease
             raise StoreUnavailable(
@@ -108,6 +112,17 @@ class PostgresWorkers:
             ) from error
         except psycopg.Error as error:
             raise StoreUnavailable(f"the database does not answer: {' '.join(str(error).split())}") from error
+
+    def _linked(self) -> Link:
+        link = self._link
+        if link is None or link.broken:
+            link = self._connect("lease")
+            with self._closing:
+                if self._closed:  # nobody waits for this thread any more, and nobody else would close it
+                    link.close()
+                    raise StoreUnavailable("the store is closed")
+                self._link = link
+        return link
 
 
 def _all(db: Snapshot) -> tuple[Worker, ...]:

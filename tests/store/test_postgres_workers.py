@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import psycopg
@@ -14,7 +15,9 @@ from test_conformance_workers import worker
 from jobctl.errors import LeaseLost
 from jobctl.store.base import Claims, Completed
 from jobctl.store.postgres import PostgresStore, open_postgres
+from jobctl.store.postgres_link import Link, connect
 from jobctl.store.postgres_settings import PostgresOptions
+from jobctl.store.postgres_workers import PostgresWorkers
 from jobctl.store.workers import SHOWN_S, Beat
 
 LEASE_S = 120.0
@@ -236,3 +239,30 @@ async def test_heartbeats_go_through_while_the_queue_waits_for_a_lock(store: Pos
             with trio.fail_after(5):
                 assert (await store.workers.beat("a", running=1, lead=True)).alive
             connection.rollback()
+
+
+async def test_a_connection_that_is_made_when_all_is_over_is_closed(postgres_url: str) -> None:
+    """A heartbeat on its way is left alone when the server stops."""
+    begun, over = threading.Event(), threading.Event()
+    made: list[Link] = []
+
+    def slow(name: str) -> Link:
+        begun.set()
+        over.wait(10)
+        made.append(connect(postgres_url, PostgresOptions(), name))
+        return made[0]
+
+    workers = PostgresWorkers(slow, lambda: None, LEASE_S, joined=lambda _: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(workers.leave, "host:1")
+        await trio.to_thread.run_sync(begun.wait)
+        nursery.cancel_scope.cancel()
+    workers.close()
+    over.set()
+    try:
+        with trio.fail_after(10):
+            while not (made and made[0].broken):
+                await trio.sleep(0.005)
+    finally:
+        for link in made:
+            link.close()
