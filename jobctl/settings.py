@@ -297,7 +297,8 @@ def load(path: Path | None, **overrides: Any) -> Settings:
         given = {**flags, "auth": secrets}
     _toml_values.clear()
     try:
-        _check_file(path, values)
+        if values:
+            _check_file(path, values)
         _toml_values.update(values)
         return Settings(**given)
     except ValidationError as error:

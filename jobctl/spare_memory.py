@@ -2,7 +2,7 @@
 
 Frames, requests and answers come and go in pieces of all sizes. When they are gone, glibc keeps the pages between what
 stays, and asks for more where the next piece fits in none of the gaps; left alone it gives back no more than the heap's
-end. It takes a third of a millisecond of a server of 75 MB, in a thread, for as long as nobody may allocate.
+end. For a server of 75 MB it takes a third of a millisecond, in a thread; whoever allocates meanwhile waits for it.
 """
 
 import ctypes

@@ -28,7 +28,7 @@ MAX_GROUP: Final = 1000
 """Closures in one transaction: enough to spread an fsync thin, few enough to bound everybody's wait."""
 
 MAX_STARTS: Final = 20
-"""Times that a group starts over because others were in the way; each time somebody has got through."""
+"""Times that a group starts over because others were in the way; nearly always once is enough."""
 
 APART_S: Final = 1.0
 """The longest pause before a group starts over."""
