@@ -84,9 +84,24 @@ class Texts(Column):
     oid = 25
 
     def elements(self) -> bytes:
-        return b"".join([
-            _NULL if value is None else _SIZE(len(raw := without_nul(value).encode())) + raw for value in self.values
-        ])
+        return b"".join(map(_element, self.values))
+
+
+class Names(Texts):
+    """``text[]`` of which most stand in it many times."""
+
+    def elements(self) -> bytes:
+        return b"".join(map(_Elements().__getitem__, self.values))
+
+
+class _Elements(dict[str | None, bytes]):
+    def __missing__(self, text: str | None) -> bytes:
+        self[text] = element = _element(text)
+        return element
+
+
+def _element(text: str | None) -> bytes:
+    return _NULL if text is None else _SIZE(len(raw := without_nul(text).encode())) + raw
 
 
 class _ColumnDumper(Dumper):
@@ -100,5 +115,7 @@ def _dumper(array_oid: int) -> type[_ColumnDumper]:
     return type("ColumnDumper", (_ColumnDumper,), {"oid": array_oid})
 
 
-DUMPERS: Final = {Ints: _dumper(1016), Floats: _dumper(1022), Blobs: _dumper(1001), Texts: _dumper(1009)}
+DUMPERS: Final = {
+    Ints: _dumper(1016), Floats: _dumper(1022), Blobs: _dumper(1001), Texts: _dumper(1009), Names: _dumper(1009),
+}  # fmt: skip
 """By type; to be registered with a connection's adapters."""

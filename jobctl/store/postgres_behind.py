@@ -1,23 +1,27 @@
 """Rows of jobs on their way into PostgreSQL: gathered while a group of closures runs, and written a table at a time."""
 
+import operator
+from collections.abc import Sequence
 from typing import Any, Final
 
 from jobctl.model import MAX_INLINE
+from jobctl.states import Status
 from jobctl.store.committer import Again
-from jobctl.store.postgres_arrays import Blobs, Floats, Ints, Texts
+from jobctl.store.postgres_arrays import Blobs, Floats, Ints, Names, Texts
 from jobctl.store.postgres_link import SQL, Result, Statement
 from jobctl.store.rows import Row, inserted
 
 _INSERTED: Final = (
-    Texts, Texts, Texts, Blobs, Texts, Ints, Ints, Ints, Ints, Texts, Texts, Floats, Texts, Texts, Ints, Ints,
+    Texts, Names, Names, Blobs, Names, Ints, Ints, Ints, Ints, Names, Texts, Floats, Names, Names, Ints, Ints,
 )  # fmt: skip
 _SAVED: Final = (
-    Texts, Ints, Texts, Blobs, Floats, Texts, Ints, Ints, Ints, Texts, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints,
+    Names, Ints, Names, Blobs, Floats, Names, Ints, Ints, Ints, Names, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints,
     Ints, Ints,
 )  # fmt: skip
-_LINES: Final = (Ints, Ints, Ints, Texts, Texts)
-_VERSION, _READY = 10, 13
+_LINES: Final = (Ints, Ints, Ints, Names, Texts)
+_STATUS, _RESULT, _COMPLETED_AT, _VERSION, _READY, _HELD = 0, 3, 7, 10, 13, 15
 """Their places among the values of a saved row."""
+_COMPLETED: Final = Status.COMPLETED.value
 
 
 class Memory:
@@ -135,9 +139,10 @@ class Behind:
         by_pk = {row.pk: (row, values) for row, values in self._saved}
         latest = {pk: by_pk[pk] for pk in sorted(by_pk)}
         self._saved = []
-        columns = [*zip(*[values for _, values in latest.values()], strict=True), [self._was[pk][0] for pk in latest]]
+        columns: list[Sequence[Any]] = [*zip(*[values for _, values in latest.values()], strict=True)]
+        columns.append([self._was[pk][0] for pk in latest])
         self._expected.append((len(statements), len(latest)))
-        statements.append((SQL["save_jobs"], [kind(c) for kind, c in zip(_SAVED, columns, strict=True)]))
+        statements.append(_update(columns))
         ready = [pk for pk, (_, values) in latest.items() if values[_READY] and not self._was[pk][1]]
         unready = [pk for pk, (_, values) in latest.items() if not values[_READY] and self._was[pk][1]]
         if ready:
@@ -151,3 +156,16 @@ class Behind:
         for pk, (_, values) in latest.items():
             self._was[pk] = (values[_VERSION], values[_READY])
         return set(latest)
+
+
+def _update(columns: Sequence[Sequence[Any]]) -> Statement:
+    """What saves rows, their columns as of ``_SAVED``.
+
+    Nearly always all of them are of runs that were completed. If their versions have risen by one, nothing else has
+    changed since they were read, and a fifth of the values says it.
+    """
+    version, (pk, was) = columns[_VERSION], columns[-2:]
+    steps = set(map(operator.sub, version, was))
+    if set(columns[_STATUS]) == {_COMPLETED} and steps == {1} and not any(columns[_HELD]):
+        return SQL["complete_jobs"], (Ints(pk), Ints(was), Blobs(columns[_RESULT]), Ints(columns[_COMPLETED_AT]))
+    return SQL["save_jobs"], [kind(c) for kind, c in zip(_SAVED, columns, strict=True)]

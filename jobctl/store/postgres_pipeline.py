@@ -75,7 +75,7 @@ class Pipeline:
         key = sql, types
         name = self._names.get(key) or made.get(key)
         kinds = [True]
-        if name is None and self._prepares and given:
+        if name is None and self._prepares:
             self._uses[key] = self._uses.get(key, 0) + 1
             if self._uses[key] > PREPARE_AFTER:
                 name = made[key] = b"jobctl_%d" % next(_numbers)

@@ -22,7 +22,7 @@ from jobctl.events import AccessEnded, Commit, Event, TokenIssued
 from jobctl.states import LIVE
 from jobctl.store.base import LogEntry
 from jobctl.store.committer import Again
-from jobctl.store.postgres_arrays import Blobs, Ints, Texts, without_nul
+from jobctl.store.postgres_arrays import Blobs, Ints, Names, Texts, without_nul
 from jobctl.store.postgres_behind import Behind, Memory
 from jobctl.store.postgres_link import SQL, Link, Result, Statement
 from jobctl.store.postgres_notes import Note
@@ -137,15 +137,11 @@ class PostgresTx(Tx):
         if note is not None and not self._rows:
             note = msgspec.structs.replace(note, receipt=str(uuid_utils.uuid7()))
         self._note_body = None if note is None else _encode(note)
-        kinds: list[Any] = [Texts, Ints, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Blobs]
-        rows = [
-            (kind, row.pk if row else 0, job_id, owner, name, queue, tags, before, status, body)
-            for row, (_, kind, job_id, _, owner, name, queue, tags, before, status, body, _) in zip(
-                self._of, self._rows, strict=True
-            )
-        ]
-        columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
-        arrays = [kind(c) for kind, c in zip(kinds, columns, strict=True)]
+        columns: Sequence[Sequence[Any]] = [*zip(*self._rows, strict=True)] or [()] * 12
+        _, kinds, ids, _, owners, names, queues, tags, before, after, bodies, _ = columns
+        jobs = Ints([row.pk if row else 0 for row in self._of])
+        texts = map(Names, (owners, names, queues, tags, before, after))
+        arrays = [Names(kinds), jobs, Texts(ids), *texts, Blobs(bodies)]
         guards: list[Statement] = [(SQL["lock_log"], (lock,))] if self._told_pruned else []
         guards += [(SQL["still_pruned"], (self._pruning_from, *told)) for told in self._told_pruned]
         return [*guards, (SQL["append"], (*arrays, self._note_body, self.now, lock))]

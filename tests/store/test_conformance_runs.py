@@ -235,9 +235,10 @@ async def test_a_release_does_not_cut_a_delay_short(store: Store, clock: Clock) 
     assert (await claim(store)).run == 2
 
 
-async def test_a_held_job_retried_by_hand_waits_for_its_old_run(store: Store) -> None:
+@pytest.mark.parametrize("outcome", [Failed("timed out", retry=False), Completed()])
+async def test_a_held_job_retried_by_hand_waits_for_its_old_run(store: Store, outcome: Outcome) -> None:
     one = await started(store)
-    await store.finish(one.job.id, one.run, Failed("timed out", retry=False), held=True)
+    await store.finish(one.job.id, one.run, outcome, held=True)
     await store.retry(one.job.id, owner=ANN)
     assert not (await claims(store)).claims
     await store.release(one.job.id, one.run)

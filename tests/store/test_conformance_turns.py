@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import pytest
 from store_kit import Clock, Heard, add, claim, claims, shown, started, status
 
+from jobctl.model import Progress
+from jobctl.store import writes
 from jobctl.store.base import Cancelled, Claims, Completed, End, Failed, Released, Store
+from jobctl.store.transaction import Tx
 
 
 async def turn(store: Store, slots: int, ends: Sequence[End]) -> Claims:
@@ -36,6 +39,34 @@ async def test_every_way_to_end_can_be_in_one_turn(store: Store) -> None:
     assert [job.status for job in jobs] == ["completed", "failed", "retrying", "cancelled", "pending"]
     assert [job.attempts for job in jobs] == [1, 1, 1, 1, 0]
     assert bytes(jobs[0].result) == b"[1]"
+
+
+async def test_what_a_run_tells_in_the_transaction_that_completes_it_is_kept(store: Store) -> None:
+    one, other = await started(store), await started(store)
+
+    def tell_and_end(tx: Tx) -> None:
+        writes.progress(tx, one.job.id, one.run, 0.5, "half")
+        writes.finish(tx, *(End(each.job.id, each.run, Completed(b"1")) for each in (one, other)))
+
+    await store.committer.submit(tell_and_end)  # type: ignore[attr-defined]
+    job = await shown(store, one.job.id)
+    assert (job.status, job.progress, job.version) == ("completed", Progress(0.5, "half"), 4)
+    assert (await shown(store, other.job.id)).version == 3
+
+
+async def test_completing_a_run_leaves_nothing_of_the_attempt_before(store: Store, clock: Clock) -> None:
+    one = await started(store)
+    assert await store.finish(one.job.id, one.run, Failed("first", delay=60))
+    clock.forward(61)
+    again = await claim(store)
+    assert await store.record_process(again.job.id, again.run, 7, 8)
+    await turn(store, 0, [End(again.job.id, again.run, Completed(b"[2]"))])
+    job = await shown(store, one.job.id)
+    assert (job.status, job.attempts, job.error, bytes(job.result)) == ("completed", 2, None, b"[2]")
+    assert job.completed_at is not None
+    assert (await store.retry(one.job.id, owner=None)).attempts == 0
+    assert (await claim(store)).run == 3
+    assert (await store.rescue()).orphans == ()
 
 
 async def test_a_job_that_is_to_be_tried_again_at_once_can_start_in_the_turn_that_ends_it(store: Store) -> None:

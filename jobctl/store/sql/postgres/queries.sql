@@ -53,6 +53,13 @@ FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[], $5::double precis
           processing_by, version, cancel_requested, run, ready, due, held, pid, pid_started, pk, was)
 WHERE job.pk = e.pk AND job.version = e.was
 
+-- name: complete_jobs
+-- What `save_jobs` does where it is the end of a run that was completed, and with a fifth of the values.
+UPDATE job SET status = 'completed', attempts = attempts + 1, error = NULL, result = e.result,
+    completed_at = e.completed_at, version = version + 1, pid = NULL, pid_started = NULL, live_key = NULL
+FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[]) AS e (pk, was, result, completed_at)
+WHERE job.pk = e.pk AND job.version = e.was
+
 -- name: still_running
 SELECT 1 FROM job JOIN unnest($1::bigint[], $2::bigint[]) AS e (pk, run) USING (pk)
 WHERE job.run = e.run AND status = 'running' FOR KEY SHARE OF job
