@@ -28,8 +28,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("jobctl")
 
 
-def open_database(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[Store]:
+def open_database(
+    settings: Settings, metrics: Metrics, *, events: bool = True
+) -> AbstractAsyncContextManager[Store]:
     """Open it until the block ends.
+
+    Args:
+        settings: Which, and how.
+        metrics: Where commits are counted.
+        events: Listeners hear the events of other processes, too.
 
     Raises:
         StartupError: it cannot be used, or what it takes is not installed.
@@ -39,8 +46,9 @@ def open_database(settings: Settings, metrics: Metrics) -> AbstractAsyncContextM
         from jobctl.store.postgres import open_postgres
 
         return open_postgres(
-            settings.db.secret, options=options(settings), durability=settings.durability, metrics=metrics
-        )
+            settings.db.secret, options=options(settings), durability=settings.durability, metrics=metrics,
+            events=events,
+        )  # fmt: skip
     return open_store(settings.db, state_dir=settings.state_dir, durability=settings.durability, metrics=metrics)
 
 

@@ -57,7 +57,7 @@ async def work(
         sockets = _listen(settings.metrics)
         for each in sockets:
             stack.callback(each.close)
-        async with database.open_database(settings, metrics) as store:
+        async with database.open_database(settings, metrics, events=False) as store:  # no stream tells them
             engine = Engine(settings, store, registry, kind="work", metrics=metrics)
             work = Work(settings, engine, registry.names())
             if sockets:

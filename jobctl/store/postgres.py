@@ -38,13 +38,13 @@ log = logging.getLogger("jobctl.store")
 class PostgresStore(SqlStore):
     """A ``Store`` in a PostgreSQL database. Made by ``open_postgres``."""
 
-    def __init__(self, url: str, options: PostgresOptions, epoch: str, lock: int) -> None:
+    def __init__(self, url: str, options: PostgresOptions, epoch: str, lock: int, *, events: bool) -> None:
         self.url, self.options, self.epoch = url, options, epoch
         self.lease: str | None = None
         """The worker whose claims are refused once its lease has ended; None: claims need no lease."""
         self.database_clock = DatabaseClock()
         self.clock: Callable[[], int] = self.database_clock
-        self.tail = Tail()
+        self.tail = Tail(events=events)
         self.writer = PostgresWriter(
             lambda: self._connect(WRITER), lock=lock, tail=self.tail, clock=lambda: self.clock()
         )
@@ -216,6 +216,7 @@ async def open_postgres(
     options: PostgresOptions | None = None,
     durability: str = "full",
     metrics: Metrics | None = None,
+    events: bool = True,
 ) -> AsyncIterator[PostgresStore]:
     """Use the database until the block ends; its schema is made, or brought to this version.
 
@@ -224,6 +225,8 @@ async def open_postgres(
         options: Of ``[postgres]``.
         durability: ``full``. With ``normal`` a crash of the database could take back what streams have told.
         metrics: Where commits are counted.
+        events: Listeners hear the events of other processes; else only that some were missed, and whether there is
+            work, which spares half of what following them costs.
 
     Raises:
         ConfigError: with another durability.
@@ -232,7 +235,7 @@ async def open_postgres(
     """
     if durability != "full":
         raise ConfigError('durability = "normal" is for SQLite; with PostgreSQL every commit is synced')
-    store = await trio.to_thread.run_sync(_open, url, options or PostgresOptions())
+    store = await trio.to_thread.run_sync(_open, url, options or PostgresOptions(), events)
     if metrics is not None:
         store.committer.metrics = metrics
     async with trio.open_nursery() as nursery:
@@ -245,7 +248,7 @@ async def open_postgres(
             await store.close()
 
 
-def _open(url: str, options: PostgresOptions) -> PostgresStore:
+def _open(url: str, options: PostgresOptions, events: bool) -> PostgresStore:
     try:
         link = connect(url, options, WRITER)
     except StoreUnavailable as error:
@@ -264,7 +267,7 @@ def _open(url: str, options: PostgresOptions) -> PostgresStore:
             why = " ".join(str(error).split())
             raise StartupError(f"cannot use the database {without_password(url)}: {why}") from error
         raise
-    store = PostgresStore(url, options, epoch, lock)
+    store = PostgresStore(url, options, epoch, lock, events=events)
     store.database_clock.told(at, asked, answered)
     store.writer.begin_on(link)
     store.tail.begin(seq, n)

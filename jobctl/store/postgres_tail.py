@@ -9,7 +9,7 @@ it lets go, so that nothing is told twice or out of order.
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from jobctl.errors import LeaseLost
 from jobctl.events import Commit
@@ -35,9 +35,14 @@ class Gap(LeaseLost):
 
 
 class Tail:
-    """The position, and what moves it. Positions are the last number of an event, and of a note, that was told."""
+    """The position, and what moves it. Positions are the last number of an event, and of a note, that was told.
 
-    def __init__(self) -> None:
+    Args:
+        events: Others' events are told; else they are told to be missed, and whether one of them made work.
+    """
+
+    def __init__(self, *, events: bool = True) -> None:
+        self._page, self._told_of = (SQL["events_after"], _events) if events else (SQL["glance_after"], _glance)
         self._lock = threading.Lock()
         self.seq = 0
         self.n = 0
@@ -85,18 +90,14 @@ class Tail:
 
         The position moves once all of it is there: what was read before the connection was lost is read again.
         """
-        told: list[Commit] = []
-        seq = self.seq
         # Notes first: whoever sees one sees its commit's events, too.
-        (notes, _), (rows, _) = fetch((SQL["notes_after"], (self.n, PAGE)), _events_after(seq))
+        (notes, _), (rows, _) = fetch((SQL["notes_after"], (self.n, PAGE)), self._after(self.seq))
         if notes and notes[0][0] != self.n + 1:
             raise Gap(f"notes {self.n + 1} to {notes[0][0] - 1} are gone")
-        while rows:
-            events = tuple(event_of(row) for row in rows)
-            told += _missed(seq, events[0].seq)
-            told.append(Commit(events=events, work=any(event.status in _WAITING for event in events)))
-            seq = events[-1].seq
-            rows = fetch(_events_after(seq))[0][0] if len(rows) == PAGE else []
+        told, seq, more = self._told_of(self.seq, rows)
+        while more:
+            next_told, seq, more = self._told_of(seq, fetch(self._after(seq))[0][0])
+            told += next_told
         for _, body in notes:
             note = decode(body)
             start = note.log_start or 0
@@ -118,13 +119,28 @@ class Tail:
         return told
 
 
+    def _after(self, seq: int) -> Statement:
+        return self._page, (seq, 2**62, PAGE)
+
+
+def _events(seq: int, rows: list[tuple[Any, ...]]) -> tuple[list[Commit], int, bool]:
+    """What a page of the events after ``seq`` tells, its last number, and whether there may be more."""
+    if not rows:
+        return [], seq, False
+    events = tuple(event_of(row) for row in rows)
+    commit = Commit(events=events, work=any(event.status in _WAITING for event in events))
+    return [*_missed(seq, events[0].seq), commit], events[-1].seq, len(rows) == PAGE
+
+
+def _glance(seq: int, rows: list[tuple[Any, ...]]) -> tuple[list[Commit], int, bool]:
+    """The same of a page that was only counted."""
+    ((n, last, work),) = rows
+    return ([Commit(missed=last, work=work)], last, n == PAGE) if n else ([], seq, False)
+
+
 def _missed(seq: int, start: int) -> list[Commit]:
     """What is to be told after number ``seq``, where the log was found to begin at ``start``."""
     if start <= seq + 1:
         return []
     log.info("events %d to %d were pruned before they were read here", seq + 1, start - 1)
     return [Commit(missed=start - 1, work=True)]
-
-
-def _events_after(seq: int) -> Statement:
-    return SQL["events_after"], (seq, 2**62, PAGE)

@@ -15,6 +15,7 @@ from jobctl import settings
 from jobctl.engine import registry as handlers
 from jobctl.engine.registry import Registry
 from jobctl.errors import ConfigError, StartupError
+from jobctl.events import Commit
 from jobctl.model import NewJob
 from jobctl.settings import parse_address
 from jobctl.store.postgres import open_postgres
@@ -56,6 +57,22 @@ def port(running: Work) -> int:
 async def http(start: Start) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(base_url=f"http://{LOOPBACK}:{port(await start())}") as client:
         yield client
+
+
+async def test_it_finds_what_others_enqueue_without_reading_their_events(start: Start, postgres_url: str) -> None:
+    running = await start(metrics=None)
+    commits: list[Commit] = []
+    running.engine.store.listen(commits.append)
+    async with open_postgres(postgres_url) as store:
+        await store.enqueue([NewJob(name="nobody") for _ in range(20)], owner="ann")
+        (good,) = (await store.enqueue([NewJob(name="good")], owner="ann")).ids
+
+        async def ended() -> bool:
+            return (await store.job(good, owner=None)).value.status == "completed"
+
+        await until(ended)
+    assert {event.job_id for commit in commits for event in commit.events} <= {good}
+    assert any(commit.missed for commit in commits)
 
 
 async def test_what_its_runs_cost_is_counted(start: Start, postgres_url: str) -> None:

@@ -80,6 +80,27 @@ async def test_work_that_others_make_is_heard_also_where_no_event_tells_of_it(tw
     assert len((await claims(two[1])).claims) == 2
 
 
+async def test_who_wants_no_events_hears_of_work_and_of_cancels_and_reads_nothing_newer(postgres_url: str) -> None:
+    async with (
+        open_postgres(postgres_url, options=WITH_NOTIFY) as one,
+        open_postgres(postgres_url, options=WITH_NOTIFY, events=False) as other,
+    ):
+        heard = Heard(other)
+        job = await add(one)
+        await until(lambda: heard.work)
+        first = await claim(other)
+        heard.clear()
+        assert (await one.cancel(job, owner=ANN)).cancel_requested
+        await until(lambda: heard.cancels == [job])
+        assert [commit.work for commit in heard.commits] == [False] * len(heard.commits)
+        assert await other.finish(job, first.run, Failed("x"))
+        for _ in range(5):
+            await add(one)
+            read = await other.job(job, owner=None)
+            assert heard.commits[-1].missed == read.position.seq
+        assert {event.job_id for event in heard.events} <= {job}  # its own are in its hands
+
+
 async def test_lines_of_a_log_are_heard_elsewhere(two: Two) -> None:
     heard = Heard(two[1])
     await add(two[0])

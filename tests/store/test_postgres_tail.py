@@ -13,6 +13,8 @@ from jobctl.store.postgres_tail import Tail
 
 PAGE: Final = 3
 EVENTS: Final = 8
+WORK: Final = 5
+"""The one of them that a glance takes for work."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +40,8 @@ class Log:
             return [(1, b'{"cancels":[]}')] if values[0] < 1 else []
         after = values[0] + 1
         numbers = range(after, min(after + PAGE, EVENTS + 1))
+        if sql == SQL["glance_after"]:
+            return [(len(numbers), max(numbers, default=None), WORK in numbers)]
         return [(seq, "job_update", "id", 0, "ann", "mail", "default", "", None, "pending", b"{}") for seq in numbers]
 
 
@@ -61,3 +65,11 @@ def test_what_was_read_for_a_commit_of_our_own_is_not_lost_either() -> None:
     tail.hand_over(Commit(events=(event,)), EVENTS - 1, None, Log(1), told.extend)
     tail.poll(Log(), told.extend)
     assert seqs(told) == list(range(1, EVENTS + 1))
+
+
+def test_without_events_all_that_is_new_is_missed_and_work_on_any_page_is_told() -> None:
+    tail, told = Tail(events=False), list[Commit]()
+    assert tail.poll(Log(), told.extend)
+    assert [(commit.missed, commit.work) for commit in told[:-1]] == [(3, False), (6, True), (8, False)]
+    assert (tail.seq, tail.n) == (EVENTS, 1)
+    assert not tail.poll(Log(), told.extend)

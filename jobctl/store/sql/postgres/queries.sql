@@ -156,6 +156,10 @@ SELECT min(seq) FROM job_event WHERE seq > (SELECT cut FROM log)  -- not over th
 SELECT seq, kind, job_id, at, owner, name, queue, tags, status_before, status, body
 FROM job_event WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
 
+-- name: glance_after
+SELECT count(*), max(seq), coalesce(bool_or(status IN ('pending', 'retrying')), false)
+FROM (SELECT seq, status FROM job_event WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS page
+
 -- name: notes_after
 SELECT n, body FROM note WHERE n > $1 ORDER BY n LIMIT $2
 
