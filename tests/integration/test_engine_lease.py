@@ -93,8 +93,15 @@ async def test_a_function_in_a_thread_is_told_and_shown_as_unstoppable_until_it_
         e.runner.holding.forfeit()
         await wait_for(lambda: e.runner.holding.unstoppable == (job_id,))
         assert e.runner.holding.unfinished == (job_id,)
+        await e.until(job_id, "pending")
+        await wait_for(lambda: not e.runner.live)
+        with trio.move_on_after(0.1) as waited:
+            await e.runner.holding.settled()
+        assert waited.cancelled_caught, "its job could be claimed again, here, beside the function that still runs"
         go_on.set()
         await wait_for(lambda: e.runner.holding.unfinished == ())
+        with trio.fail_after(PATIENCE_S):
+            await e.runner.holding.settled()
         assert seen == [True]
 
 
