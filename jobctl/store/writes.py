@@ -252,11 +252,12 @@ def retry(tx: Tx, job_id: str, owner: str | None) -> Job:
     """Put an ended job back in its queue."""
     row = find(tx, job_id, owner)
     before = row.status
-    row.status = after(before, Action.RETRY).value
+    status = after(before, Action.RETRY).value
     if row.unique_key is not None:
         twin = tx.one("live_by_unique_key", row.created_by, row.unique_key)
         if twin is not None:
             raise UniqueKeyLive(f"job {Row(*twin).id} is live with the same unique key")
+    row.status = status  # not before: in a bulk action who is refused is skipped, and the row goes on to the next write
     row.attempts = row.cancel_requested = 0
     if row.result == APART:
         tx.run("delete_result", row.pk)

@@ -3,10 +3,25 @@
 import pytest
 from store_kit import ANN, BEN, Heard, add, claim, ended, enqueue, new, shown, started
 
-from jobctl.errors import InvalidCursor
+from jobctl.errors import IllegalTransition, InvalidCursor
 from jobctl.model import JobQuery
-from jobctl.store import bulk
+from jobctl.store import bulk, writes
 from jobctl.store.base import Failed, Store, can
+from jobctl.store.transaction import Tx
+
+
+async def test_a_retry_that_is_refused_leaves_the_job_as_it_was_for_the_next_of_its_transaction(store: Store) -> None:
+    one = await started(store, unique_key="k")
+    await store.finish(one.job.id, one.run, Failed("x", retry=False))
+    await add(store, unique_key="k")
+
+    def retry_and_cancel(tx: Tx) -> None:
+        assert bulk.act(tx, "retry", [one.job.id], None, ()).skipped == 1
+        with pytest.raises(IllegalTransition):
+            writes.cancel(tx, one.job.id, None)
+
+    await store.committer.submit(retry_and_cancel)  # type: ignore[attr-defined]
+    assert (await shown(store, one.job.id)).status == "failed"
 
 
 async def every_status(store: Store) -> dict[str, str]:
