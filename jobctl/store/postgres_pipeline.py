@@ -20,6 +20,8 @@ from psycopg.errors import error_from_result
 Result = tuple[list[tuple[Any, ...]], int]
 """Rows, and how many rows a statement wrote or found."""
 Statement = tuple[str, Sequence[Any]]
+_Key = tuple[str, tuple[int, ...]]
+"""What a prepared statement is known by: its text, and its parameters' types."""
 _Adapted = tuple[str, Sequence[Any], tuple[int, ...], Any]
 """A statement's text, and its parameters with their types and formats."""
 
@@ -39,8 +41,8 @@ class Pipeline:
 
     def __init__(self, connection: psycopg.Connection[Any], *, prepares: bool) -> None:
         self._connection, self._prepares = connection, prepares
-        self._uses: dict[tuple[str, tuple[int, ...]], int] = {}
-        self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
+        self._uses: dict[_Key, int] = {}
+        self._names: dict[_Key, bytes] = {}
         self._ready = select.poll()
 
     def run(self, statements: Sequence[Statement]) -> list[Result]:
@@ -52,13 +54,12 @@ class Pipeline:
         adapted = [self._adapted(*statement) for statement in statements]  # first: whoever fails here has sent nothing
         server = self._connection.pgconn
         server.enter_pipeline_mode()
-        made: dict[tuple[str, tuple[int, ...]], bytes] = {}
+        made: dict[_Key, bytes] = {}
         try:
-            kinds = [kind for each in adapted for kind in self._send(server, each, made)]
+            preparing = [each for one in adapted for each in self._send(server, one, made)]
             server.pipeline_sync()
             self._flush(server)
-            results = self._results(server, kinds)
-            self._names |= made
+            results = self._results(server, preparing, made)
         finally:
             if server.status == pq.ConnStatus.OK and server.transaction_status != pq.TransactionStatus.ACTIVE:
                 server.exit_pipeline_mode()
@@ -69,23 +70,23 @@ class Pipeline:
         given = adapt.dump_sequence(values, [PyFormat.AUTO] * len(values)) if values else []
         return sql, given, adapt.types or (), adapt.formats
 
-    def _send(self, server: Any, adapted: _Adapted, made: dict[tuple[str, tuple[int, ...]], bytes]) -> list[bool]:
-        """Put it into the message; of each result that it will have, whether it is the statement's own."""
+    def _send(self, server: Any, adapted: _Adapted, made: dict[_Key, bytes]) -> list[_Key | None]:
+        """Put it into the message; of each result that it will have, what it prepares, None for the statement's own."""
         sql, given, types, formats = adapted
         key = sql, types
         name = self._names.get(key) or made.get(key)
-        kinds = [True]
+        preparing: list[_Key | None] = [None]
         if name is None and self._prepares:
             self._uses[key] = self._uses.get(key, 0) + 1
             if self._uses[key] > PREPARE_AFTER:
                 name = made[key] = b"jobctl_%d" % next(_numbers)
                 server.send_prepare(name, sql.encode(), types)
-                kinds = [False, True]
+                preparing = [key, None]
         if name is None:
             server.send_query_params(sql.encode(), given, types, formats, pq.Format.BINARY)
         else:
             server.send_query_prepared(name, given, formats, pq.Format.BINARY)
-        return kinds
+        return preparing
 
     def _flush(self, server: Any) -> None:
         while server.flush():
@@ -105,16 +106,18 @@ class Pipeline:
             server.consume_input()
         return server.get_result()
 
-    def _results(self, server: Any, kinds: Sequence[bool]) -> list[Result]:
+    def _results(self, server: Any, preparing: Sequence[_Key | None], made: dict[_Key, bytes]) -> list[Result]:
         found: list[Result] = []
         failed: psycopg.Error | None = None
-        for own in kinds:
+        for key in preparing:
             result = self._next(server)
             if result is None:
                 raise psycopg.OperationalError("the connection was lost")
             if result.status in _GOOD:
-                if own:
+                if key is None:
                     found.append(self._loaded(result))
+                else:
+                    self._names[key] = made[key]  # it stays prepared, whatever becomes of the rest
             elif failed is None:
                 failed = error_from_result(result, encoding="utf-8")
                 if failed.diag.severity_nonlocalized in {"FATAL", "PANIC"}:

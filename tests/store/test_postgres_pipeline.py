@@ -23,6 +23,14 @@ def test_a_value_that_cannot_be_sent_leaves_no_answer_behind_that_the_next_would
     assert link.execute_all([("SELECT $1::text", ("second",))]) == [([("second",)], 1)]
 
 
+def test_a_statement_is_prepared_once_though_what_follows_it_fails_each_time(link: Link) -> None:
+    for _ in range(10):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            link.execute_all([("SELECT 'kept'", ()), ("SELECT 1 / (count(*) - count(*)) FROM pg_class", ())])
+    prepared = link.raw.execute("SELECT statement FROM pg_prepared_statements WHERE name LIKE 'jobctl%'").fetchall()
+    assert sorted(text for (text,) in prepared) == ["SELECT 'kept'", "SELECT 1 / (count(*) - count(*)) FROM pg_class"]
+
+
 def test_a_statement_that_fails_leaves_no_answer_behind_either(link: Link) -> None:
     with pytest.raises(psycopg.errors.DivisionByZero):
         link.execute_all([("SELECT $1::text", ("first",)), ("SELECT 1 / 0", ()), ("SELECT $1::text", ("not run",))])
