@@ -1,5 +1,7 @@
 """Where this process has got to in what all processes commit: it hears of every commit once, in the order of the log.
 
+A process that has no stream hears of others' events only that there were some, and whether they made work.
+
 One tail a process. What the process commits itself it has in its hands: when it follows right on what was heard before,
 it is told at once, without asking the database; else what others have committed in between is fetched first. Whoever
 fetches, the writer's thread or the task that watches for others' commits, does it under one lock and hands over before
@@ -118,7 +120,6 @@ class Tail:
         self.n = notes[-1][0] if notes else self.n
         return told
 
-
     def _after(self, seq: int) -> Statement:
         return self._page, (seq, 2**62, PAGE)
 
@@ -134,8 +135,10 @@ def _events(seq: int, rows: list[tuple[Any, ...]]) -> tuple[list[Commit], int, b
 
 def _glance(seq: int, rows: list[tuple[Any, ...]]) -> tuple[list[Commit], int, bool]:
     """The same of a page that was only counted."""
-    ((n, last, work),) = rows
-    return ([Commit(missed=last, work=work)], last, n == PAGE) if n else ([], seq, False)
+    ((n, first, last, work),) = rows
+    if not n:
+        return [], seq, False
+    return [*_missed(seq, first), Commit(missed=last, work=work)], last, n == PAGE
 
 
 def _missed(seq: int, start: int) -> list[Commit]:

@@ -7,12 +7,12 @@ from typing import Any
 import psycopg
 import pytest
 import trio
-from store_kit import ANN, Clock, Heard, add, all_events, claim, claims, enqueue, listed, new, status
+from store_kit import ANN, Clock, Heard, add, all_events, claim, claims, enqueue, listed, new, started, status
 from two_processes_kit import POOLED, WITH_NOTIFY, WITHOUT_NOTIFY, Two, two, until  # noqa: F401
 
 from jobctl.errors import LeaseLost, StoreUnavailable
 from jobctl.store import postgres_watch
-from jobctl.store.base import Failed, LogEntry
+from jobctl.store.base import Completed, Failed, LogEntry
 from jobctl.store.postgres import PostgresStore, open_postgres
 from jobctl.store.postgres_link import Link
 from jobctl.store.postgres_settings import PostgresOptions
@@ -99,6 +99,23 @@ async def test_who_wants_no_events_hears_of_work_and_of_cancels_and_reads_nothin
             read = await other.job(job, owner=None)
             assert heard.commits[-1].missed == read.position.seq
         assert {event.job_id for event in heard.events} <= {job}  # its own are in its hands
+
+
+@pytest.mark.parametrize("events", [True, False])
+async def test_work_in_events_that_were_pruned_before_they_were_read_is_told(postgres_url: str, events: bool) -> None:
+    async with (
+        open_postgres(postgres_url, options=WITHOUT_NOTIFY) as one,
+        open_postgres(postgres_url, options=WITHOUT_NOTIFY, events=events) as other,
+    ):
+        first = await started(one)
+        await other.reached(2)
+        heard = Heard(other)
+        with other.watch._lock:  # it does not poll meanwhile
+            await add(one)
+            await one.finish(first.job.id, first.run, Completed(b"1"))
+            await one.retention.prune_events(keep=1)
+        await other.reached(4)
+        assert heard.work
 
 
 async def test_lines_of_a_log_are_heard_elsewhere(two: Two) -> None:

@@ -41,7 +41,7 @@ class Log:
         after = values[0] + 1
         numbers = range(after, min(after + PAGE, EVENTS + 1))
         if sql == SQL["glance_after"]:
-            return [(len(numbers), max(numbers, default=None), WORK in numbers)]
+            return [(len(numbers), min(numbers, default=None), max(numbers, default=None), WORK in numbers)]
         return [(seq, "job_update", "id", 0, "ann", "mail", "default", "", None, "pending", b"{}") for seq in numbers]
 
 

@@ -157,7 +157,7 @@ SELECT seq, kind, job_id, at, owner, name, queue, tags, status_before, status, b
 FROM job_event WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
 
 -- name: glance_after
-SELECT count(*), max(seq), coalesce(bool_or(status IN ('pending', 'retrying')), false)
+SELECT count(*), min(seq), max(seq), coalesce(bool_or(status IN ('pending', 'retrying')), false)
 FROM (SELECT seq, status FROM job_event WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS page
 
 -- name: notes_after
