@@ -137,9 +137,9 @@ class PostgresTx(Tx):
         if note is not None and not self._rows:
             note = msgspec.structs.replace(note, receipt=str(uuid_utils.uuid7()))
         self._note_body = None if note is None else _encode(note)
-        columns: Sequence[Sequence[Any]] = [*zip(*self._rows, strict=True)] or [()] * 12
+        columns: Sequence[Sequence[Any]] = [*zip(*self._rows, strict=True)] or [()] * 12  # of no EventRow
         _, kinds, ids, _, owners, names, queues, tags, before, after, bodies, _ = columns
-        jobs = Ints([row.pk if row else 0 for row in self._of])
+        jobs = Ints([row.pk if row else 0 for row, _ in zip(self._of, self._rows, strict=True)])
         texts = map(Names, (owners, names, queues, tags, before, after))
         arrays = [Names(kinds), jobs, Texts(ids), *texts, Blobs(bodies)]
         guards: list[Statement] = [(SQL["lock_log"], (lock,))] if self._told_pruned else []
