@@ -238,7 +238,8 @@ class Watched:
         until(lambda: self.page.evaluate(whole))
 
     def settle(self) -> None:
-        """From here on ``requests`` counts anew."""
+        """From here on ``requests`` counts anew; none of those that load the page is still to come."""
+        self.page.wait_for_load_state("networkidle")
         _ = self.requests
         self._requests.clear()
 
