@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 COMMANDS: Final[Mapping[str, Place]] = {
-    "serve": Place("serve:serve", "Run the server: queue, stream, API and runner in one process, on one file."),
+    "serve": Place("serve:serve", "Run the server: queue, stream, API and runner in one process."),
     "work": Place("work:work", "Run jobs of a PostgreSQL database that servers share; no API."),
     "migrate": Place(
         "migrate:migrate",

@@ -73,7 +73,8 @@ class _Plain:
         try:
             return [self._one(each) for each in value] if self._many else self._one(value)
         except ValueError as error:
-            raise typer.BadParameter(str(error), ctx=ctx, param=param) from None
+            unit = " (in seconds)" if self._info.metavar == "S" else ""
+            raise typer.BadParameter(f"{error}{unit}", ctx=ctx, param=param) from None
 
     def _one(self, value: Any) -> Any:
         found = self._convert(value)

@@ -35,7 +35,7 @@ def serve(
         bool, typer.Option("--reload", help="Start again when a .py here or the configuration changes (development).")
     ] = False,
 ) -> int:
-    """Run the server: queue, stream, API and runner in one process, on one file."""
+    """Run the server: queue, stream, API and runner in one process."""
     if reload:
         from jobctl.cli import reload as reloading
 

@@ -272,7 +272,7 @@ class Lease:
         self.held = False
         self._leads_until = -math.inf
         self._runs.forfeit()
-        log.error("lost the lease %s: %s; %d runs are stopped at once", self.id, why, len(self._runs.live))
+        log.error("lost the lease %s: %s; runs stopped at once: %d", self.id, why, len(self._runs.live))
         self._say()
 
     async def _make_sure(self) -> None:

@@ -72,6 +72,11 @@ async def test_wrong_usage_is_one_line_and_exit_code_2(
     assert done.err.count("\n") == 1
 
 
+async def test_a_wrong_time_is_told_with_its_unit(cli: Cli) -> None:
+    done = await cli("enqueue", "ok", "--delay", "3s")
+    assert done.err.startswith("jobctl: Invalid value for '--delay': '3s' is not a number (in seconds)")
+
+
 async def test_a_folder_that_is_gone_is_one_line(cli: Cli) -> None:
     command = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m jobctl serve --port 0"
     done = await trio.run_process(
