@@ -97,11 +97,11 @@ def test_a_server_that_does_not_answer_is_not_called_live(own_server: Callable[.
 def test_no_network_is_called_offline_and_it_goes_on_by_itself(
     server: Server, open_page: Open, context: BrowserContext
 ) -> None:
-    watched = open_page(server)
+    watched = open_page(server, rest="/?tag=offline")
     watched.settle()
     context.set_offline(True)
     watched.page.locator('[data-link="offline"]').wait_for()
-    job_id = server.enqueue()
+    job_id = server.enqueue(tags=["offline"])
     context.set_offline(False)
     watched.shows(job_id, "completed")
     watched.live()
@@ -111,14 +111,14 @@ def test_no_network_is_called_offline_and_it_goes_on_by_itself(
 def test_a_hidden_tab_costs_nothing_and_is_right_again_when_it_is_shown(
     server: Server, context: BrowserContext, open_page: Open
 ) -> None:
-    watched = open_page(server)
+    watched = open_page(server, rest="/?tag=hidden")
     page = watched.page
     page.clock.install()
     page.evaluate(HIDE, True)
     page.clock.fast_forward(20_000)
     until(lambda: page.evaluate("document.querySelector('[data-link]') !== null"))
     watched.settle()
-    job_id = server.enqueue()
+    job_id = server.enqueue(tags=["hidden"])
     until(lambda: server.job(job_id)["status"] == "completed")
     page.clock.fast_forward(3_600_000)
     expect(watched.row(job_id)).to_have_count(0)
@@ -216,7 +216,7 @@ def test_where_websockets_are_forbidden_it_says_so_and_asks_by_long_poll(
     context.add_init_script(NO_SOCKETS)
     watched = Watched(context, server)
     page = watched.page
-    page.goto(server.link())
+    page.goto(server.link(rest="/?tag=polled"))
     page.locator('[data-link="polling"]').wait_for()
     expect(page.locator("[data-link]")).to_have_attribute("title", re.compile("forbids WebSockets"))
     gate = tmp_path / "gate"
