@@ -28,6 +28,8 @@ _Adapted = tuple[str, Sequence[Any], tuple[int, ...], Any]
 PREPARE_AFTER: Final = 2
 """Uses of a statement after which a connection keeps its plan."""
 _GOOD: Final = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
+_OUTDATED: Final = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)
+"""What a prepared statement fails with when a column has another type by now, or somebody has deallocated it."""
 _numbers: Final = count(1)
 
 
@@ -120,6 +122,8 @@ class Pipeline:
                     self._names[key] = made[key]  # it stays prepared, whatever becomes of the rest
             elif failed is None:
                 failed = error_from_result(result, encoding="utf-8")
+                if isinstance(failed, _OUTDATED):
+                    self._names.clear()  # prepared anew, under other names, it works again
                 if failed.diag.severity_nonlocalized in {"FATAL", "PANIC"}:
                     self._connection.close()
                     raise failed

@@ -31,6 +31,17 @@ def test_a_statement_is_prepared_once_though_what_follows_it_fails_each_time(lin
     assert sorted(text for (text,) in prepared) == ["SELECT 'kept'", "SELECT 1 / (count(*) - count(*)) FROM pg_class"]
 
 
+@pytest.mark.parametrize("change", ["ALTER TABLE thing ALTER COLUMN n TYPE bigint", "DEALLOCATE ALL"])
+def test_a_prepared_statement_that_the_server_refuses_is_prepared_anew(link: Link, change: str) -> None:
+    link.raw.execute("CREATE TEMPORARY TABLE thing (n integer)")
+    for _ in range(10):
+        link.execute_all([("SELECT n FROM thing", ())])
+    link.raw.execute(change)
+    with pytest.raises((psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)):
+        link.execute_all([("SELECT n FROM thing", ())])
+    assert link.execute_all([("SELECT n FROM thing", ())]) == [([], 0)]
+
+
 def test_a_statement_that_fails_leaves_no_answer_behind_either(link: Link) -> None:
     with pytest.raises(psycopg.errors.DivisionByZero):
         link.execute_all([("SELECT $1::text", ("first",)), ("SELECT 1 / 0", ()), ("SELECT $1::text", ("not run",))])
