@@ -75,5 +75,6 @@ class Duties:
                 await self._lease.changed()  # a heartbeat has told who is there
 
     async def _rescue_once(self) -> None:
-        if (await self._store.left_running()).jobs and (rescued := (await self._store.rescue()).jobs):
+        left = await self._store.left_running()
+        if (left.jobs or left.held) and (rescued := (await self._store.rescue()).jobs):
             log.warning("%d jobs ran in processes that were lost; they are tried again", len(rescued))

@@ -132,12 +132,13 @@ class Orphan(msgspec.Struct, frozen=True):
 
 
 class Rescued(msgspec.Struct, frozen=True):
-    """What ``rescue`` found: ids that were running, and their commands.
+    """What ``rescue`` found: ids that were running, ids of held jobs, and the commands of both.
 
     ``unrecorded``: the runs, by job, of which no command was recorded. It may have been started all the same.
     """
 
     jobs: tuple[str, ...]
+    held: tuple[str, ...]
     orphans: tuple[Orphan, ...]
     unrecorded: Mapping[str, int] = {}
 

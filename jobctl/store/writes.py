@@ -96,7 +96,8 @@ def _end(tx: Tx, row: Row, outcome: Outcome) -> None:
         row.pid = row.pid_started = None
     if isinstance(outcome, Released):
         row.status = _RELEASED
-        row.started_at = row.processing_by = row.progress = row.progress_message = None
+        row.started_at = row.progress = row.progress_message = None
+        row.processing_by = row.processing_by if row.held else None
         tx.enqueued(row)
         tx.note(row, RUNNING)
         return
@@ -181,6 +182,7 @@ def _left(db: Queries, rows: Sequence[Row]) -> Rescued:
     held = [Row(*found) for found in db.all("held_jobs")]
     return Rescued(
         jobs=tuple(row.id for row in rows),
+        held=tuple(row.id for row in held),
         orphans=tuple(
             Orphan(row.id, row.run, row.pid, row.pid_started or 0) for row in (*rows, *held) if row.pid is not None
         ),
@@ -193,6 +195,7 @@ def rescue(tx: Tx) -> Rescued:
     rows = [Row(*found) for found in tx.all("running_jobs")]
     left = _left(tx, rows)
     tx.run("free_held")
+    tx.work = True
     for row in rows:
         if row.cancel_requested:
             _end(tx, row, Cancelled("the server stopped while it was being cancelled"))
@@ -262,7 +265,8 @@ def retry(tx: Tx, job_id: str, owner: str | None) -> Job:
     if row.result == APART:
         tx.run("delete_result", row.pk)
     row.error = row.result = row.progress = row.progress_message = None
-    row.started_at = row.completed_at = row.scheduled_for = row.processing_by = row.due = None
+    row.started_at = row.completed_at = row.scheduled_for = row.due = None
+    row.processing_by = row.processing_by if row.held else None
     tx.enqueued(row)
     tx.note(row, before)
     tx.save(row)

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import psycopg
 import pytest
 import trio
-from store_kit import add, started, status
+from store_kit import Heard, add, started, status
 from test_conformance_workers import worker
 
 from jobctl.errors import LeaseLost
-from jobctl.store.base import Claims, Completed
+from jobctl.store.base import Claims, Completed, Failed, Outcome, Released
 from jobctl.store.postgres import PostgresStore, open_postgres
 from jobctl.store.postgres_link import Link, connect
 from jobctl.store.postgres_settings import PostgresOptions
@@ -122,6 +122,32 @@ async def test_a_rescue_takes_the_runs_of_those_that_have_left(store: PostgresSt
     await claim(store, "a")
     await store.workers.leave("a")
     assert (await store.rescue()).jobs == (job_id,)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "by_hand"),
+    [(Released(), False), (Failed("timed out"), False), (Failed("timed out", retry=False), True), (Completed(), True)],
+)
+async def test_a_held_job_waits_for_as_long_as_its_process_lives_and_no_longer(
+    postgres_url: str, outcome: Outcome, by_hand: bool
+) -> None:
+    async with opened(postgres_url) as one, opened(postgres_url) as two:
+        await one.workers.join(worker("a"))
+        await two.workers.join(worker("b"))
+        job_id = await add(one)
+        (claimed,) = (await claim(one, "a")).claims
+        await one.finish(job_id, claimed.run, outcome, held=True)
+        if by_hand:
+            await two.retry(job_id, owner=None)
+        assert (await two.left_running()).held == ()
+        await two.rescue()
+        assert not (await claim(two, "b")).claims
+        expire(two, "a")
+        assert (await two.left_running()).held == (job_id,)
+        heard = Heard(two)
+        await two.rescue()
+        assert heard.work
+        assert [each.job.id for each in (await claim(two, "b")).claims] == [job_id]
 
 
 async def test_the_end_of_a_run_that_was_rescued_changes_nothing(postgres_url: str) -> None:

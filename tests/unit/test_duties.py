@@ -61,6 +61,7 @@ class Store:
         self.workers = Workers()
         self.looked: list[float] = []
         self.left: tuple[str, ...] = ()
+        self.held: tuple[str, ...] = ()
         self.rescued: list[str] = []
         self.away = False
 
@@ -68,12 +69,12 @@ class Store:
         self.looked.append(trio.current_time())
         if self.away:
             raise StoreUnavailable("away")
-        return Rescued(self.left, ())
+        return Rescued(self.left, self.held, ())
 
     async def rescue(self) -> Rescued:
-        found, self.left = self.left, ()
-        self.rescued += found
-        return Rescued(found, ())
+        found, held, self.left, self.held = self.left, self.held, (), ()
+        self.rescued += found + held
+        return Rescued(found, held, ())
 
 
 def worker(name: str, state: State) -> Worker:
@@ -140,6 +141,16 @@ async def test_runs_of_a_process_that_is_lost_are_rescued_with_the_next_heartbea
     world.lease.leader = True
     await trio.sleep(SETTLE_S + 2 * BEAT_S)
     world.store.left, world.lease.workers = ("a",), (worker("host:1", "lost"),)
+    await trio.sleep(BEAT_S + 0.1)
+    assert world.store.rescued == ["a"]
+
+
+async def test_jobs_that_a_lost_process_held_are_freed_though_it_ran_no_other(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.lease.leader = True
+    await trio.sleep(SETTLE_S + 2 * BEAT_S)
+    world.store.held, world.lease.workers = ("a",), (worker("host:1", "lost"),)
     await trio.sleep(BEAT_S + 0.1)
     assert world.store.rescued == ["a"]
 
