@@ -65,6 +65,7 @@ class Engine:
         )
         self.runner.holding.doubted = self.lease.look_again
         self.watchdog = Watchdog(metrics, max_lag=settings.health.max_lag)
+        self.watchdog.stuck = self.lease.stuck
         self.scheduler = Scheduler(store, Anywhere(registry, self.lease.seen_handlers), clock=now_ms)
         self.maintenance = Maintenance(store, settings.retention)
         self.wall_clock = WallClock(self._clock_was_set)

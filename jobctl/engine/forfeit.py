@@ -64,12 +64,8 @@ class Holding:
         self._call()
 
     async def settled(self) -> None:
-        """Wait until each of them has ended, and the store has been told how, whether it took that or not.
-
-        The store may be told of a function in a thread, and its slot be free, long before it has ended: its job must
-        not be claimed here again beside it.
-        """
-        while self._slots.live or self._busy() or self.unfinished:  # noqa: ASYNC110 - and this happens even more rarely
+        """Wait until each of them has ended, and the store has been told how, whether it took that or not."""
+        while self._slots.live or self._busy():  # noqa: ASYNC110 - this happens hardly ever
             await trio.sleep(_LOOK_S)
 
     def resume(self, worker: str) -> None:

@@ -9,6 +9,7 @@ before that moment, for others start them after it. So:
   handler takes a step; programs have been ended by the guard (``guard``).
 * What cannot be stopped, a function in a thread or a handler that shields itself, ends with the process, which leaves
   with ``EX_TEMPFAIL`` for its supervisor to start it again: its job may be running elsewhere from that moment on.
+* Where a handler blocks the event loop, so that none of this can be done, the watchdog's thread ends the process.
 * How these runs end still goes to the store, where it changes nothing if the job has been given to another.
 * Then a new lease is taken, under a new name.
 
@@ -37,6 +38,8 @@ UNWIND_S: Final = 2.0
 """After a freeze, when the lease has ended already: what is left of it for the same."""
 RETRY_S: Final = 0.5
 """After a heartbeat that failed."""
+LAST_S: Final = 1.0
+"""Before the end of the lease, when an event loop that stands still has not stopped its runs for 2 s."""
 _LEAST_S: Final = 0.001
 EX_TEMPFAIL: Final = 75
 """sysexits.h: try again later."""
@@ -62,7 +65,7 @@ class Runs(Protocol):
         """Stop all runs at once, and claim nothing."""
 
     async def settled(self) -> None:
-        """Wait until the store knows how each of them ended."""
+        """Wait until each of them has ended, and the store knows how."""
 
     def resume(self, worker: str) -> None:
         """Claim again, as ``worker``."""
@@ -130,7 +133,7 @@ class Lease:
         if self._store.lease_s is None:
             return None
         if not self.held:
-            return "the lease is lost; a new one is taken when the database answers"
+            return "the lease is lost; a new one is taken when the database answers and what ran has ended"
         silent = self._now() - self._heard_at
         return None if silent < LATE_S else f"the database has not answered for {silent:.0f} s"
 
@@ -161,6 +164,12 @@ class Lease:
     def look_again(self) -> None:
         """Send a heartbeat at once: the store says that the lease is over."""
         self._soon.set()
+
+    def stuck(self) -> None:
+        """The event loop stands still, says another thread: end the process where the lease ends meanwhile."""
+        if self.held and self._now() >= self.ends - LAST_S:
+            log.critical("ends itself: the lease is over, and the event loop does not turn")
+            self._leave(EX_TEMPFAIL)
 
     async def give_up(self) -> None:
         """Leave in order: nothing runs any more, and no other lease is taken."""
@@ -207,6 +216,7 @@ class Lease:
             self._renew(asked)
             self._take(beat, asked)
         else:
+            self.ends = min(self.ends, self._now())  # its jobs may be running elsewhere already
             self._lose("others have found it ended")
 
     def _renew(self, asked: float) -> None:

@@ -164,8 +164,8 @@ class Runner:
         Takes at most ``grace`` + 7 s.
 
         Returns:
-            Ids of jobs whose async handler shields itself and goes on: it keeps ``run`` from returning, and the caller
-            from anything but ``os._exit``. (Threads that go on end with the process.)
+            Ids of jobs whose handler goes on: a function in a thread, or an async one that shields itself, which keeps
+            ``run`` from returning. Only ``os._exit`` ends them for sure; until then their jobs must not start elsewhere.
         """
         self.stop()
         with trio.move_on_after(self._grace):
@@ -180,7 +180,8 @@ class Runner:
                     if run.given_up is None and not run.over:
                         run.given_up = trio.Event()
                         nursery.start_soon(self._give_up, run, Released())
-        left = tuple(run.job.id for run in self._slots.live.values() if not run.over and not run.immediate)
+        goes_on = [run for run in self._slots.live.values() if not run.over or run.outlives is not None]
+        left = tuple(run.job.id for run in goes_on if not run.immediate)
         if left:
             log.error("jobs whose handlers do not let themselves be stopped: %s", ", ".join(left))
         self._over = True
@@ -312,9 +313,13 @@ class Runner:
     async def _conclude(self, run: Run, outcome: Outcome) -> None:
         """See that the end is recorded, and a run that goes on nevertheless is waited for."""
         run.over = True
+        if self.holding.lost and run.outlives is not None:
+            # If it does not end before the lease, the process does: then it is a crash, which counts.
+            await run.outlives()
+            run.outlives = None
         given_up = run.given_up
         if given_up is None:
-            held = run.outlives is not None and not isinstance(outcome, Released)
+            held = run.outlives is not None
             if held:
                 given_up = run.given_up = trio.Event()
             await self._record(run, outcome, held=held)
@@ -387,7 +392,7 @@ class Runner:
 
     async def _give_up(self, run: Run, outcome: Outcome) -> None:
         assert run.given_up is not None  # noqa: S101 - set by whoever starts this
-        await self._record(run, outcome, held=not isinstance(outcome, Released))
+        await self._record(run, outcome, held=not run.immediate)
         await run.given_up.wait()
 
     async def _until_quiet(self) -> None:

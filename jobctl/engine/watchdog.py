@@ -27,6 +27,8 @@ WINDOW_S: Final = 10.0
 """What ``trouble`` looks back on."""
 MAX_SHARE: Final = 0.5
 """Of the window; one that is held up for longer has no time left for new work."""
+STUCK_S: Final = 1.0
+"""So long the thread has to see the loop stand still, itself running: a process that was frozen is not stuck."""
 MAX_FRAMES: Final = 30
 _CALLS: Final = frozenset({Executor.execute.__code__, Executor.call.__code__})
 _TRIO: Final = str(Path(trio.__file__).parent)
@@ -62,6 +64,8 @@ class Watchdog:
 
     def __init__(self, metrics: Metrics, *, max_lag: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_lag = max_lag
+        self.stuck: Callable[[], None] = lambda: None
+        """Called by the thread, again and again, while the loop stands still."""
         self._metrics = metrics
         self._clock = clock
         self._beat = clock()
@@ -70,6 +74,8 @@ class Watchdog:
         self._lock = threading.Lock()  # the thread may notice a stall in the moment that it ends
         self._main = threading.get_ident()
         self._over = threading.Event()
+        self._seen = self._beat
+        self._still = 0.0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Beat, while a thread looks on."""
@@ -103,6 +109,10 @@ class Watchdog:
 
     def look(self) -> None:
         """See whether the loop turns; on a thread that is not the loop's."""
+        self._still = self._still + self._pause if self._seen == self._beat else 0.0
+        self._seen = self._beat
+        if self._still >= STUCK_S:
+            self.stuck()
         late = self._clock() - self._beat - BEAT_S
         if late < self.max_lag or self._culprit is not None:
             return
@@ -114,6 +124,11 @@ class Watchdog:
         fields = _fields(found, late) | ({"stack": found.stack} if found.stack else {})
         log.warning("the event loop has not turned for %.1f s; %s", late, found.told("blocks"), extra=fields)
 
+    @property
+    def _pause(self) -> float:
+        """Seconds between two looks."""
+        return min(1.0, max(0.02, self.max_lag / 4))
+
     def trouble(self) -> str | None:
         """Why the loop has no time for more work, if so."""
         since = self._clock() - WINDOW_S
@@ -123,7 +138,7 @@ class Watchdog:
         return f"the event loop was held up for {min(held, WINDOW_S):.0f} of the last {WINDOW_S:.0f} s"
 
     def _look_on(self) -> None:
-        while not self._over.wait(min(1.0, max(0.02, self.max_lag / 4))):
+        while not self._over.wait(self._pause):
             self.look()
 
 

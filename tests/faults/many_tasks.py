@@ -40,6 +40,12 @@ async def hold(ctx: Any, gate: str) -> int:
     return os.getpid()
 
 
+@job("block", max_attempts=5)
+async def block(ctx: Any, gate: str) -> int:
+    """The same without giving the event loop a turn."""
+    return deaf(ctx, gate)
+
+
 @job("deaf", max_attempts=5)
 def deaf(ctx: Any, gate: str) -> int:
     """The same in a thread, which nobody can stop."""

@@ -75,6 +75,20 @@ async def test_a_function_in_a_thread_ends_with_its_process_when_that_thaws(many
     await ended_by(many, a, job_id, on=c)
 
 
+async def test_a_handler_that_blocks_the_event_loop_ends_with_its_process_before_it_runs_elsewhere(many: Many) -> None:
+    a, b = await many.start(handlers=False), await many.start(kind="work")
+    job_id = await running(many, a, b, "block")
+    c = await many.start()
+    await many.until(lambda: many.marks("begin", pid=c.pid))
+    many.gate.touch()
+    assert many.marks("step", pid=b.pid)[-1].at < many.marks("begin", pid=c.pid)[0].at, "it ran twice at once"
+    assert b.process is not None
+    assert b.process.wait(0) == EX_TEMPFAIL
+    assert "the event loop does not turn" in b.log()
+    await ended_by(many, a, job_id, on=c)
+    assert (await a.job(job_id))["attempts"] == 2
+
+
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["frozen", "killed"])
 async def test_the_programs_of_a_server_that_was_lost_have_ended_before_they_run_elsewhere(
     many: Many, how: signal.Signals

@@ -120,6 +120,19 @@ async def test_a_stop_in_order_gives_running_jobs_to_others_at_once_and_without_
     assert (await b.job(job_id))["attempts"] == 0
 
 
+async def test_a_stop_in_order_gives_a_job_in_a_thread_to_others_once_its_process_has_ended(many: Many) -> None:
+    slow_to_stop = """grace = 0.5\n[commands.nap]\nargv = ["/bin/sh", "-c", "trap '' TERM; sleep 60; sleep 60"]"""
+    a = await many.start("--config", str(settings(many, slow_to_stop)), handlers=True)
+    job_id, nap = await a.enqueue("deaf", {"gate": str(many.gate)}), await a.enqueue("nap")
+    for each in (job_id, nap):
+        await many.until(lambda each=each: a.is_there(each, status="running", on=a))
+    b = await many.start()
+    assert a.signal(signal.SIGTERM) == 0
+    await many.until(lambda: b.is_there(job_id, status="running", on=b))
+    assert many.marks("step", pid=a.pid)[-1].at < many.marks("begin", pid=b.pid)[0].at, "it ran twice at once"
+    assert (await b.job(job_id))["attempts"] == 0
+
+
 # --- the lead ------------------------------------------------------------------------------------------------------
 
 

@@ -93,16 +93,17 @@ async def test_a_function_in_a_thread_is_told_and_shown_as_unstoppable_until_it_
         e.runner.holding.forfeit()
         await wait_for(lambda: e.runner.holding.unstoppable == (job_id,))
         assert e.runner.holding.unfinished == (job_id,)
-        await e.until(job_id, "pending")
-        await wait_for(lambda: not e.runner.live)
         with trio.move_on_after(0.1) as waited:
             await e.runner.holding.settled()
-        assert waited.cancelled_caught, "its job could be claimed again, here, beside the function that still runs"
+        assert waited.cancelled_caught, "it could claim again beside the function that still runs"
+        assert (await e.job(job_id)).status == "running", "its job could be started elsewhere beside it"
         go_on.set()
         await wait_for(lambda: e.runner.holding.unfinished == ())
         with trio.fail_after(PATIENCE_S):
             await e.runner.holding.settled()
         assert seen == [True]
+        job = await e.job(job_id)
+        assert (job.status, job.attempts) == ("pending", 0)
 
 
 async def test_a_handler_that_shields_itself_is_shown_as_unfinished_until_it_ends(tmp_path: Path) -> None:

@@ -305,5 +305,5 @@ async def test_held_runs_do_not_hold_up_the_stop(tmp_path: Path, gate: Gate) -> 
         job = await e.run("stuck", timeout=0.05)
         assert job.status == "failed"
         with trio.fail_after(20):
-            assert await e.runner.drain() == ()
+            assert await e.runner.drain() == (job.id,)
         assert (await e.job(job.id)).version == job.version

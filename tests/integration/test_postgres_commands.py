@@ -118,7 +118,9 @@ async def test_a_server_says_that_it_is_not_ready_while_the_database_does_not_an
     monkeypatch.setattr(lease, "_heard_at", lease._now() - 7)
     assert server.service.not_ready() == ["the database has not answered for 7 s"]
     monkeypatch.setattr(lease, "held", False)
-    assert server.service.not_ready() == ["the lease is lost; a new one is taken when the database answers"]
+    assert server.service.not_ready() == [
+        "the lease is lost; a new one is taken when the database answers and what ran has ended"
+    ]
 
 
 async def test_a_server_on_postgresql_runs_jobs_and_lists_itself_under_its_lease(server: Running) -> None:

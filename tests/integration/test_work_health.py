@@ -112,7 +112,8 @@ async def test_it_says_whether_it_is_well(start: Start, monkeypatch: pytest.Monk
         told = answer.json()
         assert told["code"] == "not_ready"
         assert told["reasons"] == [
-            "the lease is lost; a new one is taken when the database answers", "the event loop is late",
+            "the lease is lost; a new one is taken when the database answers and what ran has ended",
+            "the event loop is late",
         ]  # fmt: skip
         assert (await http.get("/healthz")).status_code == 200
 

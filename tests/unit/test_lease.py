@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from jobctl.engine.lease import EX_TEMPFAIL, MARGIN_S, Lease
+from jobctl.engine.lease import EX_TEMPFAIL, LAST_S, MARGIN_S, Lease
 from jobctl.errors import StoreUnavailable
 from jobctl.store.workers import BEAT_S, TERM_S, Beat, NewWorker
 from jobctl.worker import Worker
@@ -196,6 +196,41 @@ async def test_a_lease_that_others_have_found_ended_is_not_renewed(world: World,
     await until(lambda: world.lease.held, within=2 * BEAT_S)
     assert old not in world.database.ends
     assert world.lease.id in world.database.ends
+
+
+async def test_where_others_have_found_it_ended_a_function_in_a_thread_ends_with_the_process_at_once(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.runs.unwinds, world.runs.in_a_thread = math.inf, True
+    await world.start()
+    del world.database.ends[world.lease.id]
+    await until(lambda: "forfeit" in world.runs.said, within=2 * BEAT_S)
+    await until(lambda: bool(world.exits), within=0.2)
+
+
+async def test_a_process_whose_event_loop_stands_still_ends_before_its_lease(
+    world: World, autojump_clock: MockClock
+) -> None:
+    moved = 0.0
+    world.lease._now = lambda: trio.current_time() + moved
+    await world.start()
+    moved = world.lease.ends - LAST_S - 0.1 - trio.current_time()
+    world.lease.stuck()
+    assert world.exits == []
+    moved += 0.2
+    world.lease.stuck()
+    assert [code for code, _ in world.exits] == [EX_TEMPFAIL]
+
+
+async def test_one_that_has_lost_its_lease_knows_itself_when_it_has_to_end(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.start()
+    world.database.away = True
+    await until(lambda: not world.lease.held, within=2 * LEASE_S)
+    await trio.sleep(LEASE_S)
+    world.lease.stuck()
+    assert world.exits == []
 
 
 async def test_after_a_freeze_runs_are_stopped_before_any_task_goes_on(world: World, autojump_clock: MockClock) -> None:

@@ -13,7 +13,7 @@ from jobctl.engine import watchdog as watchdogs
 from jobctl.engine.context import Run
 from jobctl.engine.executor import Executor
 from jobctl.engine.registry import Registry
-from jobctl.engine.watchdog import BEAT_S, Culprit, Watchdog, culprit
+from jobctl.engine.watchdog import BEAT_S, STUCK_S, Culprit, Watchdog, culprit
 from jobctl.metrics import Metrics
 from jobctl.store.base import Claim
 
@@ -54,6 +54,25 @@ def test_a_loop_that_turns_is_not_worth_a_line(dog: Dog) -> None:
     dog.watchdog.look()
     assert dog.said() == []
     assert (dog.metrics.stalls, dog.metrics.loop_lag.count) == (0, 100)
+
+
+def test_a_loop_that_stands_still_is_told_of_again_and_again_but_not_because_all_was_frozen(dog: Dog) -> None:
+    told: list[float] = []
+    dog.watchdog.stuck = lambda: told.append(dog.clock.now)
+    dog.clock.now += 3600
+    dog.watchdog.look()  # the first that it does after the freeze; the loop has not had its turn yet
+    assert told == []
+    dog.watchdog.beat(3600)
+    began = dog.clock.now
+    for _ in range(12):
+        dog.clock.now += dog.watchdog._pause
+        dog.watchdog.look()
+    assert told[0] - began >= STUCK_S
+    assert len(told) >= 8
+    dog.watchdog.beat(3.0)
+    told.clear()
+    dog.watchdog.look()
+    assert told == []
 
 
 def test_a_stall_is_told_once_with_its_job_and_again_when_it_is_over(dog: Dog) -> None:
