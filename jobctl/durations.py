@@ -21,7 +21,7 @@ def parse_span(text: str, *, field: str | None = None) -> float:
     seconds = float(found[1]) * _UNITS[found[2]] if found else -1.0
     if not 0 <= seconds <= MAX_SPAN_S:
         raise InvalidInput(
-            f"{text.strip()[:40]!r} is no span of time; write it like 30d (units s m h d w)", field=field
+            f"{text.strip()[:40]!r} is no span of time up to a century; write it like 30d (s m h d w)", field=field
         )
     return seconds
 

@@ -38,7 +38,9 @@ JOB_ID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 """How an id is written: a UUID in lower case."""
 
 Id = Annotated[str, Meta(pattern=rf"^{JOB_ID}$(?!\n)", description="a job's id")]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,100}$(?!\n)", description="1 to 100 of A-Z a-z 0-9 . _ : -")]
+NAME: Final = "[A-Za-z0-9._:-]{1,100}"
+"""How a handler, a queue or a schedule may be called."""
+Name = Annotated[str, Meta(pattern=rf"^{NAME}$(?!\n)", description="1 to 100 of A-Z a-z 0-9 . _ : -")]
 Tag = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters, no control characters")
 ]

@@ -21,12 +21,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from jobctl import origins
 from jobctl.auth_settings import Auth
 from jobctl.errors import ConfigError
+from jobctl.model import NAME
 from jobctl.postgres_settings import Database, Postgres
 from jobctl.scalars import Number, Switch, Whole, from_environment
 from jobctl.upkeep_settings import Retention, ScheduleSettings
 from jobctl.upkeep_settings import Section as _Section
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _CLIENT_ENV: Final = frozenset({"JOBCTL_URL", "JOBCTL_TOKEN", "JOBCTL_DEBUG"})
 """Variables of the command-line client, not settings of the server."""
 _OWN_ENV: Final = frozenset({"JOBCTL_JOB_ID", "JOBCTL_RUN", "JOBCTL_ATTEMPT", "JOBCTL_WORKER"})
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
-            if not _NAME.fullmatch(name):
+            if not re.fullmatch(NAME, name):
                 raise ValueError(f"{name!r}: a name is 1 to 100 of A-Z a-z 0-9 . _ : -")
         return value
 

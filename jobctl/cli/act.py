@@ -1,5 +1,6 @@
 """``jobctl jobs retry|cancel|delete``: on the jobs that are named, or on all that match."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,19 @@ def check_statuses(given: Many) -> None:
             raise InvalidInput(f"--status: {shorten(each, 40)!r} is none; there are: {', '.join(Status)}")
 
 
+def check_names(option: str, given: Many) -> None:
+    """See that a queue or a handler may be called so.
+
+    Raises:
+        InvalidInput: one may not.
+    """
+    from jobctl.model import NAME
+
+    for each in given or ():
+        if not re.fullmatch(NAME, each):
+            raise InvalidInput(f"{option}: {shorten(each, 40)!r} can be no name: 1 to 100 of A-Z a-z 0-9 . _ : -")
+
+
 @dataclass(frozen=True, slots=True)
 class _Order:
     """What to do, and how to say it."""
@@ -195,7 +209,8 @@ class _Order:
 
             print_json(json.encode(done), done=told if done.changed else "")
             return
-        skipped = f"; {done.skipped:,} skipped, their status does not allow it" if done.skipped else ""
+        or_key = " or a live job has their unique key" if self.action == "retry" else ""
+        skipped = f"; {done.skipped:,} skipped, their status does not allow it{or_key}" if done.skipped else ""
         emit(f"{told}{skipped}\n", done=told if done.changed else "")
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
+from jobctl.cli.act import check_names
 from jobctl.cli.connect import Json, Target, TokenFile, Url, WaitServer
 from jobctl.cli.output import emit, print_json, safe
 from jobctl.cli.quick import QuickCommand, QuickGroup
@@ -59,6 +60,7 @@ def resume(
 def _set(name: str, target: Target, *, paused: bool, as_json: bool) -> int:
     from jobctl.client import api
 
+    check_names("NAME", [name])
     with target.session() as session:
         answer = session.send(api.pause(name) if paused else api.resume(name))
     told = f"{safe(name)} {'paused' if paused else 'active'}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobctl.cli.act import check_statuses
+from jobctl.cli.act import check_names, check_statuses
 from jobctl.cli.connect import Target, TokenFile, Url, WaitServer
 from jobctl.cli.interrupts import exit_of_interrupt
 from jobctl.cli.output import ExitCode, drawable, say
@@ -105,6 +105,8 @@ def _filter(ids: Many, names: Many, queues: Many, statuses: Many, tags: Many, *,
     if len(ids or ()) > MAX_FILTER_IDS:
         raise InvalidInput(f"at most {MAX_FILTER_IDS} ids are followed at once")
     check_statuses(statuses)
+    check_names("--queue", queues)
+    check_names("--name", names)
     wanted = tuple(Status(each) for each in statuses) if statuses else None
     return JobFilter(
         ids=tuple(dict.fromkeys(ids)) if ids else None, names=tuple(names) if names else None,

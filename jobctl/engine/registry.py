@@ -22,7 +22,7 @@ from jobctl.engine.commands import Command
 from jobctl.engine.fields import Field, Shape, shape_of
 from jobctl.engine.webhooks import Webhook
 from jobctl.errors import HandlersFailed, InvalidInput, UnknownHandler
-from jobctl.model import Wire
+from jobctl.model import NAME, Wire
 
 if TYPE_CHECKING:
     from jobctl.settings import CommandSettings, Settings
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Kind = Literal["async", "thread", "command", "webhook"]
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 log = logging.getLogger("jobctl.engine")
 
 
@@ -133,7 +132,7 @@ class Registry:
         """Register the decorated function; see the module-level ``job``."""
         if not isinstance(name, str):
             raise TypeError('write @job("some-name"): a job is registered under a name')
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(NAME, name):
             raise ValueError(f"{name!r}: a name is 1 to 100 of A-Z a-z 0-9 . _ : -")
         if timeout is not None and not 0 < timeout < float("inf"):
             raise ValueError(f"{name}: a time-out is a number of seconds above 0")

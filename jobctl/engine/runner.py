@@ -165,7 +165,7 @@ class Runner:
 
         Returns:
             Ids of jobs whose handler goes on: a function in a thread, or an async one that shields itself, which keeps
-            ``run`` from returning. Only ``os._exit`` ends them for sure; until then their jobs must not start elsewhere.
+            ``run`` from returning. Only ``os._exit`` ends them; until then their jobs must not start elsewhere.
         """
         self.stop()
         with trio.move_on_after(self._grace):

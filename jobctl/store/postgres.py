@@ -206,7 +206,7 @@ class PostgresStore(SqlStore):
 
 def _rescue(tx: Any) -> Rescued:
     tx.run("bury_workers")
-    return writes.rescue(tx)
+    return writes.rescue(tx, "its process was lost")
 
 
 @contextlib.asynccontextmanager

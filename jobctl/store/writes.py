@@ -190,7 +190,7 @@ def _left(db: Queries, rows: Sequence[Row]) -> Rescued:
     )
 
 
-def rescue(tx: Tx) -> Rescued:
+def rescue(tx: Tx, what_ended: str = "the server stopped") -> Rescued:
     """End what a former process left running: a crash counts as an attempt, and the job is ready again at once."""
     rows = [Row(*found) for found in tx.all("running_jobs")]
     left = _left(tx, rows)
@@ -198,9 +198,9 @@ def rescue(tx: Tx) -> Rescued:
     tx.work = True
     for row in rows:
         if row.cancel_requested:
-            _end(tx, row, Cancelled("the server stopped while it was being cancelled"))
+            _end(tx, row, Cancelled(f"{what_ended} while it was being cancelled"))
         else:
-            _end(tx, row, Failed("the server stopped while this job ran"))
+            _end(tx, row, Failed(f"{what_ended} while this job ran"))
     tx.save(*rows)
     return left
 

@@ -60,7 +60,10 @@ class Refusal(Wire, frozen=True):
 
 
 class BulkDone(Wire, frozen=True):
-    """`matched` is `changed + skipped`; skipped are jobs whose status does not allow it.
+    """`matched` is `changed + skipped`.
+
+    Skipped are jobs whose status does not allow it and, at a retry, those whose `uniqueKey` a live job has; `dryRun`
+    counts only the former, so that `changed` is then the most that can be.
 
     With a filter: `byStatus` counts those that matched, and `cursor` is null when all have been looked at. With `ids`:
     `refused` has those that were skipped, each with the reason; a job that does not exist is one of them.

@@ -50,6 +50,7 @@ async def test_enqueue_of_a_name_that_the_server_does_not_know_lists_those_it_do
         ("enqueue", "ok", "--delay", "1", "--at", "2030-01-01T00:00:00Z"), ("enqueue", "ok", "--wait-timeout", "1"),
         ("enqueue", "ok", "--data", "[]"), ("enqueue", "ok", "a=1", "--file", "x"), ("enqueue", "--file", "none"),
         ("watch", "--json", "--plain"), ("watch", "--table"), ("watch", "--since", "x"), ("watch", "--status", "x"),
+        ("watch", "--queue", "a b"), ("watch", "--name", "x\n"), ("queues", "pause", "a/b"),
         ("nope",), ("jobs", "nope"), ("jobs", "show"), ("--url", "x"), ("token", "--role", "root"),
         ("jobs", "list", "--limit", "0"), ("jobs", "list", "--url", "localhost:8000"), ("queues", "pause"),
         ("token", "extra"), ("demo", "--path", "/nope"), ("serve", "--config", "none.toml"), ("serve", "--port", "x"),
