@@ -74,7 +74,7 @@ async def say_alive(notifier: Notifier) -> None:
 
 
 async def leave_behind(store: Store, stuck: int) -> None:
-    """Handlers that shield themselves from cancellation would keep the process for ever: end them with it."""
+    """Handlers that shield themselves from cancellation would keep the process for ever: go without them."""
     log.warning("left %d handlers that would not stop; their jobs are tried again", stuck)
     await store.close()
     os._exit(0)

@@ -121,12 +121,14 @@ class Engine:
 
     async def drain(self) -> tuple[str, ...]:
         """Claim nothing more, let runs end, give the rest back, and leave; see ``Runner.drain``."""
-        stuck = await self.runner.drain()
-        if not stuck:
+        left = await self.runner.drain()
+        if any(left):
+            self.lease.abandon()
+        else:
             await self.lease.give_up()
         if self.guard is not None:
             await trio.to_thread.run_sync(self.guard.stop)
-        return stuck
+        return left.stuck
 
     def _clock_was_set(self, jump: float) -> None:
         self.scheduler.look_again()

@@ -46,7 +46,7 @@ class Holding:
 
         Programs and requests are not among them: the one are killed, the other dropped.
         """
-        return tuple(job_id for job_id, run in self._left.items() if not run.over or run.outlives is not None)
+        return tuple(job_id for job_id, run in list(self._left.items()) if not run.over or run.outlives is not None)
 
     @property
     def unstoppable(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import math
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -28,6 +29,7 @@ import trio
 
 from jobctl import __version__
 from jobctl.engine.guard import steady
+from jobctl.engine.last_words import briefly
 from jobctl.errors import StoreUnavailable
 from jobctl.store.workers import BEAT_S, LATE_S, TERM_S, Beat, NewWorker, WorkerStore
 from jobctl.worker import Kind, Worker
@@ -71,9 +73,13 @@ class Runs(Protocol):
         """Claim again, as ``worker``."""
 
 
-def _leave(code: int) -> None:
-    logging.shutdown()
-    os._exit(code)
+def _leave(why: str) -> None:
+    def say() -> None:
+        log.critical("ends itself: %s", why)
+        logging.shutdown()
+
+    briefly(say)
+    os._exit(EX_TEMPFAIL)
 
 
 class Lease:
@@ -86,7 +92,7 @@ class Lease:
         handlers: Names that it can run.
         runs: What ends with the lease.
         now: A clock that does not jump (``steady``).
-        leave: Ends the process.
+        leave: Ends the process, with that as its last words.
     """
 
     def __init__(
@@ -98,7 +104,7 @@ class Lease:
         slots: int,
         handlers: tuple[str, ...] = (),
         now: Callable[[], float] = steady,
-        leave: Callable[[int], None] = _leave,
+        leave: Callable[[str], None] = _leave,
     ) -> None:
         self._store, self._runs = store, runs
         self._kind, self._slots, self._handlers = kind, slots, handlers
@@ -167,9 +173,20 @@ class Lease:
 
     def stuck(self) -> None:
         """The event loop stands still, says another thread: end the process where the lease ends meanwhile."""
-        if self.held and self._now() >= self.ends - LAST_S:
-            log.critical("ends itself: the lease is over, and the event loop does not turn")
-            self._leave(EX_TEMPFAIL)
+        goes_on = self._now() >= self.ends - LAST_S if self.held else self._now() >= self.ends and self._runs.unfinished
+        if goes_on:
+            self._leave("the lease is over, and the event loop does not turn")
+
+    def abandon(self) -> None:
+        """Leave, while handlers go on: it stands until it ends by itself, and the process ends before that."""
+        self._keeping.cancel()
+        self.held = False
+        self._say()
+        if self._store.lease_s is not None:
+            left = max(0.0, self.ends - LAST_S - self._now())
+            ending = threading.Timer(left, self._leave, ["the lease is over, and so is the stop"])
+            ending.daemon = True
+            ending.start()
 
     async def give_up(self) -> None:
         """Leave in order: nothing runs any more, and no other lease is taken."""
@@ -294,8 +311,7 @@ class Lease:
             now = self._now()
             left = self._runs.unfinished if now >= last else self._runs.unstoppable if now >= ends else ()
             if left:
-                log.critical("ends itself: the lease is over, and these cannot be stopped: %s", ", ".join(left))
-                self._leave(EX_TEMPFAIL)
+                self._leave(f"the lease is over, and these cannot be stopped: {', '.join(left)}")
                 return
             if not self._runs.unfinished:
                 await self._changed.wait()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -44,6 +44,15 @@ STOP_S: Final = 5.0
 RECORD_S: Final = 2.0
 """At the server's stop: how long the last outcomes may take to be stored; the next start rescues what is missed."""
 log = logging.getLogger("jobctl.engine")
+
+
+class Left(NamedTuple):
+    """Ids of jobs whose handlers go on after the stop. Until the process has ended they must not start elsewhere."""
+
+    stuck: tuple[str, ...]
+    """Async ones that shield themselves: they keep ``Runner.run`` from returning, and only ``os._exit`` ends them."""
+    in_threads: tuple[str, ...]
+    """Functions, which end with the process."""
 
 
 class Runner:
@@ -158,14 +167,10 @@ class Runner:
         self._stopping = True
         self._nap.call()
 
-    async def drain(self) -> tuple[str, ...]:
+    async def drain(self) -> Left:
         """Stop: claim no more, let runs end within the grace time, then cancel them and give their jobs back.
 
         Takes at most ``grace`` + 7 s.
-
-        Returns:
-            Ids of jobs whose handler goes on: a function in a thread, or an async one that shields itself, which keeps
-            ``run`` from returning. Only ``os._exit`` ends them; until then their jobs must not start elsewhere.
         """
         self.stop()
         with trio.move_on_after(self._grace):
@@ -177,13 +182,17 @@ class Runner:
         with trio.move_on_after(RECORD_S):
             async with trio.open_nursery() as nursery:
                 for run in self._slots.running():
-                    if run.given_up is None and not run.over:
+                    if run.given_up is None and (not run.over or run.outlives is not None):
                         run.given_up = trio.Event()
                         nursery.start_soon(self._give_up, run, Released())
-        goes_on = [run for run in self._slots.live.values() if not run.over or run.outlives is not None]
-        left = tuple(run.job.id for run in goes_on if not run.immediate)
-        if left:
-            log.error("jobs whose handlers do not let themselves be stopped: %s", ", ".join(left))
+        goes_on = [run for run in self._slots.live.values() if not run.immediate]
+        left = Left(
+            stuck=tuple(run.job.id for run in goes_on if not run.over),
+            in_threads=tuple(run.job.id for run in goes_on if run.over and run.outlives is not None),
+        )
+        if any(left):
+            ids = ", ".join(left.stuck + left.in_threads)
+            log.error("jobs whose handlers do not let themselves be stopped: %s", ids)
         self._over = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
@@ -313,13 +322,12 @@ class Runner:
     async def _conclude(self, run: Run, outcome: Outcome) -> None:
         """See that the end is recorded, and a run that goes on nevertheless is waited for."""
         run.over = True
-        if self.holding.lost and run.outlives is not None:
-            # If it does not end before the lease, the process does: then it is a crash, which counts.
-            await run.outlives()
+        if run.asked == "stop" and run.outlives is not None and not run.immediate:
+            await run.outlives()  # given back before that, its job would be started elsewhere beside it
             run.outlives = None
         given_up = run.given_up
         if given_up is None:
-            held = run.outlives is not None
+            held = run.outlives is not None and _bars(run, outcome)
             if held:
                 given_up = run.given_up = trio.Event()
             await self._record(run, outcome, held=held)
@@ -392,7 +400,7 @@ class Runner:
 
     async def _give_up(self, run: Run, outcome: Outcome) -> None:
         assert run.given_up is not None  # noqa: S101 - set by whoever starts this
-        await self._record(run, outcome, held=not run.immediate)
+        await self._record(run, outcome, held=_bars(run, outcome))
         await run.given_up.wait()
 
     async def _until_quiet(self) -> None:
@@ -400,3 +408,8 @@ class Runner:
             if self._changed.is_set():
                 self._changed = trio.Event()
             await self._changed.wait()
+
+
+def _bars(run: Run, outcome: Outcome) -> bool:
+    """Whether the job is not to be started while this run goes on. What is given back is: programs are killed."""
+    return not (run.immediate and isinstance(outcome, Released))

@@ -20,6 +20,7 @@ import trio
 
 from jobctl import logs
 from jobctl.engine.executor import Executor
+from jobctl.engine.last_words import briefly
 from jobctl.metrics import Metrics
 
 BEAT_S: Final = 0.25
@@ -28,7 +29,7 @@ WINDOW_S: Final = 10.0
 MAX_SHARE: Final = 0.5
 """Of the window; one that is held up for longer has no time left for new work."""
 STUCK_S: Final = 1.0
-"""So long the thread has to see the loop stand still, itself running: a process that was frozen is not stuck."""
+"""For longer the thread has to see the loop stand still, itself running: a process that was frozen is not stuck."""
 MAX_FRAMES: Final = 30
 _CALLS: Final = frozenset({Executor.execute.__code__, Executor.call.__code__})
 _TRIO: Final = str(Path(trio.__file__).parent)
@@ -111,7 +112,7 @@ class Watchdog:
         """See whether the loop turns; on a thread that is not the loop's."""
         self._still = self._still + self._pause if self._seen == self._beat else 0.0
         self._seen = self._beat
-        if self._still >= STUCK_S:
+        if self._still > STUCK_S:
             self.stuck()
         late = self._clock() - self._beat - BEAT_S
         if late < self.max_lag or self._culprit is not None:
@@ -122,7 +123,8 @@ class Watchdog:
                 return  # it has just gone on; these frames are of what came after
             self._culprit = found
         fields = _fields(found, late) | ({"stack": found.stack} if found.stack else {})
-        log.warning("the event loop has not turned for %.1f s; %s", late, found.told("blocks"), extra=fields)
+        text = f"the event loop has not turned for {late:.1f} s; {found.told('blocks')}"
+        briefly(lambda: log.warning("%s", text, extra=fields))  # what blocks it may be a line of the log
 
     @property
     def _pause(self) -> float:

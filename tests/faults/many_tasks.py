@@ -20,6 +20,13 @@ def mark(what: str, ctx: Any) -> None:
         file.write(f"{what} {time.monotonic():.3f} {ctx.job_id} {ctx.attempt} {os.getpid()}\n")
 
 
+def step(ctx: Any, gate: str) -> None:
+    """Take a step twenty times a second, until the file ``gate`` is there; nobody can stop it."""
+    while not Path(gate).exists():
+        time.sleep(0.05)
+        mark("step", ctx)
+
+
 @job("quick")
 async def quick(ctx: Any) -> int:
     return os.getpid()
@@ -40,18 +47,37 @@ async def hold(ctx: Any, gate: str) -> int:
     return os.getpid()
 
 
+@job("polite", max_attempts=5)
+def polite(ctx: Any) -> None:
+    """A function that looks whether it is to stop, and then takes a moment."""
+    while not ctx.cancelled:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    mark("end", ctx)
+
+
 @job("block", max_attempts=5)
 async def block(ctx: Any, gate: str) -> int:
     """The same without giving the event loop a turn."""
     return deaf(ctx, gate)
 
 
+@job("clings", max_attempts=5)
+async def clings(ctx: Any, gate: str) -> int:
+    """Its clean-up does not give the event loop a turn."""
+    mark("begin", ctx)
+    try:
+        while not Path(gate).exists():
+            await trio.sleep(0.05)
+    finally:
+        step(ctx, gate)
+    return os.getpid()
+
+
 @job("deaf", max_attempts=5)
 def deaf(ctx: Any, gate: str) -> int:
     """The same in a thread, which nobody can stop."""
     mark("begin", ctx)
-    while not Path(gate).exists():
-        time.sleep(0.05)
-        mark("step", ctx)
+    step(ctx, gate)
     mark("end", ctx)
     return os.getpid()

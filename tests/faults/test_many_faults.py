@@ -83,10 +83,32 @@ async def test_a_handler_that_blocks_the_event_loop_ends_with_its_process_before
     many.gate.touch()
     assert many.marks("step", pid=b.pid)[-1].at < many.marks("begin", pid=c.pid)[0].at, "it ran twice at once"
     assert b.process is not None
-    assert b.process.wait(0) == EX_TEMPFAIL
+    assert await trio.to_thread.run_sync(b.process.wait, 30) == EX_TEMPFAIL
     assert "the event loop does not turn" in b.log()
     await ended_by(many, a, job_id, on=c)
     assert (await a.job(job_id))["attempts"] == 2
+
+
+async def test_a_clean_up_that_blocks_the_event_loop_ends_with_its_process_too_and_so_do_all_others(
+    many: Many, nursery: trio.Nursery
+) -> None:
+    port = int(many.url.rpartition(":")[2].partition("/")[0])
+    relay = Relay(port)
+    await nursery.start(relay.run)
+    a = await many.start(handlers=False)
+    b = await many.start(kind="work", url=many.url.replace(f":{port}/", f":{relay.port}/"))
+    await running(many, a, b, "deaf")
+    await a.enqueue("clings", {"gate": str(many.gate)})
+    await many.until(lambda: len(many.marks("begin", pid=b.pid)) == 2)
+    c = await many.start(kind="work")
+    relay.stopped = True
+    await many.until(lambda: len(many.marks("begin", pid=c.pid)) == 2)
+    many.gate.touch()
+    last = {each.job_id: each.at for each in many.marks("step", pid=b.pid)}
+    for begun in many.marks("begin", pid=c.pid):
+        assert last[begun.job_id] < begun.at, "it ran twice at once"
+    assert b.process is not None
+    assert await trio.to_thread.run_sync(b.process.wait, 30) == EX_TEMPFAIL
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["frozen", "killed"])

@@ -120,6 +120,18 @@ async def test_a_stop_in_order_gives_running_jobs_to_others_at_once_and_without_
     assert (await b.job(job_id))["attempts"] == 0
 
 
+async def test_a_function_that_looks_whether_it_is_to_stop_is_waited_for(many: Many) -> None:
+    a = await many.start("--config", str(settings(many, "grace = 0.5")), handlers=True)
+    job_id = await a.enqueue("polite")
+    await many.until(lambda: a.is_there(job_id, status="running", on=a))
+    b = await many.start()
+    assert a.signal(signal.SIGTERM) == 0
+    await many.until(lambda: b.is_there(job_id, status="running", on=b))
+    assert [each.pid for each in many.marks("end")] == [a.pid]
+    assert [each["pid"] for each in await b.workers()] == [b.pid], "it has left in order"
+    assert (await b.job(job_id))["attempts"] == 0
+
+
 async def test_a_stop_in_order_gives_a_job_in_a_thread_to_others_once_its_process_has_ended(many: Many) -> None:
     slow_to_stop = """grace = 0.5\n[commands.nap]\nargv = ["/bin/sh", "-c", "trap '' TERM; sleep 60; sleep 60"]"""
     a = await many.start("--config", str(settings(many, slow_to_stop)), handlers=True)

@@ -14,6 +14,7 @@ from gate_kit import Gate, begin, gate  # noqa: F401
 from jobctl import Context
 from jobctl.engine import runner as runner_module
 from jobctl.engine.registry import Registry
+from jobctl.engine.runner import Left
 from jobctl.errors import Conflict, StoreUnavailable
 
 # --- cancel ----------------------------------------------------------------------------------------------------------
@@ -176,12 +177,19 @@ async def test_at_a_stop_runs_get_their_grace_and_nothing_more_is_claimed(tmp_pa
 
 
 async def test_after_the_grace_jobs_are_given_back_and_it_does_not_count(
-    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_module, "STOP_S", 60.0)  # nothing is left for which it would wait
     registry = Registry()
-    registry.job("thread")(gate)
+    ended: list[str] = []
     add_command(registry, "command", "sleep", "60")
+
+    @registry.job("thread")
+    def polite(ctx: Context) -> None:
+        while not ctx.cancelled:
+            time.sleep(0.005)
+        time.sleep(0.1)  # it cleans up
+        ended.append(ctx.job_id)
 
     @registry.job("async")
     async def forever(ctx: Context) -> None:
@@ -196,13 +204,32 @@ async def test_after_the_grace_jobs_are_given_back_and_it_does_not_count(
 
     async with engine(tmp_path, registry, grace=0.05) as e:
         ids = [await begin(e, name) for name in ("async", "raises", "thread", "command")]
-        await wait_for(lambda: gate.entered)
         with trio.fail_after(PATIENCE_S):
-            await e.runner.drain()
+            assert await e.runner.drain() == Left((), ())
+        assert ended == [ids[2]]
         for job_id in ids:
             job = await e.job(job_id)
             assert (job.status, job.attempts, job.error) == ("pending", 0, None)
         assert e.runner.live == ()
+        claims = await e.store.claim(4, worker="another", limits={}, busy={})
+        assert {each.job.id for each in claims.claims} == {*ids}
+
+
+async def test_a_function_that_does_not_stop_is_named_and_its_job_is_given_back_but_not_to_be_started_beside_it(
+    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "STOP_S", 0.1)
+    registry = Registry()
+    registry.job("deaf")(gate)
+    async with engine(tmp_path, registry, grace=0.0) as e:
+        job_id = await begin(e, "deaf")
+        await wait_for(lambda: gate.entered)
+        assert await e.runner.drain() == Left((), (job_id,))
+        job = await e.job(job_id)
+        assert (job.status, job.attempts, job.processing_by) == ("pending", 0, None)
+        assert not (await e.store.claim(1, worker="another", limits={}, busy={})).claims
+        await e.store.rescue()  # of a process that knows that this one is gone
+        assert (await e.store.claim(1, worker="another", limits={}, busy={})).claims
 
 
 async def test_a_command_that_ignores_sigterm_does_not_hold_up_the_stop(
@@ -220,7 +247,7 @@ async def test_a_command_that_ignores_sigterm_does_not_hold_up_the_stop(
                 await trio.sleep(0.01)
         await e.store.cancel(cancelled, owner=None)  # a long grace of its own, cut short by the stop
         with trio.fail_after(PATIENCE_S):
-            assert await e.runner.drain() == ()
+            assert await e.runner.drain() == Left((), ())
         assert (await e.job(job_id)).status == "pending"
         assert (await e.job(cancelled)).status == "cancelled"
 
@@ -239,7 +266,7 @@ async def test_a_handler_that_shields_itself_does_not_hold_up_the_stop_and_is_na
 
     async with engine(tmp_path, registry, grace=0.0) as e:
         job_id = await begin(e, "stubborn")
-        assert await e.runner.drain() == (job_id,)
+        assert await e.runner.drain() == Left((job_id,), ())
         assert (await e.job(job_id)).status == "pending"
         go_on.set()
 
@@ -261,7 +288,7 @@ async def test_a_stop_ends_though_the_store_is_away(tmp_path: Path, monkeypatch:
 
         monkeypatch.setattr(e.store, "claim", away)
         with trio.fail_after(20):
-            assert await e.runner.drain() == ()
+            assert await e.runner.drain() == Left((), ())
         monkeypatch.undo()
         assert (await e.store.rescue()).jobs == (job_id,)
 
@@ -295,7 +322,7 @@ async def test_a_stop_while_claims_fail_does_not_wait_for_them(tmp_path: Path) -
         await e.nursery.start(e.runner.run)
         await trio.sleep(0.1)
         with trio.fail_after(20):
-            assert await e.runner.drain() == ()
+            assert await e.runner.drain() == Left((), ())
 
 
 async def test_held_runs_do_not_hold_up_the_stop(tmp_path: Path, gate: Gate) -> None:
@@ -305,5 +332,5 @@ async def test_held_runs_do_not_hold_up_the_stop(tmp_path: Path, gate: Gate) -> 
         job = await e.run("stuck", timeout=0.05)
         assert job.status == "failed"
         with trio.fail_after(20):
-            assert await e.runner.drain() == (job.id,)
+            assert await e.runner.drain() == Left((), (job.id,))
         assert (await e.job(job.id)).version == job.version

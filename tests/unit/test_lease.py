@@ -1,13 +1,15 @@
 """A process's lease: how it is kept, how it is lost, and what has to have ended by then."""
 
 import math
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from jobctl.engine.lease import EX_TEMPFAIL, LAST_S, MARGIN_S, Lease
+from jobctl.engine.lease import LAST_S, MARGIN_S, Lease
 from jobctl.errors import StoreUnavailable
 from jobctl.store.workers import BEAT_S, TERM_S, Beat, NewWorker
 from jobctl.worker import Worker
@@ -96,13 +98,13 @@ class World:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.database, self.runs = Database(), Runs()
-        self.exits: list[tuple[int, float]] = []
+        self.exits: list[tuple[str, float]] = []
         self.lease = self.another(self.runs)
 
     def another(self, runs: Runs) -> Lease:
         return Lease(
             self.database, runs, kind="work", slots=4, now=trio.current_time,
-            leave=lambda code: self.exits.append((code, trio.current_time())),
+            leave=lambda why: self.exits.append((why, trio.current_time())),
         )  # fmt: skip
 
     async def start(self, lease: Lease | None = None) -> None:
@@ -219,7 +221,7 @@ async def test_a_process_whose_event_loop_stands_still_ends_before_its_lease(
     assert world.exits == []
     moved += 0.2
     world.lease.stuck()
-    assert [code for code, _ in world.exits] == [EX_TEMPFAIL]
+    assert len(world.exits) == 1
 
 
 async def test_one_that_has_lost_its_lease_knows_itself_when_it_has_to_end(
@@ -231,6 +233,21 @@ async def test_one_that_has_lost_its_lease_knows_itself_when_it_has_to_end(
     await trio.sleep(LEASE_S)
     world.lease.stuck()
     assert world.exits == []
+
+
+async def test_one_whose_clean_up_blocks_the_event_loop_ends_when_its_lease_does(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.runs.unwinds = math.inf
+    await world.start()
+    world.database.away = True
+    await until(lambda: not world.lease.held, within=2 * LEASE_S)
+    world.lease.stuck()
+    assert world.exits == [], "it has its time to unwind"
+    moved = world.lease.ends - trio.current_time()
+    world.lease._now = lambda: trio.current_time() + moved
+    world.lease.stuck()
+    assert len(world.exits) == 1
 
 
 async def test_after_a_freeze_runs_are_stopped_before_any_task_goes_on(world: World, autojump_clock: MockClock) -> None:
@@ -257,8 +274,7 @@ async def test_what_cannot_be_stopped_ends_with_the_process_before_its_job_runs_
     await world.start()
     world.database.away = True
     await until(lambda: bool(world.exits), within=2 * LEASE_S)
-    code, at = world.exits[0]
-    assert code == EX_TEMPFAIL
+    _, at = world.exits[0]
     assert at <= world.database.ends[world.lease.id] + 0.1
 
 
@@ -316,6 +332,33 @@ async def test_one_leads_and_another_takes_over_within_ten_seconds(world: World,
 class _Gone(Database):
     async def _reach(self) -> None:
         raise StoreUnavailable("cut off")
+
+
+async def test_a_process_that_stops_while_handlers_go_on_keeps_its_lease_and_ends_before_it(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Timer:
+        daemon = False
+
+        def __init__(self, *what: Any) -> None:
+            self.what = what
+
+        def start(self) -> None:
+            begun.append((*self.what, self.daemon))
+
+    begun: list[Any] = []
+    monkeypatch.setattr(threading, "Timer", Timer)
+    await world.start()
+    await trio.sleep(1)
+    left = world.lease.ends - trio.current_time()
+    world.lease.abandon()
+    await trio.sleep(3 * LEASE_S)
+    assert world.database.left == []
+    ((after, leave, (why,), daemon),) = begun
+    assert after == pytest.approx(left - LAST_S)
+    assert daemon
+    leave(why)
+    assert [each for each, _ in world.exits] == [why]
 
 
 async def test_a_process_that_leaves_says_so(world: World, autojump_clock: MockClock) -> None:
