@@ -6,12 +6,15 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
 
+from jobctl.engine.context import Run
 from jobctl.engine.executor import leaves
+from jobctl.engine.last_words import briefly
 from jobctl.errors import JobctlError
 from jobctl.notify import Notifier
 from jobctl.store.base import Store
@@ -73,11 +76,24 @@ async def say_alive(notifier: Notifier) -> None:
         await trio.sleep(notifier.watchdog_s / 2)
 
 
-async def leave_behind(store: Store, stuck: int) -> None:
-    """Handlers that shield themselves from cancellation would keep the process for ever: go without them."""
-    log.warning("left %d handlers that would not stop; their jobs are tried again", stuck)
+async def leave_behind(store: Store, left: Sequence[Run], *, ours: bool) -> None:
+    """End the process where handlers go on: an async one that shields itself would keep it for ever.
+
+    A function in a thread may, too, at the interpreter's end. But if the process is not ``ours``, it is the caller's
+    affair how that ends.
+    """
+    if not any(ours or run.function is None for run in left):
+        return
+    log.warning("left %d handlers that would not stop; their jobs are tried again", len(left))
     await store.close()
+    briefly(_flush)
     os._exit(0)
+
+
+def _flush() -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def raise_descriptor_limit() -> None:

@@ -163,7 +163,6 @@ class Service:
         access.when_ended = self.endpoint.revoke
         access.when_doubted = self.endpoint.call_back
         self._stop = trio.Event()
-        self._stuck: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -264,8 +263,7 @@ class Service:
             log.info("stopping; running jobs get %g s", self.settings.grace)
             with trio.move_on_after(self.settings.grace + LAST_MOMENT_S):
                 await self._wind_down()
-            if self._stuck:
-                await lifetime.leave_behind(self.store, len(self._stuck))
+            await lifetime.leave_behind(self.store, self.engine.runner.left, ours=signals)
             nursery.cancel_scope.cancel()
         log.info("stopped")
 
@@ -282,7 +280,7 @@ class Service:
         self.door.stop()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.endpoint.stop)
-            self._stuck = await self.engine.drain()
+            await self.engine.drain()
 
 
 def _warn(settings: Settings) -> None:

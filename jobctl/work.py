@@ -128,13 +128,11 @@ class Work:
             await self._stop.wait()
             self.notifier.tell("STOPPING=1", "STATUS=stops; running jobs get their time")
             log.info("stopping; running jobs get %g s", self.settings.grace)
-            stuck: tuple[str, ...] = ()
             with trio.move_on_after(self.settings.grace + LAST_MOMENT_S):
-                stuck = await engine.drain()
+                await engine.drain()
             if self.health is not None:
                 self.health.stop()
-            if stuck:
-                await lifetime.leave_behind(engine.store, len(stuck))
+            await lifetime.leave_behind(engine.store, engine.runner.left, ours=signals)
             nursery.cancel_scope.cancel()
         log.info("stopped")
 

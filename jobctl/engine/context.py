@@ -33,6 +33,7 @@ class Run:
         "asked",
         "began",
         "claim",
+        "function",
         "given_up",
         "host",
         "immediate",
@@ -44,6 +45,7 @@ class Run:
         "over",
         "reporter",
         "scope",
+        "stopped",
     )
 
     def __init__(self, claim: Claim, host: Host, scope: trio.CancelScope | None = None) -> None:
@@ -58,16 +60,25 @@ class Run:
         self.immediate = False
         """A command: it is told to stop by a signal, at once, not by a flag that it may look at."""
         self.asked: Asked | None = None
+        self.stopped = False
+        """By the server, maybe after a person has asked."""
         self.noticed = False
         """The handler has seen that it was asked to stop."""
         self.outlives: Callable[[], Awaitable[None]] | None = None
         """Set when the work goes on although the run is over: waits until it has ended."""
+        self.function: threading.Event | None = None
+        """Of one in a thread; set when that has ended, for whoever has no event loop to ask."""
         self.over = False
         """The handler has come to its end; what is left is to record it."""
         self.given_up: trio.Event | None = None
         """Set by the runner when it ended the run over the handler's head; fires when that is recorded."""
         self.reporter: Reporter | None = None
         self._ended = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the handler has still to come to its end, which programs and requests do; from any thread."""
+        return not (self.over if self.function is None else self.function.is_set()) and not self.immediate
 
     def start_clock(self) -> None:
         """The job's time runs from now on."""
@@ -80,6 +91,7 @@ class Run:
         """
         if self.over:
             return
+        self.stopped = self.stopped or why == "stop"
         if self.asked is None:
             self.asked = why
         by = trio.current_time() + grace

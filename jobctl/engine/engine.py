@@ -119,16 +119,17 @@ class Engine:
             reasons.append(lag)
         return reasons
 
-    async def drain(self) -> tuple[str, ...]:
+    async def drain(self) -> None:
         """Claim nothing more, let runs end, give the rest back, and leave; see ``Runner.drain``."""
-        left = await self.runner.drain()
-        if any(left):
-            self.lease.abandon()
-        else:
+        try:
+            await self.runner.drain()
+        finally:  # also where it was cut off
+            if self.runner.left:
+                self.lease.abandon(lambda: bool(self.runner.left))
+        if not self.runner.left:
             await self.lease.give_up()
         if self.guard is not None:
             await trio.to_thread.run_sync(self.guard.stop)
-        return left.stuck
 
     def _clock_was_set(self, jump: float) -> None:
         self.scheduler.look_again()

@@ -6,8 +6,9 @@ How a run ends that was asked to stop (a cancel, or the end of the server's grac
 * it returns without having looked: it has done all of its work, and is completed. "Cancelled" would be untrue, and
   would make people run it again.
 
-A handler that was told to stop and goes on (a thread cannot be stopped; an async one may shield itself) is not waited
-for: ``Run.outlives`` says so, and the runner keeps its slot until it ends.
+A function in a thread cannot be stopped. Where a person has asked, or its time is up, it is not waited for:
+``Run.outlives`` says so, and the runner keeps its slot until it ends. At the server's own stop it is: given back while
+it goes on, its job would be started elsewhere beside it.
 """
 
 import contextlib
@@ -77,7 +78,8 @@ class Executor:
         """Run an async handler to its end. The caller has entered ``run.scope`` and knows what to make of an error."""
         assert handler.fn is not None  # noqa: S101 - its kind says so
         data = _decode(run.claim.data)
-        return self._returned(run, await handler.fn(Context(run, data), **_arguments(handler, data)))
+        value = await handler.fn(Context(run, data), **_arguments(handler, data))
+        return self._returned(run, value, cut=run.scope.cancel_called)
 
     async def _elsewhere(self, run: Run, handler: Handler, data: dict[str, Any]) -> Outcome:
         """A program or somebody else's server: it is told to stop at once, not by a flag."""
@@ -93,6 +95,7 @@ class Executor:
 
     async def _in_thread(self, run: Run, work: Callable[[], Any], name: str) -> Outcome:
         ended = trio.Event()
+        function = run.function = threading.Event()
         token = trio.lowlevel.current_trio_token()
         result: list[tuple[Any, BaseException | None]] = []
         starting = threading.Lock()
@@ -109,25 +112,33 @@ class Executor:
                 result.append((work(), None))
             except BaseException as error:  # noqa: BLE001
                 result.append((None, error))
+            function.set()
             with contextlib.suppress(trio.RunFinishedError):  # abandoned by a server that is gone
                 token.run_sync_soon(ended.set)
 
         with run.scope:
             await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads, thread_name=name)
+        if not result:
+            with starting:  # a thread that was asked for and has not begun must not begin any more
+                if state == "started":
+                    run.outlives = ended.wait
+                else:
+                    function.set()
+                state = "abandoned"
+            if run.outlives is not None and run.stopped:
+                await run.outlives()
+                run.outlives = None
         if result:
             value, error = result.pop()  # left there, it would be held by its own traceback: ``call`` knows the list
             return self._returned(run, value) if error is None else self.raised(run, error)
-        with starting:  # a thread that was asked for and has not begun must not begin any more
-            if state == "started":
-                run.outlives = ended.wait
-            state = "abandoned"
         return self.stopped(run)
 
-    def _returned(self, run: Run, value: Any) -> Outcome:
+    def _returned(self, run: Run, value: Any, *, cut: bool = False) -> Outcome:
+        """``cut``: its scope was cancelled before."""
         if inspect.iscoroutine(value):
             value.close()
             return Failed("the handler returned a coroutine that was not awaited: an `await` is missing", retry=False)
-        if run.asked and (run.noticed or run.scope.cancel_called):
+        if run.asked and (run.noticed or cut):
             return self.stopped(run)
         return _NOTHING if value is None else _completed(value)
 

@@ -65,7 +65,7 @@ class Holding:
 
     async def settled(self) -> None:
         """Wait until each of them has ended, and the store has been told how, whether it took that or not."""
-        while self._slots.live or self._busy():  # noqa: ASYNC110 - this happens hardly ever
+        while self._slots.running() or self._busy() or self.unfinished:  # noqa: ASYNC110 - this happens hardly ever
             await trio.sleep(_LOOK_S)
 
     def resume(self, worker: str) -> None:

@@ -29,7 +29,7 @@ import trio
 
 from jobctl import __version__
 from jobctl.engine.guard import steady
-from jobctl.engine.last_words import briefly
+from jobctl.engine.last_words import PATIENCE_S, briefly
 from jobctl.errors import StoreUnavailable
 from jobctl.store.workers import BEAT_S, LATE_S, TERM_S, Beat, NewWorker, WorkerStore
 from jobctl.worker import Kind, Worker
@@ -78,8 +78,10 @@ def _leave(why: str) -> None:
         log.critical("ends itself: %s", why)
         logging.shutdown()
 
-    briefly(say)
-    os._exit(EX_TEMPFAIL)
+    try:
+        briefly(say)
+    finally:
+        os._exit(EX_TEMPFAIL)
 
 
 class Lease:
@@ -173,18 +175,21 @@ class Lease:
 
     def stuck(self) -> None:
         """The event loop stands still, says another thread: end the process where the lease ends meanwhile."""
-        goes_on = self._now() >= self.ends - LAST_S if self.held else self._now() >= self.ends and self._runs.unfinished
-        if goes_on:
+        if self._now() >= self.ends - LAST_S and (self.held or self._runs.unfinished):
             self._leave("the lease is over, and the event loop does not turn")
 
-    def abandon(self) -> None:
-        """Leave, while handlers go on: it stands until it ends by itself, and the process ends before that."""
+    def abandon(self, goes_on: Callable[[], bool]) -> None:
+        """Leave, while handlers go on: it stands until it ends by itself; if they do so then, the process ends before.
+
+        ``goes_on`` is called from another thread.
+        """
         self._keeping.cancel()
         self.held = False
         self._say()
         if self._store.lease_s is not None:
             left = max(0.0, self.ends - LAST_S - self._now())
-            ending = threading.Timer(left, self._leave, ["the lease is over, and so is the stop"])
+            why = "the lease is over, and what was to stop goes on"
+            ending = threading.Timer(left, lambda: self._leave(why) if goes_on() else None)
             ending.daemon = True
             ending.start()
 
@@ -309,7 +314,7 @@ class Lease:
         while not self.held:
             await trio.sleep(0.05)  # cancelled handlers have had their turn by then
             now = self._now()
-            left = self._runs.unfinished if now >= last else self._runs.unstoppable if now >= ends else ()
+            left = self._runs.unfinished if now >= last else self._runs.unstoppable if now >= ends - PATIENCE_S else ()
             if left:
                 self._leave(f"the lease is over, and these cannot be stopped: {', '.join(left)}")
                 return

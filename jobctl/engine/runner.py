@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -44,15 +44,6 @@ STOP_S: Final = 5.0
 RECORD_S: Final = 2.0
 """At the server's stop: how long the last outcomes may take to be stored; the next start rescues what is missed."""
 log = logging.getLogger("jobctl.engine")
-
-
-class Left(NamedTuple):
-    """Ids of jobs whose handlers go on after the stop. Until the process has ended they must not start elsewhere."""
-
-    stuck: tuple[str, ...]
-    """Async ones that shield themselves: they keep ``Runner.run`` from returning, and only ``os._exit`` ends them."""
-    in_threads: tuple[str, ...]
-    """Functions, which end with the process."""
 
 
 class Runner:
@@ -94,6 +85,7 @@ class Runner:
         self._claiming = False
         self._early_cancels: set[tuple[str, int]] = set()
         self._stopping = False
+        self._left: tuple[Run, ...] = ()
         self._nap = Nap()
         self._changed = trio.Event()  # fires, once the server is stopping, when there is less to wait for
         self._nursery: trio.Nursery | None = None
@@ -167,10 +159,18 @@ class Runner:
         self._stopping = True
         self._nap.call()
 
-    async def drain(self) -> Left:
+    @property
+    def left(self) -> tuple[Run, ...]:
+        """Runs whose handlers go on after ``drain``. Until they have ended their jobs must not start elsewhere.
+
+        An async one that shields itself keeps ``run`` from returning, and only ``os._exit`` ends it.
+        """
+        return tuple(run for run in self._left or self._slots.live.values() if run.goes_on)
+
+    async def drain(self) -> None:
         """Stop: claim no more, let runs end within the grace time, then cancel them and give their jobs back.
 
-        Takes at most ``grace`` + 7 s.
+        Takes at most ``grace`` + 7 s; some may be ``left``.
         """
         self.stop()
         with trio.move_on_after(self._grace):
@@ -182,21 +182,16 @@ class Runner:
         with trio.move_on_after(RECORD_S):
             async with trio.open_nursery() as nursery:
                 for run in self._slots.running():
-                    if run.given_up is None and (not run.over or run.outlives is not None):
+                    if run.given_up is None and not run.over:
                         run.given_up = trio.Event()
                         nursery.start_soon(self._give_up, run, Released())
-        goes_on = [run for run in self._slots.live.values() if not run.immediate]
-        left = Left(
-            stuck=tuple(run.job.id for run in goes_on if not run.over),
-            in_threads=tuple(run.job.id for run in goes_on if run.over and run.outlives is not None),
-        )
-        if any(left):
-            ids = ", ".join(left.stuck + left.in_threads)
+        self._left = self.left
+        if self._left:
+            ids = ", ".join(run.job.id for run in self._left)
             log.error("jobs whose handlers do not let themselves be stopped: %s", ids)
         self._over = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
-        return left
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
@@ -322,9 +317,6 @@ class Runner:
     async def _conclude(self, run: Run, outcome: Outcome) -> None:
         """See that the end is recorded, and a run that goes on nevertheless is waited for."""
         run.over = True
-        if run.asked == "stop" and run.outlives is not None and not run.immediate:
-            await run.outlives()  # given back before that, its job would be started elsewhere beside it
-            run.outlives = None
         given_up = run.given_up
         if given_up is None:
             held = run.outlives is not None and _bars(run, outcome)

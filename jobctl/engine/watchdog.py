@@ -29,7 +29,7 @@ WINDOW_S: Final = 10.0
 MAX_SHARE: Final = 0.5
 """Of the window; one that is held up for longer has no time left for new work."""
 STUCK_S: Final = 1.0
-"""For longer the thread has to see the loop stand still, itself running: a process that was frozen is not stuck."""
+"""So long the thread has to see the loop stand still, itself running: a process that was frozen is not stuck."""
 MAX_FRAMES: Final = 30
 _CALLS: Final = frozenset({Executor.execute.__code__, Executor.call.__code__})
 _TRIO: Final = str(Path(trio.__file__).parent)
@@ -112,7 +112,7 @@ class Watchdog:
         """See whether the loop turns; on a thread that is not the loop's."""
         self._still = self._still + self._pause if self._seen == self._beat else 0.0
         self._seen = self._beat
-        if self._still > STUCK_S:
+        if self._still >= STUCK_S:
             self.stuck()
         late = self._clock() - self._beat - BEAT_S
         if late < self.max_lag or self._culprit is not None:
@@ -129,7 +129,7 @@ class Watchdog:
     @property
     def _pause(self) -> float:
         """Seconds between two looks."""
-        return min(1.0, max(0.02, self.max_lag / 4))
+        return min(0.25, max(0.02, self.max_lag / 4))
 
     def trouble(self) -> str | None:
         """Why the loop has no time for more work, if so."""

@@ -105,7 +105,7 @@ class Row(msgspec.Struct, gc=False):
             None if self.started_at is None else wire_time(self.started_at),
             None if self.completed_at is None else wire_time(self.completed_at),
             None if self.scheduled_for is None else wire_time(self.scheduled_for),
-            None if self.status == Status.PENDING else self.processing_by,
+            None if self.started_at is None else self.processing_by,
             self.created_by,
             self.unique_key,
             self.timeout,

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import trio
 
@@ -81,6 +82,13 @@ def chats_in_a_thread(ctx):
     """Print 12 MB, and wait where the database cannot keep up."""
     for _ in range(12_000):
         ctx.log("x" * 1000)
+
+
+@job("pool")
+def pool(ctx):
+    """Wait for a thread that the interpreter waits for at its end."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(time.sleep, 3600).result()
 
 
 @job("leaks")

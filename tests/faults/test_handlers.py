@@ -36,6 +36,12 @@ async def ended(server: Server, job_id: str) -> dict[str, Any]:
     return found
 
 
+async def is_running(server: Server, job_id: str) -> bool:
+    """Whether it runs, for the first time."""
+    job = (await server.get(f"/api/jobs/{job_id}")).json()["data"]
+    return (job["status"], job["attempts"]) == ("running", 0)
+
+
 async def run(server: Server, name: str, **fields: Any) -> dict[str, Any]:
     """The job's end."""
     return await ended(server, await enqueue(server, name, **fields))
@@ -67,6 +73,20 @@ async def test_a_poison_job_ends_failed_after_its_attempts_under_a_supervisor(tm
         assert (job["status"], job["attempts"]) == ("failed", 3)
         assert job["error"] == "the server stopped while this job ran"
         assert (await run(server, "noop"))["status"] == "completed"
+
+
+async def test_threads_that_the_interpreter_waits_for_do_not_outlive_the_stop(tmp_path: Path) -> None:
+    server = Server(tmp_path, app=APP)
+    try:
+        await server.start(JOBCTL_GRACE="0.1")
+        job_id = await enqueue(server, "pool")
+        await until(lambda: is_running(server, job_id), 30)
+        assert await trio.to_thread.run_sync(server.signal, signal.SIGTERM) == 0
+        assert f"jobs whose handlers do not let themselves be stopped: {job_id}" in server.log()
+        await server.start()
+        await until(lambda: is_running(server, job_id), 30)
+    finally:
+        server.clean_up()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space hold on Linux")

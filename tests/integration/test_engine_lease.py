@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import trio
 from engine_kit import PATIENCE_S, add_command, engine, wait_for
 
+from jobctl.engine.forfeit import Holding
 from jobctl.engine.registry import Registry
+from jobctl.engine.slots import Slots
 
 NEXT = "host:1:next"
 
@@ -104,6 +107,14 @@ async def test_a_function_in_a_thread_is_told_and_shown_as_unstoppable_until_it_
         assert seen == [True]
         job = await e.job(job_id)
         assert (job.status, job.attempts) == ("pending", 0)
+
+
+async def test_a_program_that_cannot_be_killed_keeps_no_lease_away() -> None:
+    slots, run = Slots(1, {}), SimpleNamespace(job=SimpleNamespace(id="a", queue="q"))
+    slots.take(run)  # type: ignore[arg-type]
+    slots.held.add("a")
+    with trio.fail_after(PATIENCE_S):
+        await Holding("host:1", slots, busy=lambda: False, call=lambda: None).settled()
 
 
 async def test_a_handler_that_shields_itself_is_shown_as_unfinished_until_it_ends(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 # ruff: noqa: F811  (fixtures are imported by name)
 
 import contextlib
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from gate_kit import Gate, begin, gate  # noqa: F401
 from jobctl import Context
 from jobctl.engine import runner as runner_module
 from jobctl.engine.registry import Registry
-from jobctl.engine.runner import Left
 from jobctl.errors import Conflict, StoreUnavailable
 
 # --- cancel ----------------------------------------------------------------------------------------------------------
@@ -181,11 +181,13 @@ async def test_after_the_grace_jobs_are_given_back_and_it_does_not_count(
 ) -> None:
     monkeypatch.setattr(runner_module, "STOP_S", 60.0)  # nothing is left for which it would wait
     registry = Registry()
+    begun: list[str] = []
     ended: list[str] = []
     add_command(registry, "command", "sleep", "60")
 
     @registry.job("thread")
     def polite(ctx: Context) -> None:
+        begun.append(ctx.job_id)
         while not ctx.cancelled:
             time.sleep(0.005)
         time.sleep(0.1)  # it cleans up
@@ -204,8 +206,10 @@ async def test_after_the_grace_jobs_are_given_back_and_it_does_not_count(
 
     async with engine(tmp_path, registry, grace=0.05) as e:
         ids = [await begin(e, name) for name in ("async", "raises", "thread", "command")]
+        await wait_for(lambda: bool(begun))
         with trio.fail_after(PATIENCE_S):
-            assert await e.runner.drain() == Left((), ())
+            await e.runner.drain()
+            assert e.runner.left == ()
         assert ended == [ids[2]]
         for job_id in ids:
             job = await e.job(job_id)
@@ -213,6 +217,41 @@ async def test_after_the_grace_jobs_are_given_back_and_it_does_not_count(
         assert e.runner.live == ()
         claims = await e.store.claim(4, worker="another", limits={}, busy={})
         assert {each.job.id for each in claims.claims} == {*ids}
+
+
+async def test_a_function_that_ends_while_it_is_waited_for_has_done_its_work_unless_it_has_looked(
+    tmp_path: Path,
+) -> None:
+    registry = Registry()
+    begun: list[str] = []
+    go_on = threading.Event()
+
+    @registry.job("whole")
+    def whole(ctx: Context) -> str:
+        begun.append(ctx.job_id)
+        go_on.wait()
+        return "all of it"
+
+    @registry.job("looks")
+    def looks(ctx: Context) -> str:
+        begun.append(ctx.job_id)
+        go_on.wait()
+        ctx.log("has cleaned up" if ctx.cancelled else "")
+        return "a part"
+
+    async with engine(tmp_path, registry, grace=0.0, cancel_grace=60) as e:
+        done, back, cancelled = [await begin(e, name) for name in ("whole", "looks", "looks")]
+        await wait_for(lambda: len(begun) == 3)  # the store knows of a run before its handler does
+        await e.store.cancel(cancelled, owner=None)  # and then the server stops, too
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(e.runner.drain)
+            await wait_for(lambda: all(run.stopped for run in e.runner._slots.live.values()))
+            go_on.set()
+        assert e.runner.left == ()
+        assert (await e.job(done)).status == "completed"
+        assert [(await e.job(each)).status for each in (back, cancelled)] == ["pending", "cancelled"]
+        for each in (back, cancelled):
+            assert await e.log(each) == ["has cleaned up"]
 
 
 async def test_a_function_that_does_not_stop_is_named_and_its_job_is_given_back_but_not_to_be_started_beside_it(
@@ -224,7 +263,8 @@ async def test_a_function_that_does_not_stop_is_named_and_its_job_is_given_back_
     async with engine(tmp_path, registry, grace=0.0) as e:
         job_id = await begin(e, "deaf")
         await wait_for(lambda: gate.entered)
-        assert await e.runner.drain() == Left((), (job_id,))
+        await e.runner.drain()
+        assert [run.job.id for run in e.runner.left] == [job_id]
         job = await e.job(job_id)
         assert (job.status, job.attempts, job.processing_by) == ("pending", 0, None)
         assert not (await e.store.claim(1, worker="another", limits={}, busy={})).claims
@@ -247,7 +287,8 @@ async def test_a_command_that_ignores_sigterm_does_not_hold_up_the_stop(
                 await trio.sleep(0.01)
         await e.store.cancel(cancelled, owner=None)  # a long grace of its own, cut short by the stop
         with trio.fail_after(PATIENCE_S):
-            assert await e.runner.drain() == Left((), ())
+            await e.runner.drain()
+            assert e.runner.left == ()
         assert (await e.job(job_id)).status == "pending"
         assert (await e.job(cancelled)).status == "cancelled"
 
@@ -257,16 +298,19 @@ async def test_a_handler_that_shields_itself_does_not_hold_up_the_stop_and_is_na
 ) -> None:
     monkeypatch.setattr(runner_module, "STOP_S", 0.1)
     registry = Registry()
-    go_on = trio.Event()
+    begun, go_on = trio.Event(), trio.Event()
 
     @registry.job("stubborn")
     async def stubborn(ctx: Context) -> None:
         with trio.CancelScope(shield=True):
+            begun.set()
             await go_on.wait()
 
     async with engine(tmp_path, registry, grace=0.0) as e:
         job_id = await begin(e, "stubborn")
-        assert await e.runner.drain() == Left((job_id,), ())
+        await begun.wait()
+        await e.runner.drain()
+        assert [run.job.id for run in e.runner.left] == [job_id]
         assert (await e.job(job_id)).status == "pending"
         go_on.set()
 
@@ -288,7 +332,8 @@ async def test_a_stop_ends_though_the_store_is_away(tmp_path: Path, monkeypatch:
 
         monkeypatch.setattr(e.store, "claim", away)
         with trio.fail_after(20):
-            assert await e.runner.drain() == Left((), ())
+            await e.runner.drain()
+            assert e.runner.left == ()
         monkeypatch.undo()
         assert (await e.store.rescue()).jobs == (job_id,)
 
@@ -322,7 +367,8 @@ async def test_a_stop_while_claims_fail_does_not_wait_for_them(tmp_path: Path) -
         await e.nursery.start(e.runner.run)
         await trio.sleep(0.1)
         with trio.fail_after(20):
-            assert await e.runner.drain() == Left((), ())
+            await e.runner.drain()
+            assert e.runner.left == ()
 
 
 async def test_held_runs_do_not_hold_up_the_stop(tmp_path: Path, gate: Gate) -> None:
@@ -332,5 +378,6 @@ async def test_held_runs_do_not_hold_up_the_stop(tmp_path: Path, gate: Gate) -> 
         job = await e.run("stuck", timeout=0.05)
         assert job.status == "failed"
         with trio.fail_after(20):
-            assert await e.runner.drain() == Left((), (job.id,))
+            await e.runner.drain()
+            assert [run.job.id for run in e.runner.left] == [job.id]
         assert (await e.job(job.id)).version == job.version

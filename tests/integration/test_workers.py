@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import pytest
+import trio
 from cli_kit import Cli, cli
 from rest_kit import Api, api, make_api, user
 
@@ -80,6 +81,22 @@ async def test_a_worker_that_has_left_is_not_listed(start_server: StartServer) -
     assert len(await server.store.workers.all()) == 1
     await server.service.engine.drain()
     assert await server.store.workers.all() == ()
+
+
+async def test_a_stop_that_is_cut_off_while_handlers_go_on_does_not_give_the_lease_up(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server()
+    engine = server.service.engine
+    abandoned: list[Any] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.runner, "drain", trio.sleep_forever)
+        patched.setattr(type(engine.runner), "left", ("a run",))
+        patched.setattr(engine.lease, "abandon", abandoned.append)
+        with trio.move_on_after(0.05):
+            await engine.drain()
+        assert [each() for each in abandoned] == [True]
+    assert len(await server.store.workers.all()) == 1
 
 
 # --- the stream ----------------------------------------------------------------------------------------------------

@@ -49,6 +49,12 @@ def test_a_process_leaves_though_nobody_reads_its_standard_error() -> None:
     assert left.returncode == EX_TEMPFAIL
 
 
+def test_a_process_leaves_though_there_are_no_more_threads() -> None:
+    none = "import threading\n\ndef start(_):\n    raise RuntimeError\n\nthreading.Thread.start = start\n"
+    left = subprocess.run([sys.executable, "-c", none + LEAVES], capture_output=True, timeout=60, check=False)
+    assert left.returncode == EX_TEMPFAIL
+
+
 def test_the_watchdog_looks_on_though_what_it_said_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     class Deaf(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

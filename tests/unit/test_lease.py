@@ -244,7 +244,7 @@ async def test_one_whose_clean_up_blocks_the_event_loop_ends_when_its_lease_does
     await until(lambda: not world.lease.held, within=2 * LEASE_S)
     world.lease.stuck()
     assert world.exits == [], "it has its time to unwind"
-    moved = world.lease.ends - trio.current_time()
+    moved = world.lease.ends - LAST_S - trio.current_time()
     world.lease._now = lambda: trio.current_time() + moved
     world.lease.stuck()
     assert len(world.exits) == 1
@@ -281,7 +281,7 @@ async def test_what_cannot_be_stopped_ends_with_the_process_before_its_job_runs_
 async def test_a_function_in_a_thread_is_waited_for_until_the_lease_ends(
     world: World, autojump_clock: MockClock
 ) -> None:
-    world.runs.unwinds, world.runs.in_a_thread = MARGIN_S - 0.5, True
+    world.runs.unwinds, world.runs.in_a_thread = MARGIN_S - 1.0, True
     await world.start()
     world.database.away = True
     await trio.sleep(2 * LEASE_S)
@@ -351,14 +351,18 @@ async def test_a_process_that_stops_while_handlers_go_on_keeps_its_lease_and_end
     await world.start()
     await trio.sleep(1)
     left = world.lease.ends - trio.current_time()
-    world.lease.abandon()
+    going = True
+    world.lease.abandon(lambda: going)
     await trio.sleep(3 * LEASE_S)
     assert world.database.left == []
-    ((after, leave, (why,), daemon),) = begun
+    ((after, end, daemon),) = begun
     assert after == pytest.approx(left - LAST_S)
     assert daemon
-    leave(why)
-    assert [each for each, _ in world.exits] == [why]
+    end()
+    assert len(world.exits) == 1
+    going = False
+    end()
+    assert len(world.exits) == 1, "it has stopped well, and may go on"
 
 
 async def test_a_process_that_leaves_says_so(world: World, autojump_clock: MockClock) -> None:
