@@ -13,7 +13,7 @@ import trio
 
 from jobctl.engine.reporter import Host, Reporter
 from jobctl.model import clip
-from jobctl.store.base import Claim
+from jobctl.store.base import Claim, Outcome, Released
 
 MAX_MESSAGE: Final = 1024
 _opening: Final = threading.Lock()
@@ -79,6 +79,10 @@ class Run:
     def goes_on(self) -> bool:
         """Whether the handler has still to come to its end, which programs and requests do; from any thread."""
         return not (self.over if self.function is None else self.function.is_set()) and not self.immediate
+
+    def bars(self, outcome: Outcome) -> bool:
+        """Whether its job is not to be started beside it, should it go on. Given back, a program has been killed."""
+        return not (self.immediate and isinstance(outcome, Released))
 
     def start_clock(self) -> None:
         """The job's time runs from now on."""

@@ -186,8 +186,7 @@ class Runner:
                         run.given_up = trio.Event()
                         nursery.start_soon(self._give_up, run, Released())
         self._left = self.left
-        if self._left:
-            ids = ", ".join(run.job.id for run in self._left)
+        if ids := ", ".join(run.job.id for run in self._left):
             log.error("jobs whose handlers do not let themselves be stopped: %s", ids)
         self._over = True
         if self._nursery is not None:
@@ -319,7 +318,7 @@ class Runner:
         run.over = True
         given_up = run.given_up
         if given_up is None:
-            held = run.outlives is not None and _bars(run, outcome)
+            held = run.outlives is not None and run.bars(outcome)
             if held:
                 given_up = run.given_up = trio.Event()
             await self._record(run, outcome, held=held)
@@ -392,7 +391,7 @@ class Runner:
 
     async def _give_up(self, run: Run, outcome: Outcome) -> None:
         assert run.given_up is not None  # noqa: S101 - set by whoever starts this
-        await self._record(run, outcome, held=_bars(run, outcome))
+        await self._record(run, outcome, held=run.bars(outcome))
         await run.given_up.wait()
 
     async def _until_quiet(self) -> None:
@@ -400,8 +399,3 @@ class Runner:
             if self._changed.is_set():
                 self._changed = trio.Event()
             await self._changed.wait()
-
-
-def _bars(run: Run, outcome: Outcome) -> bool:
-    """Whether the job is not to be started while this run goes on. What is given back is: programs are killed."""
-    return not (run.immediate and isinstance(outcome, Released))
