@@ -54,6 +54,8 @@ class Served:
             "PYTHONPATH": str(ROOT),
         }
         self.process: Process | None = None
+        self.log = folder / "server.log"
+        self._before = 0
         self.children: list[warm.Command] = []
 
     def command(self, *words: str, stdout: int, stderr: int, **more: Any) -> warm.Command:
@@ -64,7 +66,8 @@ class Served:
     async def start(self, *under: str) -> None:
         """Start the server, under another program if one is named."""
         words = ["serve", "--port", str(self.port), "--db", "jobs.db", *APP]
-        with (self.folder / "server.log").open("ab") as log:
+        with self.log.open("ab") as log:
+            self._before = log.tell()
             if under:
                 self.process = subprocess.Popen(  # noqa: ASYNC220
                     [*under, sys.executable, "-m", "jobctl", *words], cwd=self.folder, env=self.environment,
@@ -75,9 +78,11 @@ class Served:
         await until(self._listens, 30)
 
     def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port), 1):
-            return True
-        return False
+        """It has said so. Its port answers before that, and before there is a secret."""
+        assert self.process is not None
+        said = self.log.read_bytes()[self._before :]
+        assert self.process.poll() is None, said.decode()
+        return b"listens on" in said
 
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
