@@ -123,6 +123,6 @@ class Commit(msgspec.Struct, frozen=True):
     schedules: bool = False
     """Some schedule is new, has changed or is gone."""
     missed: int | None = None
-    """What others have written up to this number is not told here: it was pruned already, or not asked for."""
+    """What was written up to this number is not told here: it was pruned already, or not asked for."""
     log_start: int | None = None
     """The log was cut: this is the first number that it has, or will have."""

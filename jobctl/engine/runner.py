@@ -161,10 +161,7 @@ class Runner:
 
     @property
     def left(self) -> tuple[Run, ...]:
-        """Runs whose handlers go on after ``drain``. Until they have ended their jobs must not start elsewhere.
-
-        An async one that shields itself keeps ``run`` from returning, and only ``os._exit`` ends it.
-        """
+        """Runs whose handlers go on after ``drain``. Until they have ended their jobs must not start elsewhere."""
         return tuple(run for run in self._left or self._slots.live.values() if run.goes_on)
 
     async def drain(self) -> None:

@@ -1,6 +1,7 @@
 """Where this process has got to in what all processes commit: it hears of every commit once, in the order of the log.
 
-A process that has no stream hears of others' events only that there were some, and whether they made work.
+A process that has no stream hears of others' events only that there were some, and whether they made work; of its own
+as well, where others have committed in between.
 
 One tail a process. What the process commits itself it has in its hands: when it follows right on what was heard before,
 it is told at once, without asking the database; else what others have committed in between is fetched first. Whoever

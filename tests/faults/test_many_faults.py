@@ -36,6 +36,14 @@ async def ended_by(many: Many, at: Member, job_id: str, on: Member) -> None:
     assert [each.pid for each in many.marks("end")] == [on.pid]
 
 
+async def relayed(many: Many, nursery: trio.Nursery) -> tuple[Relay, str]:
+    """A way to the database that can be cut, and its URL."""
+    port = int(many.url.rpartition(":")[2].partition("/")[0])
+    relay = Relay(port)
+    await nursery.start(relay.run)
+    return relay, many.url.replace(f":{port}/", f":{relay.port}/")
+
+
 async def is_back(at: Member, member: Member) -> bool:
     """Whether it has a lease again, another than the one that was lost."""
     mine = [each["state"] for each in await at.workers() if each["pid"] == member.pid]
@@ -92,11 +100,9 @@ async def test_a_handler_that_blocks_the_event_loop_ends_with_its_process_before
 async def test_a_clean_up_that_blocks_the_event_loop_ends_with_its_process_too_and_so_do_all_others(
     many: Many, nursery: trio.Nursery
 ) -> None:
-    port = int(many.url.rpartition(":")[2].partition("/")[0])
-    relay = Relay(port)
-    await nursery.start(relay.run)
+    relay, url = await relayed(many, nursery)
     a = await many.start(handlers=False)
-    b = await many.start(kind="work", url=many.url.replace(f":{port}/", f":{relay.port}/"))
+    b = await many.start(kind="work", url=url)
     await running(many, a, b, "deaf")
     await a.enqueue("clings", {"gate": str(many.gate)})
     await many.until(lambda: len(many.marks("begin", pid=b.pid)) == 2)
@@ -149,11 +155,9 @@ def alive(pid: int) -> bool:
 async def test_a_server_that_is_cut_off_stops_its_runs_before_others_start_them_and_joins_again(
     many: Many, nursery: trio.Nursery
 ) -> None:
-    port = int(many.url.rpartition(":")[2].partition("/")[0])
-    relay = Relay(port)
-    await nursery.start(relay.run)
+    relay, url = await relayed(many, nursery)
     a = await many.start(handlers=False)
-    b = await many.start(url=many.url.replace(f":{port}/", f":{relay.port}/"))
+    b = await many.start(url=url)
     job_id = await running(many, a, b, "hold")
     c = await many.start()
     async with following(b) as heard:

@@ -46,7 +46,8 @@ async def test_all_that_match_are_acted_on_with_yes(server: Running, cli: Cli) -
     done = await cli("jobs", "cancel", "--queue", "q", "--tag", "t", "--yes")
     assert (done.code, done.out, done.err) == (0, "4 jobs cancelled, or asked to stop\n", "")
     done = await cli("jobs", "retry", "--queue", "q", "--yes")
-    assert done.out.startswith("4 jobs put back in the queue; 1 skipped, their status does not allow it or a live job")
+    skipped = "1 skipped, their status does not allow it or a live job has their unique key"
+    assert done.out == f"4 jobs put back in the queue; {skipped}\n"
     done = await cli("jobs", "delete", "--status", "pending", "--name", "noop", "--yes", "--json")
     assert done.json == [{"matched": 5, "changed": 5, "skipped": 0, "byStatus": {"pending": 5}, "cursor": None}]
     assert await counts(server) == {}
