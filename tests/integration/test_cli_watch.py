@@ -142,7 +142,7 @@ async def test_the_table_says_that_the_connection_is_lost(
     await terminal.shows("live")
     server.service.stop()
     await terminal.shows("reconnecting in")
-    assert await terminal.interrupt() == 130
+    assert await terminal.interrupt() == 130, terminal.text.decode()
 
 
 async def test_no_color_takes_the_colours_away(server: Running, cli: Cli) -> None:
