@@ -163,11 +163,11 @@ class Follower:
         with trio.CancelScope() if deadline is None else trio.move_on_after(deadline.left):
             try:
                 await self._follow(client)
-            except trio.Cancelled:
-                self._end = "left"
-                raise
             except JobctlError as error:
                 self._end = safe(str(error))
+                raise
+            except BaseException:  # a cancellation may come alone, or in a group
+                self._end = "left"
                 raise
             self._end = DONE
             return
